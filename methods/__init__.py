@@ -1,0 +1,1 @@
+"""What is benchmarked: methods, and the clustering core that they share."""

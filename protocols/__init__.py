@@ -1,0 +1,1 @@
+"""What is measured, and on what: data sets, protocols, metrics, synthetic twins."""
