@@ -1,0 +1,120 @@
+"""Cluster contrast (Dai et al., ACCV 2022, arXiv 2103.11568), brought to visible + infrared.
+
+One memory row per cluster, compared with every sample; rows move with the queries. The two-modality presets
+are our transfer: no public reference for them exists (methods-spec section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Reference, Stage, Step, Stream, setting
+from methods.clustering import Plain, jaccard_clusters
+from methods.memory import ClusterMemory, cluster_means
+from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
+
+
+class ClusterContrastConfig(TrainingConfig):
+    """Hyper-parameters of cluster contrast; defaults are SYSU-MM01's."""
+
+    spaces: Literal["joint", "dual"] = setting(
+        "joint", "adapted", "cluster both modalities as one set, or each alone"
+    )
+    augmented_view: bool = setting(False, "adapted", "add the channel-augmented copy of visible images")
+    epochs: int = setting(50, "published code", "epochs", ge=1)
+    k1: int = setting(30, "published code", "neighbours, the sample included", ge=1)
+    k2: int = setting(6, "published code", "expansion neighbours", ge=1)
+    eps: float = setting(0.6, "published code", "DBSCAN radius on the Jaccard distance", gt=0, le=1)
+    memory_momentum: float = setting(0.1, "published code", "share of the old row in an update", ge=0, le=1)
+    memory_update: Literal["sequential", "hardest", "mean", "random"] = setting(
+        "sequential", "published code", "which batch samples move a cluster's row"
+    )
+    labels_per_batch: int = setting(16, "published code", "pseudo-identities in a batch of a stream", ge=1)
+
+
+class ClusterContrast(TwoStreamMethod):
+    """Cluster contrast on the joint set (default) or on each modality alone."""
+
+    name = "cluster-contrast"
+    summary = "one memory row per cluster of the joint set (or of each modality)"
+    Config = ClusterContrastConfig
+    config: ClusterContrastConfig
+    reference = Reference(
+        title="Cluster Contrast for Unsupervised Person Re-Identification",
+        venue="ACCV, arXiv 2103.11568",
+        year=2022,
+        parts={
+            "clustering, memory, loss": "published code",
+            "two-stream backbone, 288 x 144, both modalities in one set": "adapted: no public reference",
+            "eps on RegDB": "adapted: the value its visible-infrared descendants use",
+        },
+    )
+    presets = {
+        "paper": {"sysu-mm01": {}, "regdb": {"eps": 0.3, "iterations": 100}},
+        "demo": {},
+        "joint": {"*": {"spaces": "joint"}},
+        "dual": {"*": {"spaces": "dual"}},
+        "dual+ca": {"*": {"spaces": "dual", "augmented_view": True, "labels_per_batch": 8}},
+    }
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage."""
+        return (Stage("train", self.config.epochs, self.config.iterations),)
+
+    def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
+        """Cluster, take cluster means as memory rows, and draw streams from the clusters."""
+        c = self.config
+        banks = {"joint": bank} if c.spaces == "joint" else {
+            "visible": bank.of(VISIBLE),
+            "infrared": bank.of(INFRARED),
+        }
+        found = {
+            name: jaccard_clusters(
+                part.features,
+                k1=c.k1,
+                eps=c.eps,
+                min_samples=c.min_samples,
+                expansion=Plain(c.k2),
+                stage=self.data.stage,
+            ).labels
+            for name, part in banks.items()
+        }
+        labels = {name: spread(found[name], banks[name].index, len(bank)) for name in found}
+        record = {"eps": c.eps, "k2": float(c.k2)}
+        if reason := too_few(found):
+            return self.skip(labels, f"{reason} with eps = {c.eps:.3g}, k1 = {c.k1}", record)
+        with self.data.stage("memory"):
+            self._generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
+            self._memories = {
+                name: ClusterMemory(
+                    cluster_means(banks[name].features, found[name]), c.temperature, c.memory_momentum, c.memory_update
+                )
+                for name in banks
+            }
+        streams = tuple(self._stream(name, *members(banks[name], found[name])) for name in banks)
+        step = Step("train", tuple(banks))
+        return EpochPlan(labels, streams, (step,), c.iterations, record)
+
+    def _stream(self, name: str, index: Tensor, label: Tensor) -> Stream:
+        visible = ("plain", "channel-exchange") if self.config.augmented_view else ("plain",)
+        infrared = ("channel-adapt-gray",) if self.config.augmented_view else ("plain",)
+        return Stream(
+            name, index, label, self.config.labels_per_batch, self.config.instances, visible, infrared
+        )
+
+    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Cross entropy against the cluster memory of each label space."""
+        features = dict(zip(batch.parts, self.features(list(batch.parts.values())), strict=True))
+        self._seen = {name: f.detach() for name, f in features.items()}
+        return {
+            f"cluster_{name}": self._memories[name].loss(f, batch.parts[name].label) for name, f in features.items()
+        }
+
+    def update(self, batch: Batch, epoch: Epoch) -> None:
+        """Move the rows of the clusters in the batch."""
+        for name, f in self._seen.items():
+            self._memories[name].update(f, batch.parts[name].label, self._generator)

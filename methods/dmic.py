@@ -1,0 +1,317 @@
+"""DMIC: dynamic modality-camera invariant clustering (Yang, Hu, Hu; IEEE TNNLS 2025, arXiv 2412.08231).
+
+Three parts over cluster contrast: MIE (camera- and modality-balanced expansion), DNC (eps and k2 follow
+schedules) and HMCL (cluster- and instance-level memories, within and across modalities, moved by random
+samples). What the paper's public text does not settle is marked reconstructed in the configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import pandas as pd
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from methods.base import (
+    INFRARED,
+    VISIBLE,
+    Batch,
+    Epoch,
+    EpochPlan,
+    FeatureBank,
+    Reference,
+    Stage,
+    Step,
+    Stream,
+    TrainingData,
+    setting,
+)
+from methods.clustering import Expansion, ModalityCamera, ModalityMean, Plain, jaccard_clusters
+from methods.memory import ClusterMemory, InstanceMemory, cluster_means, random_members
+from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
+
+NAMES = {VISIBLE: "visible", INFRARED: "infrared"}
+
+
+class DMICConfig(TrainingConfig):
+    """Hyper-parameters of DMIC (dmic-spec section 7); defaults are SYSU-MM01's."""
+
+    epochs_intra: int = setting(50, "predecessor", "epochs of stage I (within modalities)", ge=0)
+    epochs_joint: int = setting(50, "predecessor", "epochs of stage II (all terms)", ge=0)
+    stage_init: Literal["last", "best-on-test"] = setting(
+        "last", "reconstructed", "weights stage II starts from; best-on-test is the public codes' leak"
+    )
+    expansion: Literal["mie", "modality-mean", "plain"] = setting("mie", "published code", "local query expansion")
+    intra_k1: int = setting(30, "predecessor", "neighbours within a modality, the sample included", ge=1)
+    joint_k1: int = setting(40, "published code", "neighbours over both modalities", ge=1)
+    joint_k2: int = setting(32, "published code", "expansion neighbours over both modalities", ge=1)
+    eps_schedule: Literal["exponential", "linear", "cosine", "fixed"] = setting(
+        "exponential", "follow-up", "shape of eps between its limits; fixed stays at eps_high"
+    )
+    eps_high: float = setting(0.6, "follow-up", "pi2: eps at the start and at the end", gt=0, le=1)
+    eps_low: float = setting(0.3, "follow-up", "pi1: eps at the turning epoch", gt=0, le=1)
+    turning_epoch: int = setting(10, "follow-up", "T: epoch of the smallest eps", ge=1)
+    k2_schedule: Literal["rising", "valley", "fixed"] = setting(
+        "rising", "reconstructed", "k2 within a modality; fixed stays at k2_start"
+    )
+    k2_start: int = setting(6, "reconstructed", "k2 within a modality at the first epoch", ge=1)
+    k2_end: int = setting(18, "reconstructed", "k2 within a modality at the last epoch", ge=1)
+    instance_memory: bool = setting(True, "paper", "instance-level memories beside cluster-level ones")
+    memory_init: Literal["random", "mean"] = setting("random", "follow-up", "first row of a cluster in C^v, C^r")
+    memory_update: Literal["random", "sequential", "mean", "hardest"] = setting(
+        "random", "paper", "which batch samples move a cluster's row"
+    )
+    memory_momentum: float = setting(0.0, "follow-up", "share of the old row in an update", ge=0, le=1)
+    instance_reduce: Literal["sum", "mean"] = setting("sum", "follow-up", "instances of a label: sum or mean")
+    joint_weight: float = setting(0.7, "follow-up", "lambda: weight of the joint terms", ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DMICConfig:
+        if self.joint_k2 > self.joint_k1:
+            raise ValueError(f"joint_k2 = {self.joint_k2} is larger than joint_k1 = {self.joint_k1}")
+        if max(self.k2_start, self.k2_end) > self.intra_k1:
+            raise ValueError(f"k2_start/k2_end are larger than intra_k1 = {self.intra_k1}")
+        if self.eps_low > self.eps_high:
+            raise ValueError(f"eps_low = {self.eps_low} is larger than eps_high = {self.eps_high}")
+        return self
+
+
+def eps_at(config: DMICConfig, epoch: int, epochs: int) -> float:
+    """Return eps of one epoch of a stage (dmic-spec section 4; shapes but the exponential are reconstructed)."""
+    if config.eps_schedule == "fixed":
+        return config.eps_high
+    turn = min(config.turning_epoch, max(epochs - 1, 1))
+    # 0 at the turning epoch, 1 at both ends
+    height = 1 - epoch / turn if epoch <= turn else (epoch - turn) / (epochs - turn)
+    if config.eps_schedule == "exponential":
+        return config.eps_low * (config.eps_high / config.eps_low) ** height
+    if config.eps_schedule == "cosine":
+        height = 0.5 * (1 - math.cos(math.pi * height))
+    return config.eps_low + (config.eps_high - config.eps_low) * height
+
+
+def k2_at(config: DMICConfig, epoch: int, epochs: int) -> int:
+    """Return k2 within a modality (reconstructed after the follow-up's rising cap)."""
+    if config.k2_schedule == "fixed" or epochs < 2:
+        return config.k2_start
+    rise = epoch / (epochs - 1)
+    if config.k2_schedule == "valley":
+        rise = abs(2 * rise - 1)
+        return round(config.k2_start * (config.k2_end / config.k2_start) ** rise)
+    return round(config.k2_start * (config.k2_end / config.k2_start) ** rise)
+
+
+PLAIN = {"expansion": "plain", "joint_k1": 30, "joint_k2": 6}
+FIXED = {"eps_schedule": "fixed", "k2_schedule": "fixed"}
+CLUSTER_ONLY = {
+    "instance_memory": False,
+    "memory_init": "mean",
+    "memory_update": "sequential",
+    "memory_momentum": 0.1,
+}
+
+
+class DMIC(TwoStreamMethod):
+    """Dynamic modality-camera invariant clustering."""
+
+    name = "dmic"
+    summary = "dynamic modality-camera invariant clustering: MIE + DNC + HMCL"
+    Config = DMICConfig
+    config: DMICConfig
+    reference = Reference(
+        title="Dynamic Modality-Camera Invariant Clustering for Unsupervised Visible-Infrared Person "
+        "Re-identification",
+        venue="IEEE TNNLS, arXiv 2412.08231",
+        year=2025,
+        parts={
+            "MIE across modalities": "published code (a function released under its name; equal to its outputs)",
+            "MIE within a modality": "reconstructed: the same function on one modality alone",
+            "DNC, eps": "paper: shrink, then grow; limits, turn and exponential shape from the follow-up (MPJL)",
+            "DNC, k2": "reconstructed: rising, after the follow-up's cap; restarted in each stage",
+            "HMCL memories": "paper: updated by randomly selected samples; losses and weights from the follow-up",
+            "joint batches": "predecessor (PCA): one stream per modality, sampled by joint label",
+            "backbone, augmentation, optimiser, stages": "predecessor (PCA)",
+        },
+    )
+    presets = {
+        "paper": {
+            "sysu-mm01": {},
+            "regdb": {
+                "iterations": 100,
+                "joint_k1": 38,
+                "joint_k2": 18,
+                "eps_high": 0.3,
+                "eps_low": 0.15,
+                "k2_start": 3,
+                "k2_end": 9,
+            },
+        },
+        "paper-large": {"*": {"labels_per_batch": 8}},
+        "demo": {},
+        "baseline": {"*": PLAIN | FIXED | CLUSTER_ONLY},
+        "+mie": {"*": FIXED | CLUSTER_ONLY},
+        "+dnc": {"*": PLAIN | CLUSTER_ONLY},
+        "+hmcl": {"*": PLAIN | FIXED},
+        "+mie+dnc": {"*": CLUSTER_ONLY},
+        "+mie+hmcl": {"*": FIXED},
+        "+dnc+hmcl": {"*": PLAIN},
+        "intra-only": {"*": {"epochs_joint": 0}},
+        "public": {"*": {"stage_init": "best-on-test"}},
+    }
+
+    def build(self, data: TrainingData) -> dict[str, nn.Module]:
+        """Make the backbone; instance memories start empty and are filled when their stage begins."""
+        self._instance_rows: dict[str, Tensor] = {}
+        return super().build(data)
+
+    def stages(self) -> Sequence[Stage]:
+        """Stage I within modalities, stage II with the joint terms."""
+        c = self.config
+        stages = (
+            Stage("intra", c.epochs_intra, c.iterations),
+            Stage("joint", c.epochs_joint, c.iterations, initial=c.stage_init),
+        )
+        return tuple(stage for stage in stages if stage.epochs)
+
+    @classmethod
+    def schedule(cls, config: DMICConfig) -> pd.DataFrame:
+        """Return eps and k2 of every epoch without a run (columns stage, epoch, eps, k2)."""
+        rows = [
+            (stage, epoch, eps_at(config, epoch, epochs), k2_at(config, epoch, epochs))
+            for stage, epochs in (("intra", config.epochs_intra), ("joint", config.epochs_joint))
+            for epoch in range(epochs)
+        ]
+        return pd.DataFrame(rows, columns=["stage", "epoch", "eps", "k2"])
+
+    def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
+        """Cluster each modality (and both together in stage II), fill the memories, draw streams."""
+        stage = self.stages()[epoch.stage]
+        eps, k2 = eps_at(self.config, epoch.in_stage, stage.epochs), k2_at(self.config, epoch.in_stage, stage.epochs)
+        banks = {NAMES[m]: bank.of(m) for m in NAMES}
+        found = {name: self._cluster(part, self.config.intra_k1, k2, eps) for name, part in banks.items()}
+        if stage.name == "joint":
+            banks["joint"] = bank
+            found["joint"] = self._cluster(bank, self.config.joint_k1, self.config.joint_k2, eps)
+        labels = {name: spread(found[name], banks[name].index, len(bank)) for name in found}
+        record = {"eps": eps, "k2": float(k2), "joint_k2": float(self.config.joint_k2)}
+        if reason := too_few(found):
+            return self.skip(labels, f"{reason} with eps = {eps:.3g}, k1 = {self.config.intra_k1}", record)
+        with self.data.stage("memory"):
+            self._fill_memories(epoch, banks, found)
+        streams = self._streams(banks, found)
+        step = Step(stage.name, tuple(stream.name for stream in streams))
+        return EpochPlan(labels, streams, (step,), stage.iterations, record)
+
+    def _cluster(self, bank: FeatureBank, k1: int, k2: int, eps: float) -> Tensor:
+        expansions: dict[str, Expansion] = {
+            "mie": ModalityCamera(k2, bank.modality, bank.camera),
+            "modality-mean": ModalityMean(k2, bank.modality),
+            "plain": Plain(k2),
+        }
+        return jaccard_clusters(
+            bank.features,
+            k1=k1,
+            eps=eps,
+            min_samples=self.config.min_samples,
+            expansion=expansions[self.config.expansion],
+            stage=self.data.stage,
+        ).labels
+
+    def _fill_memories(self, epoch: Epoch, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]) -> None:
+        """Start the cluster memories of this epoch; instance memories start once, with their stage."""
+        c = self.config
+        self._generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
+        self._clusters: dict[str, ClusterMemory] = {}
+        for name, bank in banks.items():
+            if name == "joint":
+                rows = cluster_means(bank.features, found[name], bank.modality)
+            elif c.memory_init == "random":
+                rows = random_members(bank.features, found[name], self._generator)
+            else:
+                rows = cluster_means(bank.features, found[name])
+            self._clusters[name] = ClusterMemory(rows, c.temperature, c.memory_momentum, c.memory_update)
+        if c.instance_memory:
+            if epoch.in_stage == 0 or not self._instance_rows:
+                self._instance_rows = {name: bank.features.clone() for name, bank in banks.items()}
+            self._row_of = {name: self._rows(bank) for name, bank in banks.items()}
+            self._instances = {
+                name: InstanceMemory(
+                    self._instance_rows[name], found[name], c.temperature, c.memory_momentum, c.instance_reduce
+                )
+                for name in banks
+            }
+
+    def _rows(self, bank: FeatureBank) -> Tensor:
+        """Map training rows to rows of a bank."""
+        row = torch.full((len(self.data),), -1, dtype=torch.int64, device=bank.index.device)
+        row[bank.index] = torch.arange(len(bank), device=bank.index.device)
+        return row
+
+    def _streams(self, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]) -> tuple[Stream, ...]:
+        """One stream per modality by its own labels; in stage II one more each by joint labels."""
+        streams = []
+        for modality, name in NAMES.items():
+            streams.append(self._stream(name, *members(banks[name], found[name])))
+            if "joint" in banks:
+                index, label = members(banks["joint"], found["joint"])
+                mine = self.data.modality.cpu()[index] == modality
+                if bool(mine.any()):
+                    streams.append(self._stream(f"joint-{name}", index[mine], label[mine]))
+        return tuple(streams)
+
+    def _stream(self, name: str, index: Tensor, label: Tensor) -> Stream:
+        return Stream(
+            name,
+            index,
+            label,
+            self.config.labels_per_batch,
+            self.config.instances,
+            visible_views=("plain", "channel-exchange"),
+            infrared_views=("channel-adapt-gray",),
+        )
+
+    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Sum of dmic-spec section 5: cluster and instance terms, intra and (weighted by lambda) joint."""
+        names = list(batch.parts)
+        features = dict(zip(names, self.features([batch.parts[name] for name in names]), strict=True))
+        self._seen = {name: f.detach() for name, f in features.items()}
+        terms: dict[str, Tensor] = {}
+        for name, f in features.items():
+            part, joint = batch.parts[name], name.startswith("joint-")
+            space, weight = ("joint", self.config.joint_weight) if joint else (name, 1.0)
+            if self.config.instance_memory:
+                rows = self._row_of[space][part.index]
+                terms[f"instance_{name}"] = weight * self._instances[space].loss(f, rows)
+            if not joint:
+                terms[f"cluster_{name}"] = self._clusters[name].loss(f, part.label)
+        joint_names = [name for name in names if name.startswith("joint-")]
+        if joint_names:
+            f = torch.cat([features[name] for name in joint_names])
+            label = torch.cat([batch.parts[name].label for name in joint_names])
+            terms["cluster_joint"] = self.config.joint_weight * self._clusters["joint"].loss(f, label)
+        return terms
+
+    def update(self, batch: Batch, epoch: Epoch) -> None:
+        """Move the memories with the features of the forward pass."""
+        spaces: dict[str, list[str]] = {}
+        for name in batch.parts:
+            spaces.setdefault("joint" if name.startswith("joint-") else name, []).append(name)
+        for space, names in spaces.items():
+            f = torch.cat([self._seen[name] for name in names])
+            label = torch.cat([batch.parts[name].label for name in names])
+            self._clusters[space].update(f, label, self._generator)
+            if self.config.instance_memory:
+                index = torch.cat([batch.parts[name].index for name in names])
+                self._instances[space].update(f, self._row_of[space][index])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the instance memories, which live as long as their stage."""
+        return {f"instance.{name}": rows for name, rows in self._instance_rows.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the instance memories."""
+        self._instance_rows = {key.removeprefix("instance."): rows for key, rows in state.items()}

@@ -1,0 +1,122 @@
+"""What methods that train a two-stream network with cluster memories share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+
+from methods.backbone import TwoStreamResNet
+from methods.base import (
+    NOISE,
+    OUTSIDE,
+    EpochPlan,
+    FeatureBank,
+    Method,
+    MethodConfig,
+    Optimisation,
+    Part,
+    Stage,
+    TrainingData,
+    setting,
+)
+
+
+class TrainingConfig(MethodConfig):
+    """Fields of every method that trains; defaults are the field's common ones (methods-spec 1.9)."""
+
+    learning_rate: float = setting(3.5e-4, "predecessor", "Adam learning rate", gt=0)
+    weight_decay: float = setting(5e-4, "predecessor", "L2 weight decay", ge=0)
+    lr_schedule: Literal["step", "cosine"] = setting("step", "predecessor", "decay of the learning rate")
+    lr_step: int = setting(20, "predecessor", "epochs between two decays by lr_gamma (step)", ge=1)
+    lr_gamma: float = setting(0.1, "predecessor", "factor of a decay (step)", gt=0, le=1)
+    iterations: int = setting(200, "predecessor", "iterations an epoch", ge=1)
+    labels_per_batch: int = setting(4, "predecessor", "pseudo-identities in a batch of a stream", ge=1)
+    instances: int = setting(16, "predecessor", "images of each pseudo-identity", ge=2)
+    temperature: float = setting(0.05, "published code", "temperature of contrastive losses", gt=0)
+    min_samples: int = setting(4, "published code", "DBSCAN: a core point's neighbours, itself included", ge=1)
+    non_local: bool = setting(False, "published code", "non-local blocks in layer2 and layer3")
+    non_local_width: int = setting(1, "published code", "inner channels of a non-local block (quirk Q1)", ge=1)
+    bn_chunks: int = setting(1, "reconstructed", "emulate n DataParallel chunks in batch norm (quirk Q12)", ge=1)
+
+
+def learning_rate_factor(config: TrainingConfig, epoch: int, epochs: int) -> float:
+    """Return the factor of the learning rate in epoch `epoch` of a stage of `epochs`."""
+    if config.lr_schedule == "step":
+        return config.lr_gamma ** (epoch // config.lr_step)
+    return max(0.5 * (1 + math.cos(math.pi * epoch / epochs)), 0.01)
+
+
+def adam(modules: Sequence[nn.Module], config: TrainingConfig, stage: Stage) -> Optimisation:
+    """Make Adam over everything trainable in `modules`, decayed per epoch as the configuration says."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    optimiser = Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return Optimisation(
+        optimiser, LambdaLR(optimiser, lambda epoch: learning_rate_factor(config, epoch, stage.epochs))
+    )
+
+
+def spread(labels: Tensor, index: Tensor, n: int) -> Tensor:
+    """Put labels of the rows `index` into an array over all `n` training rows; OUTSIDE elsewhere."""
+    full = torch.full((n,), OUTSIDE, dtype=torch.int64)
+    full[index.cpu()] = labels.cpu()
+    return full
+
+
+def n_clusters(labels: Tensor) -> int:
+    """Count the clusters of labels numbered from 0, noise (-1) and OUTSIDE (-2) aside."""
+    return int(labels.max().item()) + 1 if len(labels) and bool((labels >= 0).any()) else 0
+
+
+class TwoStreamMethod(Method):
+    """A method on the two-stream ResNet, trained by Adam (methods-spec 1.1, 1.9)."""
+
+    config: TrainingConfig
+
+    def build(self, data: TrainingData) -> dict[str, nn.Module]:
+        """Make the backbone from the weights given."""
+        backbone = TwoStreamResNet(
+            data.architecture,
+            non_local=self.config.non_local,
+            non_local_width=self.config.non_local_width,
+            bn_chunks=self.config.bn_chunks,
+            weights=data.weights,
+            seed=data.seed("backbone"),
+        )
+        return {"backbone": backbone}
+
+    def optimisers(self, stage: Stage) -> Mapping[str, Optimisation]:
+        """Make one Adam over the backbone."""
+        return {"model": adam([self.backbone], self.config, stage)}
+
+    def features(self, parts: Sequence[Part]) -> list[Tensor]:
+        """Run all parts through the backbone as one batch; return float32 unit features for each part.
+
+        One pass, because batch normalisation takes its statistics over everything an optimiser step sees.
+        """
+        raw, _ = self.backbone(
+            torch.cat([part.images for part in parts]), torch.cat([part.modality for part in parts])
+        )
+        return list(normalize(raw.float()).split([len(part.label) for part in parts]))
+
+    def skip(self, labels: Mapping[str, Tensor], reason: str, record: Mapping[str, float]) -> EpochPlan:
+        """Return the plan of an epoch that trains nothing."""
+        return EpochPlan(labels, (), (), 0, record, skipped=reason)
+
+
+def too_few(spaces: Mapping[str, Tensor]) -> str:
+    """Say which label spaces have fewer than two clusters; empty if none has (dmic-spec section 9)."""
+    short = [f"{name}: {n_clusters(labels)}" for name, labels in spaces.items() if n_clusters(labels) < 2]
+    return f"fewer than two clusters ({', '.join(short)})" if short else ""
+
+
+def members(bank: FeatureBank, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return training rows and labels of the samples that a cluster took."""
+    kept = labels.to(bank.index.device) > NOISE
+    return bank.index[kept].cpu(), labels.to(bank.index.device)[kept].cpu()
