@@ -1,0 +1,281 @@
+"""The ``reidbench`` command: one thin function per command; what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="reidbench",
+    help="Reproducible benchmarks of unsupervised visible-infrared person re-identification.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Make synthetic twins; check, fingerprint and export data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", envvar="REIDBENCH_DATA", help="Root of the data set, or 'synthetic'."),
+]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of all runs.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value of the method's or the engine's configuration; repeatable.")
+]
+PartialOption = Annotated[
+    bool, typer.Option("--allow-partial-data", help="Go on when counts are not the known ones; marks every row.")
+]
+
+
+@app.command(epilog="Example: reidbench run dmic --protocol regdb --data synthetic --preset demo --trials 1-2")
+def run(
+    method: Annotated[str | None, typer.Argument(help="METHOD, METHOD:variant, or 'all'.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="regdb, sysu-all, sysu-indoor, or sysu.")] = None,
+    data: DataOption = None,
+    trials: Annotated[str | None, typer.Option(help="RegDB: training splits, 1-10 or 1,4-6. Default: all ten.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed of the run; repeatable. Default: 0.")] = None,
+    preset: Annotated[str, typer.Option(help="demo, paper or paper-large.")] = "paper",
+    sets: SetOption = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="32, bf16 or 16. Default: the preset's.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
+    out: OutOption = Path("runs"),
+    force: Annotated[bool, typer.Option("--force", help="Run again although the run has finished.")] = False,
+    manifest: Annotated[Path | None, typer.Option("--from", help="manifest.json of a run to repeat.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")] = False,
+    allow_partial: PartialOption = False,
+    twin_seed: Annotated[int, typer.Option(help="Seed of the twin of --data synthetic.")] = 0,
+) -> None:
+    """Train a method on every training split a protocol needs, score it, and print the table."""
+    from harness import launch
+
+    reporter = make_reporter()
+    if manifest is not None:
+        tasks = launch.plan_from_manifest(manifest, data, out, device, workers, force)
+    else:
+        request = launch.Request(
+            method=required(method, "METHOD", "reidbench list methods"),
+            protocol=required(protocol, "--protocol", "reidbench list protocols"),
+            data=data,
+            trials=trials,
+            seeds=tuple(seed or (0,)),
+            preset=preset,
+            sets=tuple(sets or ()),
+            device=device,
+            precision=precision,
+            workers=workers,
+            out=out,
+            force=force,
+            allow_partial=allow_partial,
+            twin_seed=twin_seed,
+        )
+        tasks = launch.plan(request, reporter)
+    if dry_run:
+        for line in launch.describe(tasks):
+            reporter.line(line)
+        return
+    paths = launch.run_all(tasks, reporter)
+    launch.show_results(paths, protocol, reporter)
+
+
+@app.command("list", epilog="Example: reidbench list methods")
+def list_(what: Annotated[str, typer.Argument(help="methods or protocols; both by default.")] = "all") -> None:
+    """List the methods and protocols there are."""
+    from harness.show import listing
+
+    console().print(listing(what))
+
+
+@app.command(epilog="Example: reidbench show dmic --schedule")
+def show(
+    method: Annotated[str, typer.Argument(help="METHOD or METHOD:variant.")],
+    diff: Annotated[str | None, typer.Option("--diff", help="Another METHOD[:variant] to compare with.")] = None,
+    preset: Annotated[str, typer.Option(help="demo, paper or paper-large.")] = "paper",
+    schedule: Annotated[bool, typer.Option("--schedule", help="Plot the schedules of eps and k2.")] = False,
+) -> None:
+    """Show where a method comes from, its configuration per data set, and who says so."""
+    from harness import show as page
+
+    console().print(page.diff(method, diff, preset) if diff else page.page(method, preset))
+    if schedule:
+        sys.stdout.write(page.schedule_plot(method, preset) + "\n")
+
+
+@app.command(epilog="Example: reidbench score result.npz --protocol regdb --out metrics.csv")
+def score(
+    file: Annotated[Path, typer.Argument(help=".npz with distance or features, ids and cameras.")],
+    protocol: Annotated[str, typer.Option(help="sysu-all, sysu-indoor or regdb.")],
+    out: Annotated[Path | None, typer.Option(help="CSV file to write: metric,value in percent.")] = None,
+) -> None:
+    """Score anybody's result by a protocol's rules."""
+    from harness.files import write_atomic
+    from harness.scoring import score_file
+
+    frame = score_file(file, protocol)
+    if out is not None:
+        write_atomic(out, frame.to_csv(index=False).encode())
+    for row in frame.itertuples():
+        console().print(f"{row.metric:8} {row.value:6.2f} %", highlight=False)
+
+
+@app.command(epilog="Example: reidbench table runs --format latex > table.tex")
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
+    format_: Annotated[str, typer.Option("--format", help="md, latex or csv.")] = "md",
+    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Add the numbers of papers, with sources.")] = False,
+) -> None:
+    """Compare finished runs in one table."""
+    from harness.tabulate import render
+
+    sys.stdout.write(render(runs, format_, protocol, published))
+
+
+@app.command(epilog="Example: reidbench report runs --out report.html")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Write a self-contained HTML report of finished runs."""
+    from harness.tabulate import write_report
+
+    write_report(runs, out)
+    console().print(f"report: {out}", highlight=False)
+
+
+@app.command(epilog="Example: reidbench doctor")
+def doctor(out: OutOption = Path("runs")) -> None:
+    """Check versions, devices, faiss, disk and data roots; say what is wrong and how to fix it."""
+    from harness.show import doctor_page
+
+    page, healthy = doctor_page(out)
+    console().print(page)
+    raise typer.Exit(0 if healthy else 1)
+
+
+@data_app.command("synth", epilog="Example: reidbench data synth data/twin --like regdb --seed 0")
+def data_synth(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    like: Annotated[str, typer.Option(help="regdb or sysu.")],
+    identities: Annotated[int | None, typer.Option(min=4, help="Number of people.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Images of a person in a camera.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the twin.")] = 0,
+    difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "medium",
+    full_size: Annotated[bool, typer.Option("--full-size", help="The real data set's counts, tiny images.")] = False,
+) -> None:
+    """Make a synthetic twin: same folders, names and split files as the real data set."""
+    from harness.errors import HarnessError
+    from protocols.twin import synthesise
+
+    if like not in ("regdb", "sysu"):
+        raise HarnessError(f"--like {like}: expected regdb or sysu")
+    made = synthesise(
+        out, like, identities=identities, images=images, seed=seed, difficulty=difficulty, full_size=full_size
+    )
+    console().print(made)
+
+
+@data_app.command("check", epilog="Example: reidbench data check /data/RegDB")
+def data_check(
+    root: Annotated[Path, typer.Argument(help="Root of the data set.")], allow_partial: PartialOption = False
+) -> None:
+    """Compare counts with the known ones; find unreadable, foreign and duplicate files and leaking identities."""
+    from harness.show import check_page
+
+    page, ok = check_page(root, allow_partial)
+    console().print(page)
+    raise typer.Exit(0 if ok else 2)
+
+
+@data_app.command("fingerprint", epilog="Example: reidbench data fingerprint /data/RegDB")
+def data_fingerprint(root: Annotated[Path, typer.Argument(help="Root of the data set.")]) -> None:
+    """Print the digest of a data root: equal data, equal digest."""
+    from protocols.check import dataset_at, fingerprint
+
+    console().print(fingerprint(root, dataset_at(root)), highlight=False)
+
+
+@data_app.command("export", epilog="Example: reidbench data export --protocol regdb --data /data/RegDB --out lists")
+def data_export(
+    protocol: Annotated[str, typer.Option(help="regdb, sysu-all or sysu-indoor.")],
+    data: Annotated[Path, typer.Option(help="Root of the data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for the CSV files.")],
+    allow_partial: PartialOption = False,
+) -> None:
+    """Write query and gallery lists as CSV, in evaluation order, for anybody's code."""
+    from harness.registry import load_protocols
+    from protocols.check import export
+
+    for chosen in load_protocols(protocol):
+        for path in export(chosen, data, out, allow_partial=allow_partial):
+            console().print(str(path), highlight=False)
+
+
+def console() -> Console:
+    """Return a console on standard output."""
+    return Console(soft_wrap=False)
+
+
+def make_reporter() -> Any:  # noqa: ANN401 - imported late
+    """Return a reporter on standard error, so that tables on standard output can be piped."""
+    from harness.progress import Reporter
+
+    return Reporter(Console(stderr=True))
+
+
+def required(value: str | None, name: str, hint: str) -> str:
+    """Return an option that is only optional beside ``--from``."""
+    from harness.errors import HarnessError
+
+    if value is None:
+        raise HarnessError(f"{name} is missing; `{hint}` names the choices")
+    return value
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Return the message and the exit code for an error that a person can mend."""
+    from harness.errors import HarnessError, RunHeldError
+
+    if isinstance(error, RunHeldError):
+        return str(error), 3
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its permissions"
+        return f"{where}{error.strerror or error}; {cure}", 2
+    assert isinstance(error, (ValueError, HarnessError))
+    return str(error), 2
+
+
+def mendable() -> tuple[type[BaseException], ...]:
+    """Return the error types that carry a message for the user; anything else is a bug and keeps its traceback."""
+    found: list[type[BaseException]] = [OSError]
+    for module, name in (
+        ("harness.errors", "HarnessError"),
+        ("protocols.base", "DataError"),
+        ("methods.errors", "MethodError"),
+        ("results.schema", "ResultsError"),
+    ):
+        if module in sys.modules:
+            found.append(getattr(sys.modules[module], name))
+    return tuple(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a mendable error ends in one message and exit code 2 (3: the run is held)."""
+    warnings.showwarning = lambda message, *_args, **_more: sys.stderr.write(f"warning: {message}\n")  # type: ignore[assignment]
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except BaseException as error:
+        if not isinstance(error, mendable()):
+            raise
+        text, code = explain(error)
+        sys.stderr.write(f"error: {text}\n")
+        raise SystemExit(code) from None

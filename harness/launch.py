@@ -1,0 +1,155 @@
+"""From what a person asked for to runs: plans them, executes them in this process, and shows their table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.configuration import resolve, split_variant
+from harness.data import examine, find_root
+from harness.errors import HarnessError
+from harness.progress import Reporter
+from harness.registry import load_method, load_protocols, protocols_of
+from harness.run import RunSpec, source_digest, spec_from_manifest
+from harness.runner import Task, execute
+from harness.weights import weights_identity
+from protocols.base import Protocol
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of ``reidbench run``, as typed."""
+
+    method: str
+    protocol: str
+    data: str | None = None
+    trials: str | None = None
+    seeds: tuple[int, ...] = (0,)
+    preset: str = "paper"
+    sets: tuple[str, ...] = ()
+    device: str = "auto"
+    precision: str | None = None
+    workers: int = 0
+    out: Path = Path("runs")
+    force: bool = False
+    allow_partial: bool = False
+    twin_seed: int = 0
+
+
+def parse_trials(text: str | None, splits: Sequence[int]) -> tuple[int, ...]:
+    """Read ``1-10``, ``3`` or ``1,4-6`` as training splits; all of them by default.
+
+    Raises
+    ------
+    HarnessError
+        If the text is not of that form, or names a split that does not exist.
+    """
+    if text is None:
+        return tuple(splits)
+    if len(splits) == 1:
+        raise HarnessError(f"--trials {text}: this data set has one training split; --trials is for RegDB")
+    chosen: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise HarnessError(f"--trials {text}: expected numbers and ranges such as 1-10 or 1,4-6")
+        chosen += range(int(first), int(last or first) + 1)
+    wrong = [t for t in chosen if t not in splits]
+    if wrong or not chosen:
+        raise HarnessError(f"--trials {text}: {wrong or 'nothing'} chosen; trials are {splits[0]} to {splits[-1]}")
+    return tuple(dict.fromkeys(chosen))
+
+
+def plan(request: Request, reporter: Reporter) -> list[Task]:
+    """Return the runs that a request needs, one per seed and training split."""
+    chosen = load_protocols(request.protocol)
+    name, variant = split_variant(request.method)
+    cls = load_method(name)
+    root = find_root(request.data, chosen[0], request.twin_seed, reporter)
+    sets = [*request.sets, *([f"precision={request.precision}"] if request.precision else [])]
+    config, engine = resolve(cls, chosen[0].dataset, request.preset, variant, sets)
+    data = examine(root, chosen[0].dataset, allow_partial=request.allow_partial)
+    splits = parse_trials(request.trials, chosen[0].splits)
+    specs = [
+        RunSpec(
+            method=name,
+            label=request.method,
+            preset=request.preset,
+            config=config.model_dump(mode="json"),
+            engine=engine.model_dump(mode="json"),
+            dataset=chosen[0].dataset,
+            split=split,
+            seed=seed,
+            data_digest=data.digest,
+            data=data.kind,
+            weights=weights_identity(engine),
+            sources=source_digest(cls.__module__),
+        )
+        for seed in request.seeds
+        for split in splits
+    ]
+    scored = scorable(chosen[0].dataset, root)
+    return [
+        Task(spec, root, scored, request.out, request.device, request.workers, request.force) for spec in specs
+    ]
+
+
+def scorable(dataset: str, root: Path) -> tuple[Protocol, ...]:
+    """Return every protocol that a run on this data set can be scored under."""
+    found = protocols_of(dataset)
+    if not (root / "exp" / "rand_perm_cam.mat").is_file():
+        found = tuple(protocol for protocol in found if not protocol.id.endswith("-official"))
+    return found
+
+
+def plan_from_manifest(path: Path, data: str | None, out: Path, device: str, workers: int, force: bool) -> list[Task]:
+    """Return the run that a manifest describes; its code and data must be what they were.
+
+    Raises
+    ------
+    HarnessError
+        If the data root is missing or differs, or the method's source has changed.
+    """
+    spec, recorded = spec_from_manifest(path)
+    root = Path(data) if data else recorded
+    if not root.is_dir():
+        raise HarnessError(f"{path}: its data root {root} does not exist; say where the data are with --data PATH")
+    found = examine(root, spec.dataset, allow_partial=spec.data == "real-partial")
+    if found.digest != spec.data_digest:
+        raise HarnessError(
+            f"{root} has fingerprint {found.digest[:12]}, the manifest {spec.data_digest[:12]}: these are other data"
+        )
+    now = source_digest(load_method(spec.method).__module__)
+    if now != spec.sources:
+        raise HarnessError(
+            f"{path}: the source of {spec.method} has changed since (now {now[:12]}, then {spec.sources[:12]}); "
+            "check out the commit named in the manifest's environment"
+        )
+    return [Task(spec, root, scorable(spec.dataset, root), out, device, workers, force)]
+
+
+def run_all(tasks: Sequence[Task], reporter: Reporter) -> list[Path]:
+    """Execute tasks one after the other; return the run directories."""
+    paths = []
+    for i, task in enumerate(tasks):
+        spec = task.spec
+        reporter.line(f"[{i + 1}/{len(tasks)}] {spec.label} on {spec.dataset}, split {spec.split}, seed {spec.seed}: run {spec.id}")
+        paths.append(execute(task, reporter).path)
+    return paths
+
+
+def describe(tasks: Sequence[Task]) -> list[str]:
+    """Say what would run, for ``--dry-run``."""
+    lines = []
+    for task in tasks:
+        spec, directory = task.spec, task.directory
+        cls = load_method(spec.method)
+        stages = cls.stages(cls.Config(**spec.config))
+        iterations = sum(stage.epochs * stage.iterations for stage in stages)
+        state = "finished" if directory.complete else "to resume" if directory.last.exists() else "to do"
+        lines.append(
+            f"{spec.id}  {spec.label}  {spec.dataset}  split {spec.split}  seed {spec.seed}  "
+            f"{sum(s.epochs for s in stages)} epochs, {iterations} iterations  {state}  {directory.path}"
+        )
+    return lines

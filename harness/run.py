@@ -1,0 +1,208 @@
+"""A run is a value: what is trained, on what, from which seed; and the directory that holds its files."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
+
+from harness.errors import HarnessError, RunHeldError
+from harness.files import write_atomic
+
+OURS = ("methods",)
+MANIFEST_VERSION = 1
+
+
+class RunSpec(BaseModel):
+    """Everything that decides a run's numbers, apart from hardware and library versions.
+
+    Attributes
+    ----------
+    label : str
+        How tables call it: the method, with its variant (``dmic:+mie``).
+    config, engine : dict
+        Validated configurations of the method and of the engine.
+    split : int
+        Training split of the data set (RegDB: the trial).
+    data_digest : str
+        Fingerprint of the data root.
+    data : str
+        ``real``, ``real-partial`` or ``synthetic``.
+    weights : str
+        Identity of the weights it starts from (a digest, or the recipe of a source training).
+    sources : str
+        Digest of the method's source text and of every module of ours that it imports.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    label: str
+    preset: str
+    config: dict[str, Any]
+    engine: dict[str, Any]
+    dataset: str
+    split: int
+    seed: int
+    data_digest: str
+    data: Literal["real", "real-partial", "synthetic"]
+    weights: str
+    sources: str
+
+    @property
+    def id(self) -> str:
+        """First 12 hex digits of the SHA-256 of the canonical JSON of what decides the numbers."""
+        identity = self.model_dump(exclude={"label", "preset", "data"})
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]
+
+
+def canonical_json(value: object) -> str:
+    """Return JSON with sorted keys and no blanks: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def imported_modules(source: str) -> set[str]:
+    """Name the modules of ours that a source text imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.split(".")[0] in OURS}
+
+
+def module_source(name: str) -> str | None:
+    """Return the source text of a module, or None if there is no such module (an attribute, say)."""
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    if found is None or not found.origin or not found.origin.endswith(".py"):
+        return None
+    return Path(found.origin).read_text(encoding="utf-8")
+
+
+def source_digest(module: str) -> str:
+    """Digest the source of `module` and, transitively, of every module of ours that it imports."""
+    texts: dict[str, str] = {}
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        if name in texts or (text := module_source(name)) is None:
+            continue
+        texts[name] = text
+        queue.extend(imported_modules(text))
+    return hashlib.sha256(canonical_json(texts).encode()).hexdigest()
+
+
+class RunDirectory:
+    """The files of one run, below ``<out>/<data set>/<method>/<run id>``."""
+
+    def __init__(self, out: Path, spec: RunSpec) -> None:
+        self.spec = spec
+        self.path = out / spec.dataset / spec.method / spec.id
+        self.manifest = self.path / "manifest.json"
+        self.metrics = self.path / "metrics.csv"
+        self.history = self.path / "history.csv"
+        self.profile = self.path / "profile.csv"
+        self.ranks = self.path / "ranks.npz"
+        self.last = self.path / "checkpoints" / "last.ckpt"
+        self.best = self.path / "checkpoints" / "best.ckpt"
+        self.log = self.path / "log.txt"
+        self._complete = self.path / "COMPLETE"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has finished and everything is on disk."""
+        return self._complete.exists()
+
+    def prepare(self) -> None:
+        """Make the directories."""
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HarnessError(
+                f"cannot create the run directory {self.path}: {error.strerror}; choose a writable folder with --out"
+            ) from error
+
+    def write_manifest(self, content: dict[str, Any]) -> None:
+        """Write the manifest whole."""
+        write_atomic(self.manifest, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+    def finish(self) -> None:
+        """Write the marker that makes this a result; call it after everything else is on disk."""
+        write_atomic(self._complete, b"")
+
+    def reset(self) -> None:
+        """Forget what an earlier run left (``--force``); the marker goes first."""
+        self._complete.unlink(missing_ok=True)
+        for path in (self.metrics, self.history, self.profile, self.ranks, self.last, self.best, self.log):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises
+        ------
+        RunHeldError
+            If another process holds it; says which.
+        """
+        self.prepare()
+        holder = self.path / "holder.json"
+        lock = FileLock(self.path / "run.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunHeldError(f"run {self.spec.id} is held by {describe_holder(holder)}; its files: {self.path}") from None
+        try:
+            me = {"pid": os.getpid(), "host": socket.gethostname()}
+            write_atomic(holder, canonical_json(me).encode())
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+
+def describe_holder(path: Path) -> str:
+    """Say who holds a run, from the file its process wrote."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def spec_from_manifest(path: Path) -> tuple[RunSpec, Path]:
+    """Read the specification and the data root out of a manifest.
+
+    Raises
+    ------
+    HarnessError
+        If the file is not a manifest, or one of another version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{path} is not a readable manifest: {error}") from error
+    version = content.get("manifest_version") if isinstance(content, dict) else None
+    if version != MANIFEST_VERSION:
+        raise HarnessError(
+            f"{path} has manifest version {version!r}; this reidbench reads version {MANIFEST_VERSION}. "
+            "Run it with the release named in its `code` entry."
+        )
+    try:
+        return RunSpec.model_validate(content["spec"]), Path(content["data_root"])
+    except (KeyError, ValueError) as error:
+        raise HarnessError(f"{path}: the entry `spec` or `data_root` is missing or damaged: {error}") from error
