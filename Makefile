@@ -1,0 +1,33 @@
+# Everything a newcomer types. A bare machine needs Python 3.11 or later and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CPUS := $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: demo test check bench install clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/reidbench run dmic --protocol regdb --data synthetic --preset demo --trials 1-2 --device cpu
+
+test: $(STAMP)
+	$(BIN)/pytest -n $(CPUS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-autosave
+
+clean:
+	rm -rf $(VENV) runs data .benchmarks
