@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harness.progress import Reporter
 from harness.seeds import seed_for
 from methods.augment import normalise
-from methods.backbone import gem_pool, last_stride_one
+from methods.backbone import gem, load_resnet
 from protocols.twin import render_source
 
 IDENTITIES, IMAGES = 300, 12
@@ -42,14 +41,12 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class SourceNetwork(nn.Module):
-    """torchvision ResNet with last stride 1, GeM, BN neck and a classifier."""
+    """The two-stream network's visible half, with a classifier."""
 
     def __init__(self, architecture: str, identities: int) -> None:
         super().__init__()
-        self.trunk = torchvision.models.get_model(architecture, weights=None)
-        last_stride_one(self.trunk)
-        width = self.trunk.fc.in_features
-        self.trunk.fc = nn.Identity()
+        self.trunk = load_resnet(architecture, None)
+        width = 2048 if architecture == "resnet50" else 512
         self.neck = nn.BatchNorm1d(width)
         self.neck.bias.requires_grad_(False)
         self.classifier = nn.Linear(width, identities, bias=False)
@@ -59,7 +56,7 @@ class SourceNetwork(nn.Module):
         t = self.trunk
         x = t.maxpool(t.relu(t.bn1(t.conv1(images))))
         x = t.layer4(t.layer3(t.layer2(t.layer1(x))))
-        logits: Tensor = self.classifier(self.neck(gem_pool(x)))
+        logits: Tensor = self.classifier(self.neck(gem(x)))
         return logits
 
 

@@ -1,0 +1,5 @@
+"""``python -m harness`` is ``reidbench``."""
+
+from harness.cli import main
+
+main()

@@ -1,0 +1,67 @@
+"""Shared fixtures: tiny twins, made once a session, and a way to run the command in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from protocols.twin import synthesise
+
+TINY = (
+    "architecture=resnet18",
+    "height=32",
+    "width=16",
+    "weights=none",
+    "precision=32",
+    "evaluate_every=1",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_regdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("twin") / "regdb"
+    synthesise(root, "regdb", identities=12, images=4, seed=3, difficulty="easy", size=(16, 32))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("twin") / "sysu"
+    synthesise(root, "sysu", identities=12, images=3, seed=3, difficulty="easy", size=(16, 32))
+    return root
+
+
+@pytest.fixture
+def reidbench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a process of its own, in an empty folder, on one thread."""
+
+    def call(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *map(str, arguments)],
+            cwd=tmp_path,
+            env=process_environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return call
+
+
+def process_environment() -> dict[str, str]:
+    """Return the environment of a child process: this checkout importable, one thread."""
+    here = str(Path(__file__).parents[1])
+    kept = {k: v for k, v in os.environ.items() if k != "REIDBENCH_DATA"}
+    return kept | {"PYTHONPATH": here, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+
+
+def tiny_settings(*more: str) -> list[str]:
+    """Return --set options of a run that takes seconds."""
+    return [part for value in (*TINY, *more) for part in ("--set", value)]
