@@ -1,0 +1,139 @@
+"""Which samples make a batch: RandomMultipleGallery (methods-spec 1.7; cluster contrast's published code)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.errors import MethodError
+
+IntArray = npt.NDArray[np.int64]
+
+
+def random_multiple_gallery(
+    label: IntArray,
+    camera: IntArray,
+    labels_per_batch: int,
+    instances: int,
+    iterations: int,
+    generator: np.random.Generator,
+    cross_camera: bool = True,
+) -> IntArray:
+    """Draw batches of P labels x K instances; a label with fewer samples repeats them.
+
+    The labels come in random permutations, each label once; a permutation's last batch is dropped if short.
+
+    Parameters
+    ----------
+    label, camera : int64 arrays (m,)
+        Of the samples to draw from, noise left out.
+    labels_per_batch : int
+        P; shrinks to the number of labels.
+    instances : int
+        K; the first instance of a label is its anchor.
+    iterations : int
+        Batches to draw.
+    generator : numpy Generator
+    cross_camera : bool
+        Draw the anchor's companions from other cameras than its own where there are any.
+
+    Returns
+    -------
+    int64 array (iterations, P * K)
+        Positions in `label`.
+
+    Raises
+    ------
+    MethodError
+        If there are no samples, noise among them, or P or K is not positive.
+    """
+    groups = _members(label, camera, labels_per_batch, instances)
+    size = min(labels_per_batch, len(groups)) * instances
+    stream = _batches(groups, camera, instances, size, generator, cross_camera, repeat_singletons=True)
+    return _take(stream, iterations, size)
+
+
+def gallery_with_singletons(
+    label: IntArray,
+    camera: IntArray,
+    batch_size: int,
+    instances: int,
+    iterations: int,
+    generator: np.random.Generator,
+    cross_camera: bool = True,
+) -> IntArray:
+    """Draw batches as :func:`random_multiple_gallery`, but a label with one sample gives it once (quirk Q8).
+
+    Batches are cut from a flat stream, so a label may straddle two of them. For SpCL, where noise samples are
+    labels of their own.
+
+    Returns
+    -------
+    int64 array (iterations, batch size)
+        The batch size shrinks to what one permutation of the labels gives.
+    """
+    groups = _members(label, camera, batch_size, instances)
+    size = min(batch_size, sum(instances if len(group) > 1 else 1 for group in groups))
+    stream = _batches(groups, camera, instances, size, generator, cross_camera, repeat_singletons=False)
+    return _take(stream, iterations, size)
+
+
+def _members(label: IntArray, camera: IntArray, size: int, instances: int) -> list[IntArray]:
+    """Return the positions of every label's samples."""
+    if not len(label) or len(label) != len(camera):
+        raise MethodError(f"a batch needs samples: {len(label)} labels, {len(camera)} cameras given")
+    if label.min() < 0:
+        raise MethodError("noise samples (label < 0) cannot be drawn; leave them out of the stream")
+    if size < 1 or instances < 1:
+        raise MethodError(f"a batch of {size} x {instances} is empty; both numbers must be positive")
+    order = np.argsort(label, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+
+
+def _take(stream: Iterator[IntArray], iterations: int, size: int) -> IntArray:
+    drawn = [next(stream) for _ in range(iterations)]
+    return np.array(drawn, dtype=np.int64).reshape(iterations, size)
+
+
+def _batches(
+    groups: list[IntArray],
+    camera: IntArray,
+    instances: int,
+    size: int,
+    generator: np.random.Generator,
+    cross_camera: bool,
+    repeat_singletons: bool,
+) -> Iterator[IntArray]:
+    """Yield batches forever, permutation after permutation."""
+    while True:
+        pending: list[IntArray] = []
+        waiting = 0
+        for i in generator.permutation(len(groups)):
+            pending.append(_draw(groups[i], camera, instances, generator, cross_camera, repeat_singletons))
+            waiting += len(pending[-1])
+            while waiting >= size:
+                flat = np.concatenate(pending)
+                yield flat[:size]
+                pending, waiting = [flat[size:]], waiting - size
+
+
+def _draw(
+    members: IntArray,
+    camera: IntArray,
+    instances: int,
+    generator: np.random.Generator,
+    cross_camera: bool,
+    repeat_singletons: bool,
+) -> IntArray:
+    """Draw an anchor and its companions from one label's samples."""
+    anchor = members[generator.integers(len(members))]
+    others = members[camera[members] != camera[anchor]] if cross_camera else members[:0]
+    if not len(others):
+        others = members[members != anchor]
+    if not len(others):
+        return np.full(instances if repeat_singletons else 1, anchor)
+    # with replacement already at K - 1 candidates: the published threshold (quirk Q7)
+    companions = generator.choice(others, instances - 1, replace=len(others) < instances)
+    return np.concatenate(([anchor], companions))
