@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Reference, Stage, Step, Stream, setting
-from methods.clustering import Plain, jaccard_clusters
+from methods.clustering import Clustering, Plain, jaccard_clusters
 from methods.memory import ClusterMemory, cluster_means
 from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
 
@@ -61,9 +61,10 @@ class ClusterContrast(TwoStreamMethod):
         "dual+ca": {"*": {"spaces": "dual", "augmented_view": True, "labels_per_batch": 8}},
     }
 
-    def stages(self) -> Sequence[Stage]:
+    @classmethod
+    def stages(cls, config: ClusterContrastConfig) -> Sequence[Stage]:
         """One stage."""
-        return (Stage("train", self.config.epochs, self.config.iterations),)
+        return (Stage("train", config.epochs, config.iterations),)
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster, take cluster means as memory rows, and draw streams from the clusters."""
@@ -72,17 +73,7 @@ class ClusterContrast(TwoStreamMethod):
             "visible": bank.of(VISIBLE),
             "infrared": bank.of(INFRARED),
         }
-        found = {
-            name: jaccard_clusters(
-                part.features,
-                k1=c.k1,
-                eps=c.eps,
-                min_samples=c.min_samples,
-                expansion=Plain(c.k2),
-                stage=self.data.stage,
-            ).labels
-            for name, part in banks.items()
-        }
+        found = {name: self.cluster(part).labels for name, part in banks.items()}
         labels = {name: spread(found[name], banks[name].index, len(bank)) for name in found}
         record = {"eps": c.eps, "k2": float(c.k2)}
         if reason := too_few(found):
@@ -98,6 +89,18 @@ class ClusterContrast(TwoStreamMethod):
         streams = tuple(self._stream(name, *members(banks[name], found[name])) for name in banks)
         step = Step("train", tuple(banks))
         return EpochPlan(labels, streams, (step,), c.iterations, record)
+
+    def cluster(self, bank: FeatureBank) -> Clustering:
+        """Cluster a bank by plain k-reciprocal Jaccard distances."""
+        c = self.config
+        return jaccard_clusters(
+            bank.features,
+            k1=c.k1,
+            eps=c.eps,
+            min_samples=c.min_samples,
+            expansion=Plain(c.k2),
+            stage=self.data.stage,
+        )
 
     def _stream(self, name: str, index: Tensor, label: Tensor) -> Stream:
         visible = ("plain", "channel-exchange") if self.config.augmented_view else ("plain",)

@@ -1,0 +1,181 @@
+"""DMIC: schedules, ablation presets, the loss against its formula, identities out of reach."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn.functional import normalize
+
+from methods.base import INFRARED, VISIBLE, Batch, Epoch, FeatureBank, Part, TrainingData
+from methods.dmic import DMIC, DMICConfig, eps_at, k2_at
+from methods.errors import MethodError
+
+SMALL = {
+    "intra_k1": 6, "k2_start": 2, "k2_end": 3, "joint_k1": 10, "joint_k2": 6, "eps_high": 0.7, "eps_low": 0.6,
+    "epochs_intra": 2, "epochs_joint": 2, "turning_epoch": 1, "iterations": 2, "labels_per_batch": 3, "instances": 2,
+    "min_samples": 2,
+}
+
+
+def training_data(identities: int = 6, images: int = 5) -> TrainingData:
+    n = identities * images
+    modality = torch.arange(2).repeat_interleave(n)
+    return TrainingData("regdb", modality, modality + 1, "resnet18", None, lambda purpose, *i: hash((purpose, *i)) % 2**31)
+
+
+def bank(identities: int = 6, images: int = 5, noise: float = 0.02) -> FeatureBank:
+    generator = torch.Generator().manual_seed(0)
+    centres = normalize(torch.randn(identities, 512, generator=generator))
+    features = centres.repeat_interleave(images, 0).repeat(2, 1)
+    features = normalize(features + noise * torch.randn(features.shape, generator=generator))
+    modality = torch.arange(2).repeat_interleave(identities * images)
+    return FeatureBank(features, modality, modality + 1, torch.arange(len(features)))
+
+
+@pytest.mark.parametrize("shape", ["exponential", "linear", "cosine"])
+def test_eps_shrinks_then_grows_between_its_limits(shape: str) -> None:
+    config = DMICConfig(eps_schedule=shape)
+    values = [eps_at(config, e, 50) for e in range(50)]
+    assert values[0] == pytest.approx(0.6)
+    assert values[10] == pytest.approx(0.3)
+    assert all(a > b for a, b in zip(values[:10], values[1:11], strict=True))
+    assert all(a < b for a, b in zip(values[10:], values[11:], strict=False))
+    assert values[-1] < 0.6
+
+
+def test_exponential_eps_is_the_formula() -> None:
+    config = DMICConfig()
+    for e in range(50):
+        expected = 0.6 * 0.5 ** (e / 10) if e <= 10 else 0.3 * 2 ** ((e - 10) / 40)
+        assert eps_at(config, e, 50) == pytest.approx(expected)
+
+
+def test_k2_rises_from_6_to_18() -> None:
+    values = [k2_at(DMICConfig(), e, 50) for e in range(50)]
+    assert (values[0], values[-1]) == (6, 18)
+    assert values == sorted(values)
+    assert values[20] == round(6 * 3 ** (20 / 49))
+
+
+def test_fixed_schedules() -> None:
+    config = DMICConfig(eps_schedule="fixed", k2_schedule="fixed")
+    assert {eps_at(config, e, 9) for e in range(9)} == {0.6}
+    assert {k2_at(config, e, 9) for e in range(9)} == {6}
+
+
+def test_short_stages_do_not_divide_by_zero() -> None:
+    for epochs in (1, 2, 3):
+        assert all(math.isfinite(eps_at(DMICConfig(), e, epochs)) for e in range(epochs))
+        assert all(k2_at(DMICConfig(), e, epochs) >= 1 for e in range(epochs))
+
+
+@pytest.mark.parametrize("wrong", [{"joint_k2": 41}, {"k2_end": 31}, {"eps_low": 0.7}, {"eps_high": 0.0}, {"nonsense": 1}])
+def test_inconsistent_configurations_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        DMICConfig(**wrong)
+
+
+@pytest.mark.parametrize("variant", [name for name in DMIC.presets if name not in ("paper", "demo")])
+def test_every_variant_is_a_valid_configuration(variant: str) -> None:
+    DMICConfig(**DMIC.presets[variant]["*"])
+
+
+def plan_and_batch(method: DMIC, stage: int) -> tuple[Epoch, Batch]:
+    epoch = Epoch(2 * stage, stage, 0)
+    plan = method.begin_epoch(epoch, bank())
+    generator = torch.Generator().manual_seed(1)
+    parts = {}
+    for stream in plan.streams:
+        rows = torch.randperm(len(stream.index), generator=generator)[:6]
+        modality = method.data.modality[stream.index[rows]]
+        images = torch.randn(6, 3, 32, 16, generator=generator)
+        parts[stream.name] = Part(
+            images, modality, modality + 1, stream.label[rows], stream.index[rows], torch.zeros(6, dtype=torch.int64)
+        )
+    return epoch, Batch(plan.steps[0].name, 0, parts)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_loss_is_the_sum_of_the_specification(stage: int) -> None:
+    method = DMIC(DMICConfig(**SMALL), training_data())
+    epoch, batch = plan_and_batch(method, stage)
+    terms = method.loss(batch, epoch)
+    f = method._seen
+    tau, n_visible = 0.05, 30
+    for name, weight in (("visible", 1.0), ("infrared", 1.0)):
+        rows = method._clusters[name].rows
+        logits = f[name] @ rows.T / tau
+        expected = -torch.log_softmax(logits, 1)[torch.arange(6), batch.parts[name].label].mean()
+        assert float(terms[f"cluster_{name}"]) == pytest.approx(weight * float(expected), rel=1e-5)
+        own = batch.parts[name].index - (n_visible if name == "infrared" else 0)
+        memory = method._instances[name]
+        scores = (f[name] @ memory.rows.T / tau).exp()
+        positive = (scores * (memory.labels == memory.labels[own][:, None])).sum(1)
+        expected = -torch.log(positive / (scores.sum(1) + 1e-6) + 1e-6).mean()
+        assert float(terms[f"instance_{name}"]) == pytest.approx(float(expected), rel=1e-5)
+    if stage:
+        joint = torch.cat([f["joint-visible"], f["joint-infrared"]])
+        label = torch.cat([batch.parts[f"joint-{m}"].label for m in ("visible", "infrared")])
+        logits = joint @ method._clusters["joint"].rows.T / tau
+        expected = 0.7 * torch.nn.functional.cross_entropy(logits, label)
+        assert float(terms["cluster_joint"]) == pytest.approx(float(expected), rel=1e-5)
+        assert {"instance_joint-visible", "instance_joint-infrared"} <= set(terms)
+    else:
+        assert "cluster_joint" not in terms
+
+
+def test_random_update_leaves_one_batch_sample_in_each_row() -> None:
+    method = DMIC(DMICConfig(**SMALL), training_data())
+    epoch, batch = plan_and_batch(method, 0)
+    method.loss(batch, epoch)
+    method.update(batch, epoch)
+    part, rows = batch.parts["visible"], method._clusters["visible"].rows
+    for label in part.label.unique():
+        candidates = method._seen["visible"][part.label == label]
+        assert float((candidates - rows[label]).norm(dim=1).min()) < 1e-5
+    assert torch.allclose(method._instance_rows["visible"][part.index], method._seen["visible"], atol=1e-5)
+
+
+def test_instance_memories_outlive_the_epoch_and_the_process() -> None:
+    method = DMIC(DMICConfig(**SMALL), training_data())
+    epoch, batch = plan_and_batch(method, 0)
+    method.loss(batch, epoch)
+    method.update(batch, epoch)
+    other = DMIC(DMICConfig(**SMALL), training_data())
+    other.load_state({k: v.clone() for k, v in method.state().items()})
+    for m in (method, other):
+        m.begin_epoch(Epoch(1, 0, 1), bank())
+    assert torch.equal(method._instances["visible"].rows, other._instances["visible"].rows)
+
+
+def test_all_noise_skips_the_epoch_and_names_eps_and_k1() -> None:
+    method = DMIC(DMICConfig(**SMALL | {"eps_high": 1e-6, "eps_low": 1e-6}), training_data())
+    plan = method.begin_epoch(Epoch(0, 0, 0), bank(noise=1.0))
+    assert plan.iterations == 0
+    assert "eps" in plan.skipped
+    assert "k1" in plan.skipped
+
+
+def test_k1_larger_than_a_modality_is_refused_before_any_work() -> None:
+    method = DMIC(DMICConfig(**SMALL | {"intra_k1": 31}), training_data())
+    with pytest.raises(MethodError, match="31"):
+        method.begin_epoch(Epoch(0, 0, 0), bank())
+
+
+def test_identities_are_out_of_reach() -> None:
+    data = training_data()
+    with pytest.raises(MethodError, match="identities"):
+        _ = data.identity
+    assert not any("identit" in name for name in vars(data))
+
+
+def test_label_spaces_mark_what_is_outside() -> None:
+    method = DMIC(DMICConfig(**SMALL), training_data())
+    plan = method.begin_epoch(Epoch(2, 1, 0), bank())
+    modality = method.data.modality
+    assert bool((plan.labels["visible"][modality == INFRARED] == -2).all())
+    assert bool((plan.labels["infrared"][modality == VISIBLE] == -2).all())
+    assert bool((plan.labels["joint"] > -2).all())
