@@ -205,12 +205,21 @@ class TwoStreamResNet(nn.Module):
         -------
         float32 tensors (b, d)
             Features after the BNNeck (not normalised), and pooled features before it.
+
+        Raises
+        ------
+        MethodError
+            If a chunk (see `bn_chunks`) is too small to be normalised.
         """
         streams = [torch.nonzero(modality == m).flatten() for m in (VISIBLE, INFRARED)]
         if not (self.training and self.bn_chunks > 1):
             return self._replica(images, streams)
         chunks = zip(*(rows.tensor_split(self.bn_chunks) for rows in streams), strict=True)
         filled = [list(chunk) for chunk in chunks if sum(map(len, chunk))]
+        if any(sum(map(len, chunk)) == 1 for chunk in filled):
+            raise MethodError(
+                f"bn_chunks = {self.bn_chunks} leaves one image of {len(images)} alone; set it lower"
+            )
         found = [self._replica(images, filled[0])]
         with frozen_statistics(self):
             found += [self._replica(images, chunk) for chunk in filled[1:]]
