@@ -230,20 +230,10 @@ class TwoStreamResNet(nn.Module):
     def _replica(self, images: Tensor, streams: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Run the rows named in `streams` (visible, infrared) through the network, in rising row order."""
         stems = (self.visible, self.infrared)
-        stemmed = [stem(_rows(images, rows)) for stem, rows in zip(stems, streams, strict=True) if len(rows)]
+        stemmed = [stem(images[rows]) for stem, rows in zip(stems, streams, strict=True) if len(rows)]
         maps = self.trunk(torch.cat(stemmed))
         pooled = gem(maps)[torch.cat(streams).argsort()]
         return self.neck(pooled), pooled
-
-
-def _rows(images: Tensor, rows: Tensor) -> Tensor:
-    """Return images[rows] in the memory format of `images` (indexing may lose channels-last)."""
-    if len(rows) == len(images):
-        return images
-    channels_last = images.is_contiguous(memory_format=torch.channels_last)
-    return images[rows].contiguous(
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format
-    )
 
 
 @contextmanager

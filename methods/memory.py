@@ -238,7 +238,7 @@ class InstanceMemory:
         similarity = self.rows @ features.T / self.temperature
         classes = similarity.new_zeros(len(counts), len(features)).index_add(0, self.labels, similarity)
         scores = (classes / counts[:, None]).exp()
-        return scores.gather(0, label[None])[0], scores.sum(0)
+        return scores[label, torch.arange(len(label), device=label.device)], scores.sum(0)
 
     @torch.no_grad()
     def update(self, features: Tensor, index: Tensor) -> None:

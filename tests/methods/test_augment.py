@@ -63,7 +63,7 @@ def test_weak_view_is_a_shifted_and_perhaps_mirrored_image() -> None:
     image, pad = picture(), pad_width(HEIGHT)
     padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
     seen = set()
-    for seed in range(200):
+    for seed in range(100):
         view = RECIPES["weak"](image, np.random.default_rng(seed)).numpy()
         found = [
             (top, left, flipped)
@@ -122,6 +122,23 @@ def test_random_erasing() -> None:
     assert frequency_is(len(areas), 2000, 0.5)
     assert 0.02 * 0.9 < min(areas) < 0.03
     assert 0.28 < max(areas) < 0.33 * 1.05
+
+
+@pytest.mark.parametrize(
+    ("step", "low", "high"),
+    [(augment.channel_random_erasing, 0.7, 0.85), (augment.random_erasing, 0.42, 0.58)],
+)
+def test_aspect_ratios(step, low: float, high: float) -> None:
+    """Uniform in 0.3 .. 3.3 makes three of four boxes taller than wide, log-uniform every other one."""
+    taller, drawn = 0, 0
+    for seed in range(2000):
+        found = step(np.full((3, 64, 64), 9, dtype=np.float32), np.random.default_rng(seed))[0] != 9
+        if found.any():
+            height, width = found.any(1).sum(), found.any(0).sum()
+            assert 0.25 < height / width < 4
+            taller += int(height > width)
+            drawn += int(height != width)
+    assert low < taller / drawn < high
 
 
 @pytest.mark.parametrize("ratio", [0.01, 100.0])

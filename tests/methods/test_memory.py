@@ -317,3 +317,4 @@ def test_losses_are_float32_under_autocast(kind: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = memory.loss(features, labels)
     assert torch.equal(low, memory.loss(features, labels))
+    assert memory.loss(features.bfloat16(), labels).dtype == torch.float32

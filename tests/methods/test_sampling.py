@@ -113,6 +113,8 @@ def test_anchors_and_labels_are_uniform() -> None:
     anchors = np.bincount(drawn[:, 0], minlength=8)
     expected = np.array([250.0] * 4 + [500.0] * 4)
     assert (abs(anchors - expected) < 5 * np.sqrt(expected)).all()
+    first_of_a_permutation = np.bincount(label[drawn[::3, 0]], minlength=3)
+    assert (abs(first_of_a_permutation - 1000 / 3) < 5 * np.sqrt(1000 / 3)).all()
 
 
 def test_the_seed_decides() -> None:
