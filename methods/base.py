@@ -325,8 +325,9 @@ class Method(ABC):
     def build(self, data: TrainingData) -> dict[str, nn.Module]:
         """Make the networks; one of them is called ``backbone``."""
 
+    @classmethod
     @abstractmethod
-    def stages(self) -> Sequence[Stage]:
+    def stages(cls, config: Any) -> Sequence[Stage]:  # noqa: ANN401 - the subclass's own Config
         """Name the stages of training; none for a method that does not train."""
 
     def phases(self, epoch: Epoch) -> Sequence[str]:

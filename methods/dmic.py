@@ -168,9 +168,10 @@ class DMIC(TwoStreamMethod):
         self._instance_rows: dict[str, Tensor] = {}
         return super().build(data)
 
-    def stages(self) -> Sequence[Stage]:
+    @classmethod
+    def stages(cls, config: DMICConfig) -> Sequence[Stage]:
         """Stage I within modalities, stage II with the joint terms."""
-        c = self.config
+        c = config
         stages = (
             Stage("intra", c.epochs_intra, c.iterations),
             Stage("joint", c.epochs_joint, c.iterations, initial=c.stage_init),
@@ -189,7 +190,7 @@ class DMIC(TwoStreamMethod):
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster each modality (and both together in stage II), fill the memories, draw streams."""
-        stage = self.stages()[epoch.stage]
+        stage = self.stages(self.config)[epoch.stage]
         eps, k2 = eps_at(self.config, epoch.in_stage, stage.epochs), k2_at(self.config, epoch.in_stage, stage.epochs)
         banks = {NAMES[m]: bank.of(m) for m in NAMES}
         found = {name: self._cluster(part, self.config.intra_k1, k2, eps) for name, part in banks.items()}

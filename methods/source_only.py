@@ -43,7 +43,8 @@ class SourceOnly(Method):
         nn.init.ones_(backbone.neck.weight)
         return {"backbone": backbone}
 
-    def stages(self) -> Sequence[Stage]:
+    @classmethod
+    def stages(cls, config: MethodConfig) -> Sequence[Stage]:
         """No stages: nothing is trained."""
         return ()
 

@@ -1,0 +1,156 @@
+"""Layers of configuration: defaults, the paper's values per data set, a preset, a variant, the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import HarnessError
+from harness.registry import nearest
+
+if TYPE_CHECKING:
+    from methods.base import Method, MethodConfig
+
+T = TypeVar("T", bound=BaseModel)
+CLOSED = {"height": 288, "width": 144, "architecture": "resnet50", "flip": True}
+"""What a protocol's closed division fixes (ARCHITECTURE rule 6)."""
+
+
+class EngineConfig(BaseModel):
+    """What the engine decides for every method alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    architecture: Literal["resnet50", "resnet18"] = Field("resnet50", description="torchvision name of the trunk")
+    height: int = Field(288, ge=32, description="input height in pixels")
+    width: int = Field(144, ge=16, description="input width in pixels")
+    weights: str = Field("imagenet", description="imagenet, synthetic-source, none, or the path of a state dict")
+    precision: Literal["32", "bf16", "16"] = Field("32", description="arithmetic of training and extraction")
+    channels_last: bool = Field(False, description="memory format; faster on CPUs and with bf16")
+    flip: bool = Field(True, description="average features of an image and its mirror")
+    evaluate_every: int = Field(1, ge=1, description="epochs between two evaluations on the test set")
+    extract_batch: int = Field(128, ge=1, description="images per forward pass of extraction")
+    cache_mib: int = Field(8192, ge=0, description="memory for decoded images, in MiB")
+
+    @property
+    def division(self) -> str:
+        """``closed`` if the protocol's fixed choices hold, else ``open``."""
+        return "closed" if all(getattr(self, key) == value for key, value in CLOSED.items()) else "open"
+
+
+ENGINE_PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "paper-large": {},
+    "demo": {
+        "architecture": "resnet18",
+        "height": 96,
+        "width": 48,
+        "weights": "synthetic-source",
+        "precision": "bf16",
+        "channels_last": True,
+        "evaluate_every": 2,
+    },
+}
+
+
+def split_variant(text: str) -> tuple[str, str | None]:
+    """Split ``dmic:+mie`` into method and variant."""
+    name, _, variant = text.partition(":")
+    return name, variant or None
+
+
+def preset_values(method: type[Method], name: str, dataset: str, kind: str) -> dict[str, Any]:
+    """Return the values that a preset gives on a data set.
+
+    Raises
+    ------
+    HarnessError
+        If the method has no such preset; says the nearest.
+    """
+    reserved = set(ENGINE_PRESETS)
+    known = [p for p in method.presets if (p in reserved) == (kind == "preset") and "@" not in p]
+    if name not in method.presets or name not in known:
+        option = f"--preset {name}" if kind == "preset" else f"{method.name}:{name}"
+        raise HarnessError(f"{option}: {method.name} has no such {kind}; {nearest(name, known) if known else 'it has none'}")
+    values = method.presets[name]
+    return {**values.get("*", {}), **values.get(dataset, {})}
+
+
+def parse_sets(sets: Iterable[str]) -> dict[str, str]:
+    """Split ``key=value`` texts.
+
+    Raises
+    ------
+    HarnessError
+        If one has no ``=``.
+    """
+    found = {}
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise HarnessError(f"--set {text}: expected key=value, for example --set eps_high=0.5")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def resolve(
+    method: type[Method], dataset: str, preset: str, variant: str | None, sets: Iterable[str]
+) -> tuple[MethodConfig, EngineConfig]:
+    """Lay the layers over each other and validate the result.
+
+    Returns
+    -------
+    MethodConfig, EngineConfig
+
+    Raises
+    ------
+    HarnessError
+        Unknown preset, variant or key (says the nearest); value of a wrong type or out of range (says the key).
+    """
+    if preset not in ENGINE_PRESETS:
+        raise HarnessError(f"--preset {preset}: unknown; {nearest(preset, ENGINE_PRESETS)}")
+    values = preset_values(method, "paper", dataset, "preset") if "paper" in method.presets else {}
+    if preset != "paper" and (preset in method.presets or preset not in ("paper-large", "demo")):
+        values |= preset_values(method, preset, dataset, "preset")
+    if variant is not None:
+        values |= preset_values(method, variant, dataset, "variant")
+        # a variant may need its own value at the sizes of a preset
+        values |= preset_values_if_any(method, f"{variant}@{preset}", dataset)
+    engine_values = dict(ENGINE_PRESETS[preset])
+    for key, text in parse_sets(sets).items():
+        target = place(key, method, values, engine_values)
+        target[key.removeprefix("engine.")] = text
+    return validated(method.Config, values), validated(EngineConfig, engine_values)
+
+
+def preset_values_if_any(method: type[Method], name: str, dataset: str) -> dict[str, Any]:
+    """Return the values of a preset that a method may lack."""
+    values = method.presets.get(name, {})
+    return {**values.get("*", {}), **values.get(dataset, {})}
+
+
+def place(key: str, method: type[Method], values: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
+    """Return the layer that a ``--set`` key belongs to: the method's or the engine's."""
+    if key.startswith("engine.") and key.removeprefix("engine.") in EngineConfig.model_fields:
+        return engine
+    if key in method.Config.model_fields:
+        return values
+    if key in EngineConfig.model_fields:
+        return engine
+    known = [*method.Config.model_fields, *EngineConfig.model_fields]
+    raise HarnessError(f"--set {key}: unknown key of {method.name}; {nearest(key, known)}")
+
+
+def validated(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Validate, turning pydantic's report into one message."""
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(map(str, problem["loc"])) or "configuration"
+            given = f" (given: {problem['input']})" if problem["loc"] else ""
+            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{given}")
+        raise HarnessError("; ".join(lines) + f"; `reidbench show` lists the keys of {cls.__name__}") from None

@@ -1,0 +1,112 @@
+"""Named stage timers: wall time and peak memory of extract, neighbours, ..., train, evaluate."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import torch
+
+COLUMNS = ("epoch", "stage", "calls", "wall_s", "peak_memory_mib", "device")
+POLL_S = 0.02
+
+
+@dataclass
+class Total:
+    """What the calls of one stage in one epoch add up to."""
+
+    calls: int = 0
+    wall_s: float = 0.0
+    peak_memory_mib: float = 0.0
+
+
+class PeakMemory:
+    """The largest memory use while it watches: resident set on the CPU, allocated memory on CUDA, in MiB."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._process = psutil.Process()
+
+    @contextmanager
+    def watch(self, total: Total) -> Iterator[None]:
+        """Raise ``total.peak_memory_mib`` to the peak seen within."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            yield
+            peak = torch.cuda.max_memory_allocated(self._device) / 2**20
+            total.peak_memory_mib = max(total.peak_memory_mib, peak)
+            return
+        stop = threading.Event()
+
+        def poll() -> None:
+            while True:
+                total.peak_memory_mib = max(total.peak_memory_mib, self._process.memory_info().rss / 2**20)
+                if stop.wait(POLL_S):
+                    return
+
+        thread = threading.Thread(target=poll, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+class StageTimers:
+    """Collects stage timings of a run, per epoch.
+
+    Parameters
+    ----------
+    device : torch.device
+        Its queue is drained before a clock is read.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._memory = PeakMemory(device)
+        self._epoch = 0
+        self._totals: dict[tuple[int, str], Total] = {}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Book what follows under `epoch`."""
+        self._epoch = epoch
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a stage."""
+        total = self._totals.setdefault((self._epoch, name), Total())
+        with self._memory.watch(total):
+            start = self._now()
+            yield
+            total.wall_s += self._now() - start
+        total.calls += 1
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row per epoch and stage, in order of first appearance."""
+        rows = [
+            (epoch, name, t.calls, t.wall_s, t.peak_memory_mib, str(self._device))
+            for (epoch, name), t in self._totals.items()
+        ]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def resume(self, path: Path, epochs_done: int) -> None:
+        """Take over what an earlier process measured in the epochs that it finished."""
+        if not path.exists():
+            return
+        kept = pd.read_csv(path).query("epoch < @epochs_done")
+        for row in kept.itertuples():
+            self._totals[int(row.epoch), str(row.stage)] = Total(
+                int(row.calls), float(row.wall_s), float(row.peak_memory_mib)
+            )

@@ -1,0 +1,215 @@
+"""CMC, mAP and mINP, exact: the rank of every match without sorting a gallery (protocols-spec section 3).
+
+The rank of a match is one plus the number of kept images with a smaller (distance, index). One pass over the
+gallery counts that for all matches of a query at once, by a binary search among the query's few sorted matches.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from protocols.base import DataError, IntArray, Scores
+
+LENGTH = 20
+"""Ranks of a CMC vector."""
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class TieWarning(UserWarning):
+    """Images of different identities are equally far from a query; gallery order decides."""
+
+
+def distances(query_features: npt.NDArray[np.floating], gallery_features: npt.NDArray[np.floating]) -> FloatArray:
+    """Return -(Q Gᵀ) in float64, as public test scripts do (protocols-spec 3.1).
+
+    Parameters
+    ----------
+    query_features, gallery_features : float arrays (q, d), (g, d), L2-normalised
+
+    Raises
+    ------
+    DataError
+        NaN, infinite or zero rows, or different widths.
+    """
+    for name, features in (("query", query_features), ("gallery", gallery_features)):
+        if features.ndim != 2:
+            raise DataError(f"{name}_features has shape {features.shape}; expected (images, dimensions)")
+        refuse_rows(~np.isfinite(features).all(axis=1), f"{name}_features", "NaN or infinite values")
+        refuse_rows(~features.any(axis=1), f"{name}_features", "zero norm")
+    if query_features.shape[1] != gallery_features.shape[1]:
+        raise DataError(
+            f"query_features {query_features.shape} and gallery_features {gallery_features.shape} differ in width"
+        )
+    return -(query_features.astype(np.float64) @ gallery_features.astype(np.float64).T)
+
+
+def refuse_rows(bad: npt.NDArray[np.bool_], name: str, what: str) -> None:
+    """Raise if any row is bad; say how many and which is the first."""
+    if bad.any():
+        raise DataError(f"{name}: {bad.sum()} of {len(bad)} rows have {what}, the first is row {np.flatnonzero(bad)[0]}")
+
+
+def evaluate(
+    distance: npt.NDArray[np.floating],
+    query_ids: IntArray,
+    gallery_ids: IntArray,
+    skip: npt.NDArray[np.bool_],
+    skip_group: IntArray,
+    distinct_identities: bool,
+) -> Scores:
+    """Compute all metrics of one trial.
+
+    Parameters
+    ----------
+    distance : float array (q, g)
+        Smaller is nearer; ties are ordered by gallery index.
+    query_ids, gallery_ids : int64 arrays (q,), (g,)
+    skip : bool array (groups, g)
+        Gallery images that a group of queries does not see.
+    skip_group : int64 array (q,)
+        Group of each query.
+    distinct_identities : bool
+        CMC over identities (SYSU-MM01) instead of images.
+
+    Raises
+    ------
+    DataError
+        Shapes that disagree, NaN or infinite distances, or no query with a match.
+    """
+    check_inputs(distance, query_ids, gallery_ids)
+    names, gallery_code = np.unique(gallery_ids, return_inverse=True)
+    place = np.searchsorted(names, query_ids).clip(max=len(names) - 1)
+    query_code = np.where(names[place] == query_ids, place, -1)
+    seen = np.stack([np.bincount(gallery_code[~row], minlength=len(names)) for row in skip])
+    matches = np.where(query_code >= 0, seen[skip_group, query_code], 0)
+    if not matches.any():
+        raise DataError(
+            f"none of the {len(query_ids)} queries has a match among the {len(gallery_ids)} gallery images they see; "
+            "are the ids of both sides numbered alike?"
+        )
+    offsets = np.concatenate([[0], np.cumsum(matches)])
+    hits, worst, ahead, tied = rank_matches(
+        np.ascontiguousarray(distance, dtype=np.float64), query_code, gallery_code, skip, skip_group, offsets, len(names)
+    )
+    return summarise(hits, worst, ahead if distinct_identities else None, tied, offsets, len(gallery_ids))
+
+
+def check_inputs(distance: npt.NDArray[np.floating], query_ids: IntArray, gallery_ids: IntArray) -> None:
+    """Refuse what cannot be scored."""
+    if distance.shape != (len(query_ids), len(gallery_ids)):
+        raise DataError(
+            f"distance has shape {distance.shape}, but there are {len(query_ids)} query and {len(gallery_ids)} gallery ids"
+        )
+    if not len(query_ids):
+        raise DataError("there are no queries")
+    if not len(gallery_ids):
+        raise DataError("the gallery is empty")
+    refuse_rows(~np.isfinite(distance).all(axis=1), "distance", "NaN or infinite values")
+
+
+@numba.njit(cache=True, parallel=True)
+def rank_matches(  # type: ignore[no-untyped-def] # noqa: ANN201, C901 - compiled
+    distance: FloatArray,
+    query_code: IntArray,
+    gallery_code: IntArray,
+    skip: npt.NDArray[np.bool_],
+    skip_group: IntArray,
+    offsets: IntArray,
+    identities: int,
+):
+    """Return per match its rank and its rank with ties lost, and per query the identities ahead and a tie flag."""
+    hits = np.zeros(offsets[-1], np.int64)
+    worst = np.zeros(offsets[-1], np.int64)
+    ahead = np.zeros(len(query_code), np.int64)
+    tied = np.zeros(len(query_code), np.bool_)
+    for q in numba.prange(len(query_code)):
+        m = offsets[q + 1] - offsets[q]
+        if m == 0:
+            continue
+        row, hidden, own = distance[q], skip[skip_group[q]], query_code[q]
+        near = np.empty(m, np.float64)
+        filled = 0
+        first = -1
+        for g in range(len(row)):
+            if gallery_code[g] == own and not hidden[g]:
+                near[filled] = row[g]
+                filled += 1
+                if first < 0 or row[g] < row[first]:
+                    first = g
+        near.sort()
+        before = np.zeros(m + 1, np.int64)
+        before_or_tied = np.zeros(m + 1, np.int64)
+        # among matches at one distance, those already passed: an image between them beats only the later ones
+        passed = np.zeros(m, np.int64)
+        counted = np.zeros(identities, np.bool_)
+        for g in range(len(row)):
+            if hidden[g]:
+                continue
+            d = row[g]
+            low = np.searchsorted(near, d)
+            if gallery_code[g] == own:
+                passed[low] += 1
+                continue
+            equal = low < m and near[low] == d
+            before_or_tied[low] += 1
+            if equal:
+                tied[q] = True
+            before[low + passed[low] if equal else low] += 1
+            if (d < row[first] or (d == row[first] and g < first)) and not counted[gallery_code[g]]:
+                counted[gallery_code[g]] = True
+                ahead[q] += 1
+        wrong = wrong_or_tied = 0
+        for k in range(m):
+            wrong += before[k]
+            wrong_or_tied += before_or_tied[k]
+            hits[offsets[q] + k] = wrong + k + 1
+            worst[offsets[q] + k] = wrong_or_tied + k + 1
+    return hits, worst, ahead, tied
+
+
+def mean_precision(ranks: IntArray, offsets: IntArray) -> FloatArray:
+    """Return the average precision of each query with a match: the mean over k of k / rank of the k-th match."""
+    count = np.diff(offsets)
+    order = np.arange(len(ranks)) - np.repeat(offsets[:-1], count) + 1
+    found: FloatArray = np.add.reduceat(order / ranks, offsets[:-1][count > 0]) / count[count > 0]
+    return found
+
+
+def summarise(
+    hits: IntArray,
+    worst: IntArray,
+    ahead: IntArray | None,
+    tied: npt.NDArray[np.bool_],
+    offsets: IntArray,
+    n_gallery: int,
+) -> Scores:
+    """Turn ranks into metrics; means are over queries with a match."""
+    count = np.diff(offsets)
+    valid = count > 0
+    first = hits[offsets[:-1][valid]] if ahead is None else ahead[valid] + 1
+    precision = np.full(len(count), np.nan)
+    precision[valid] = mean_precision(hits, offsets)
+    if tied.any():
+        warnings.warn(
+            f"{tied.sum()} of {valid.sum()} queries have matches that tie with other identities; gallery order decides",
+            TieWarning,
+            stacklevel=3,
+        )
+    return Scores(
+        cmc=np.bincount(first[first <= LENGTH] - 1, minlength=LENGTH).cumsum() / valid.sum(),
+        mAP=float(precision[valid].mean()),
+        mINP=float((count[valid] / hits[offsets[1:][valid] - 1]).mean()),
+        average_precision=precision,
+        hits=hits,
+        hit_offsets=offsets,
+        n_query=len(count),
+        n_valid=int(valid.sum()),
+        n_gallery=n_gallery,
+        tied_queries=int(tied.sum()),
+        mAP_pessimistic=float(mean_precision(worst, offsets).mean()),
+    )
