@@ -1,0 +1,1 @@
+"""Association across modalities (and reliability of labels) as pure functions of tensors."""

@@ -1,0 +1,79 @@
+"""Bipartite matching of visible and infrared clusters (PGM, CVPR 2023; methods-spec 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from methods.errors import MethodError
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Partners of the clusters of both modalities; -1 only where the other side is empty.
+
+    Attributes
+    ----------
+    visible_to_infrared : int64 tensor (K_v,)
+    infrared_to_visible : int64 tensor (K_r,)
+    """
+
+    visible_to_infrared: Tensor
+    infrared_to_visible: Tensor
+
+    @property
+    def one_to_one(self) -> Tensor:
+        """Boolean (K_v,): the visible clusters whose partner points back at them."""
+        if not len(self.infrared_to_visible):
+            return torch.zeros_like(self.visible_to_infrared, dtype=torch.bool)
+        own = torch.arange(len(self.visible_to_infrared), device=self.visible_to_infrared.device)
+        return self.infrared_to_visible[self.visible_to_infrared] == own
+
+
+def match_clusters(visible_rows: Tensor, infrared_rows: Tensor) -> Matching:
+    """Match all clusters of the larger side to the smaller side, in rounds.
+
+    The first round is the one-to-one assignment of least total cost exp(-cosine), and gives both maps. The
+    clusters left over on the larger side are assigned to all clusters of the smaller side again, round after
+    round until nobody is left, and only get their own map entry.
+
+    Parameters
+    ----------
+    visible_rows : float tensor (K_v, d), unit rows
+    infrared_rows : float tensor (K_r, d), unit rows
+
+    Returns
+    -------
+    Matching
+        On the device of `visible_rows`. Equal costs are resolved by SciPy's solver.
+
+    Raises
+    ------
+    MethodError
+        If a row is not finite.
+    """
+    cost = torch.exp(-(visible_rows.double() @ infrared_rows.double().T)).cpu().numpy()
+    if not np.isfinite(cost).all():
+        raise MethodError("cluster rows to match are not finite; the features hold NaN or infinity")
+    flipped = cost.shape[0] < cost.shape[1]
+    large, small = _match_larger_side(cost.T if flipped else cost)
+    to_infrared, to_visible = (small, large) if flipped else (large, small)
+    device = visible_rows.device
+    return Matching(torch.from_numpy(to_infrared).to(device), torch.from_numpy(to_visible).to(device))
+
+
+def _match_larger_side(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the maps large -> small and small -> large for `cost` (large, small)."""
+    to_small, to_large = (np.full(n, -1, dtype=np.int64) for n in cost.shape)
+    if not len(to_large):
+        return to_small, to_large
+    rows, columns = linear_sum_assignment(cost)
+    to_small[rows], to_large[columns] = columns, rows
+    while (left := np.flatnonzero(to_small < 0)).size:
+        rows, columns = linear_sum_assignment(cost[left])
+        to_small[left[rows]] = columns
+    return to_small, to_large

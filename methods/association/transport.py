@@ -1,0 +1,94 @@
+"""Labels by balanced optimal transport (OTLA, ECCV 2022; methods-spec 6, step 3)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+from methods.errors import MethodError
+
+FLAT = 1e-6
+"""Spread of the log plan over classes below which no class is preferred."""
+
+
+def sinkhorn_labels(
+    probabilities: Tensor,
+    power: float = 25.0,
+    tolerance: float = 0.1,
+    *,
+    test_every: int = 10,
+    max_steps: int = 10_000,
+) -> Tensor:
+    """Assign samples to classes by entropic transport with uniform marginals, in the float64 log domain.
+
+    Parameters
+    ----------
+    probabilities : float tensor (n, K)
+        Class probabilities of every sample, not negative. A class that has probability 0 for all samples
+        receives none, and the marginals are uniform over the rest (quirk Q34).
+    power : float
+        Exponent lambda of the probabilities.
+    tolerance : float
+        Bound of sum_i abs(beta_old / beta_new - 1), tested every `test_every` steps, the first one included.
+    test_every, max_steps : int
+
+    Returns
+    -------
+    int64 tensor (n,)
+        Class of largest transported mass, the lowest on ties.
+
+    Raises
+    ------
+    MethodError
+        If a probability is negative or not finite, or a sample has none.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the plan prefers no class for any sample (uniform probabilities: all get the same class), or if it
+        has not converged.
+    """
+    _check(probabilities)
+    possible = (probabilities > 0).any(0).nonzero()[:, 0]
+    if not len(probabilities):
+        return possible.new_empty(0)
+    plan = _log_plan(power * probabilities[:, possible].double().log(), tolerance, test_every, max_steps)
+    if len(possible) > 1 and bool((plan.max(1).values - plan.min(1).values <= FLAT).all()):
+        warnings.warn(
+            "optimal transport is degenerate: the predictions do not tell the samples apart, so that all of "
+            f"them get class {int(possible[0])}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return possible[0].expand(len(probabilities)).clone()
+    return possible[plan.argmax(1)]
+
+
+def _check(probabilities: Tensor) -> None:
+    wrong = ~((probabilities >= 0) & probabilities.isfinite()).all(1) | ~(probabilities > 0).any(1)
+    if bool(wrong.any()):
+        raise MethodError(
+            f"row {int(wrong.nonzero()[0])} of the class probabilities is negative, not finite or all zero; "
+            "give softmax outputs"
+        )
+
+
+def _log_plan(scores: Tensor, tolerance: float, test_every: int, max_steps: int) -> Tensor:
+    """Return log(alpha_k Q_ik beta_i) (n, K) from log Q (n, K)."""
+    n, classes = scores.shape
+    beta = scores.new_full((n,), -math.log(n))
+    for step in range(max_steps):
+        alpha = -math.log(classes) - torch.logsumexp(scores + beta[:, None], 0)
+        old, beta = beta, -math.log(n) - torch.logsumexp(scores + alpha, 1)
+        if step % test_every == 0 and float((old - beta).expm1().abs().sum()) <= tolerance:
+            break
+    else:
+        warnings.warn(
+            f"optimal transport has not converged after {max_steps} steps; labels are those of the last one",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return scores + alpha + beta[:, None]
