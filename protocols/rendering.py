@@ -138,9 +138,10 @@ def draw_camera(key: object, infrared: bool, strength: float) -> Camera:
     def around(centre: float, spread: float) -> float:
         return centre + strength * spread * float(g.integers(-100, 101)) / 100
 
+    tiles = g.integers(30, 200, (6, 4, 1 if infrared else 3)) / 255
     return Camera(
         infrared=infrared,
-        background=g.integers(30, 200, (6, 4, 1 if infrared else 3)) / 255,
+        background=0.35 * tiles + 0.65 * tiles.sum(2, keepdims=True) / tiles.shape[2],
         gain=around(1.0, 0.3),
         cast=np.array([around(1.0, 0.2) for _ in range(1 if infrared else 3)]),
         bend=around(0.0, 0.45),
@@ -150,14 +151,18 @@ def draw_camera(key: object, infrared: bool, strength: float) -> Camera:
     )
 
 
-def capsule(u: FloatArray, v: FloatArray, a: tuple[float, float], b: tuple[float, float], radius: float) -> npt.NDArray[np.bool_]:
+def capsule(
+    u: FloatArray, v: FloatArray, a: tuple[float, float], b: tuple[float, float], radius: float
+) -> npt.NDArray[np.bool_]:
     """Return the points within `radius` of a segment, in coordinates where a unit is half the image width."""
     du, dv = b[0] - a[0], b[1] - a[1]
     t = np.clip(((u - a[0]) * du + (v - a[1]) * dv) / (du * du + dv * dv), 0, 1)
     return (u - a[0] - t * du) ** 2 + (v - a[1] - t * dv) ** 2 < radius * radius
 
 
-def ellipse(u: FloatArray, v: FloatArray, cu: float, cv: float, ru: float, rv: float) -> npt.NDArray[np.bool_]:
+def ellipse(
+    u: FloatArray, v: FloatArray, cu: float, cv: float, ru: float, rv: float
+) -> npt.NDArray[np.bool_]:
     """Return the points inside an ellipse."""
     return ((u - cu) / ru) ** 2 + ((v - cv) / rv) ** 2 < 1
 
@@ -189,7 +194,9 @@ def paint_person(canvas: FloatArray, person: Person, camera: Camera, g: np.rando
     if person.legs == "skirt":
         put((y > 2.0) & (y < 2.85) & (np.abs(u) < w * 0.8 + 0.22 * (y - 2.0)), person.bottom)
     if person.hair_length > 0.08:
-        put(ellipse(u, y, 0, 0.55 + person.hair_length * 2, 0.24, 0.3 + person.hair_length * 2.2), person.hair)
+        put(
+            ellipse(u, y, 0, 0.55 + person.hair_length * 2, 0.24, 0.3 + person.hair_length * 2.2), person.hair
+        )
     put((y > 0.85) & (y < 2.2) & (np.abs(u) < w * (1 - 0.12 * (y - 0.85))), person.top)
     for side in (-1, 1):
         shoulder, hand = (side * w * 0.95, 1.0), (side * (w + 0.12 + abs(swing)), 2.1)
@@ -200,7 +207,10 @@ def paint_person(canvas: FloatArray, person: Person, camera: Camera, g: np.rando
     put(ellipse(u, y, 0, 0.52, 0.19, 0.3), person.skin)
     put(ellipse(u, y, 0, 0.42, 0.2, 0.24) & (y < 0.42), person.hair)
     if person.has_hat:
-        put(((y > 0.14) & (y < 0.36) & (np.abs(u) < 0.2)) | ((y > 0.32) & (y < 0.4) & (np.abs(u) < 0.29)), person.hat)
+        put(
+            ((y > 0.14) & (y < 0.36) & (np.abs(u) < 0.2)) | ((y > 0.32) & (y < 0.4) & (np.abs(u) < 0.29)),
+            person.hat,
+        )
     if person.bag_side:
         place = person.bag_side * (w + 0.1)
         put((np.abs(u - place) < 0.16) & (y > 1.75) & (y < 2.4), person.bag)
