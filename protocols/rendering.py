@@ -1,9 +1,9 @@
 """Draws synthetic people: parts that bear identity, a random pose, and the camera that sees them.
 
-A person is a handful of parts, each with a visible colour and an infrared reflectance. Infrared brightness is
-rho * luminance + (1 - rho) * a random reflectance of the part's own, so shape and pattern cross modalities and
-colour only partly does. Only the four operations, comparisons and integer draws are used, no function whose last
-digit differs between machines.
+A person is a handful of parts, each with a visible colour and an infrared reflectance. Infrared brightness
+is rho * luminance + (1 - rho) * a random reflectance of the part's own, so shape and pattern cross modalities
+and colour only partly does. Only the four operations, comparisons and integer draws are used, no function
+whose last digit differs between machines (nor a matrix product, which may fuse operations).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from PIL import Image
 
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 HEIGHT, WIDTH = 128, 64
-LUMINANCE = np.array([0.299, 0.587, 0.114])
 PATTERNS = ("plain", "rows", "columns", "checks", "diagonal", "block", "half")
 LEGS = ("trousers", "shorts", "skirt")
 
@@ -32,7 +32,7 @@ def generator(*key: object) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Paint:
-    """Colours of a part: two visible ones (2, 3) in [0, 1] with their infrared reflectances (2,), and a pattern."""
+    """A part's pattern, its two visible colours (2, 3) in [0, 1] and their infrared brightness (2,)."""
 
     visible: FloatArray
     infrared: FloatArray
@@ -45,10 +45,10 @@ class Paint:
         return self.infrared[second][..., None] if infrared else self.visible[second]
 
 
-def pattern_mask(pattern: str, u: FloatArray, v: FloatArray, period: float) -> npt.NDArray[np.bool_]:
+def pattern_mask(pattern: str, u: FloatArray, v: FloatArray, period: float) -> Mask:
     """Say where a part shows its second colour."""
 
-    def odd(x: FloatArray) -> npt.NDArray[np.bool_]:
+    def odd(x: FloatArray) -> Mask:
         return np.floor(x / period).astype(np.int64) % 2 == 1
 
     if pattern == "rows":
@@ -91,7 +91,8 @@ def draw_paint(g: np.random.Generator, rho: float, *, patterned: bool) -> Paint:
     own = g.integers(10, 246, 2) / 255
     pattern = PATTERNS[int(g.integers(len(PATTERNS)))] if patterned else "plain"
     period = float(g.integers(6, 16)) / 100
-    return Paint(visible, rho * (visible @ LUMINANCE) + (1 - rho) * own, pattern, period)
+    luminance = 0.299 * visible[:, 0] + 0.587 * visible[:, 1] + 0.114 * visible[:, 2]
+    return Paint(visible, rho * luminance + (1 - rho) * own, pattern, period)
 
 
 def draw_person(key: object, rho: float) -> Person:
@@ -153,16 +154,14 @@ def draw_camera(key: object, infrared: bool, strength: float) -> Camera:
 
 def capsule(
     u: FloatArray, v: FloatArray, a: tuple[float, float], b: tuple[float, float], radius: float
-) -> npt.NDArray[np.bool_]:
+) -> Mask:
     """Return the points within `radius` of a segment, in coordinates where a unit is half the image width."""
     du, dv = b[0] - a[0], b[1] - a[1]
     t = np.clip(((u - a[0]) * du + (v - a[1]) * dv) / (du * du + dv * dv), 0, 1)
     return (u - a[0] - t * du) ** 2 + (v - a[1] - t * dv) ** 2 < radius * radius
 
 
-def ellipse(
-    u: FloatArray, v: FloatArray, cu: float, cv: float, ru: float, rv: float
-) -> npt.NDArray[np.bool_]:
+def ellipse(u: FloatArray, v: FloatArray, cu: float, cv: float, ru: float, rv: float) -> Mask:
     """Return the points inside an ellipse."""
     return ((u - cu) / ru) ** 2 + ((v - cv) / rv) ** 2 < 1
 
@@ -179,7 +178,7 @@ def paint_person(canvas: FloatArray, person: Person, camera: Camera, g: np.rando
     w = 0.3 * person.build
     swing, step = g.integers(-22, 23) / 100, g.integers(0, 26) / 100
 
-    def put(mask: npt.NDArray[np.bool_], paint: Paint) -> None:
+    def put(mask: Mask, paint: Paint) -> None:
         canvas[mask] = paint.on(u[mask], v[mask], camera.infrared)
 
     foot = {-1: (-0.16 - step, 3.72), 1: (0.16 + step, 3.72)}
@@ -223,9 +222,14 @@ def box_blur(canvas: FloatArray, radius: int) -> FloatArray:
         return canvas
     side = 2 * radius + 1
     padded = np.pad(canvas, ((radius, radius), (radius, radius), (0, 0)), mode="edge")
-    rows = sum(padded[i : i + canvas.shape[0]] for i in range(side))
-    blurred: FloatArray = sum(rows[:, i : i + canvas.shape[1]] for i in range(side)) / side**2  # type: ignore[index]
-    return blurred
+    height, width, channels = canvas.shape
+    rows = np.zeros((height, width + 2 * radius, channels))
+    for i in range(side):
+        rows += padded[i : i + height]
+    blurred = np.zeros(canvas.shape)
+    for i in range(side):
+        blurred += rows[:, i : i + width]
+    return blurred / side**2
 
 
 def background(camera: Camera, g: np.random.Generator) -> FloatArray:

@@ -63,7 +63,7 @@ def test_sysu_lists(tmp_path: Path, name: str, setting: str) -> None:
         if "query" in expected:
             assert list(trials[0].query.images.paths) == expected["query"][mode]
         for trial in trials:
-            assert list(trial.gallery.images.paths) == expected["gallery"][mode][str(trial.number)]
+            assert list(trial.gallery.images.paths) == expected["gallery"][mode][trial.number]
         assert len(trials) == len(expected["gallery"][mode])
 
 
@@ -90,7 +90,7 @@ def test_official_galleries(tmp_path: Path, protocol: SysuAllOfficial, shots: in
     (tmp_path / "exp").mkdir()
     shutil.copy(DATA / "galleries" / "sysu_perm.rand_perm_cam.mat", tmp_path / "exp" / "rand_perm_cam.mat")
     folders = [
-        (identity, camera, [f"{k:04d}.jpg" for k in range(1, int(expected["counts"][str(identity)].get(str(camera), 0)) + 1)])
+        (identity, camera, [f"{k:04d}.jpg" for k in range(1, int(expected["counts"].get(f"{identity:04d}", {}).get(f"cam{camera}", 0)) + 1)])
         for identity in sorted(expected["test_ids"])
         for camera in protocol.gallery_cameras
     ]

@@ -1,0 +1,305 @@
+"""Compiled kernels of everything after the search, for arrays in main memory.
+
+Rows are cut into chunks that threads take in parallel; a row's result never depends on the chunking. Sums of
+encodings are integers (see :data:`ONE`), so their order does not matter either.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+ONE = 1 << 30
+"""Fixed-point unit of an encoding's weights: integers add up to the same sum in any order, on any device."""
+
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def dot(x: Floats, y: Floats) -> np.float32:
+    """Return the inner product of two rows, summed in float64 and rounded once to float32."""
+    total = 0.0
+    for c in range(len(x)):
+        total += np.float64(x[c]) * np.float64(y[c])
+    return np.float32(total)
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def reverse_rank(index: Ints) -> Ints:
+    """Return (n, k): the position of i in the list of its p-th neighbour, k where it is absent."""
+    n, k = index.shape
+    rank = np.full((n, k), k, np.int32)
+    for i in prange(n):
+        for p in range(k):
+            j = index[i, p]
+            if j < 0:
+                continue
+            for q in range(k):
+                if index[j, q] == i:
+                    rank[i, p] = q
+                    break
+    return rank
+
+
+@njit(cache=True, nogil=True)
+def _expanded_row(i: int, index: Ints, rank: Ints, half: int, stamp: Ints, out: Ints) -> int:
+    """Write R*(i) into `out`, ascending, and return its size; `stamp` (n,) remembers who is in it."""
+    k = index.shape[1]
+    inside, added = 2 * i + 1, 2 * i + 2
+    size = 0
+    for p in range(k):
+        if rank[i, p] < k:
+            stamp[index[i, p]] = inside
+            out[size] = index[i, p]
+            size += 1
+    for r in range(size):
+        j = out[r]
+        members = common = 0
+        for q in range(half):
+            if rank[j, q] < half:
+                members += 1
+                common += stamp[index[j, q]] == inside
+        if 3 * common > 2 * members:
+            for q in range(half):
+                m = index[j, q]
+                if rank[j, q] < half and stamp[m] != inside and stamp[m] != added:
+                    stamp[m] = added
+                    out[size] = m
+                    size += 1
+    out[:size].sort()
+    return size
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def expanded_sets(index: Ints, rank: Ints, half: int, chunk: int) -> tuple[Longs, Ints]:
+    """Return the expanded k-reciprocal sets R* as (start (n + 1,), members)."""
+    n, k = index.shape
+    chunks = (n + chunk - 1) // chunk
+    width = k * (half + 1)
+    size = np.zeros(n, np.int64)
+    parts = [np.empty(0, np.int32) for _ in range(chunks)]
+    for c in prange(chunks):
+        first, last = c * chunk, min(n, (c + 1) * chunk)
+        stamp = np.zeros(n, np.int32)
+        rows = np.empty((last - first) * width, np.int32)
+        used = 0
+        for i in range(first, last):
+            size[i] = _expanded_row(i, index, rank, half, stamp, rows[used:])
+            used += size[i]
+        parts[c] = rows[:used].copy()
+    start = np.zeros(n + 1, np.int64)
+    start[1:] = np.cumsum(size)
+    member = np.empty(start[n], np.int32)
+    for c in prange(chunks):
+        first = start[c * chunk]
+        member[first : first + len(parts[c])] = parts[c]
+    return start, member
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def softmax_weights(features: Floats, index: Ints, similarity: Floats, start: Longs, member: Ints) -> Ints:
+    """Return fixed-point softmax weights of -(2 - 2 f_i.f_j) over each row's members."""
+    n, k = index.shape
+    weight = np.empty(len(member), np.int32)
+    for i in prange(n):
+        first, last = start[i], start[i + 1]
+        value = np.empty(last - first, np.float64)
+        total = 0.0
+        for t in range(last - first):
+            j = member[first + t]
+            known = -1
+            for p in range(k):
+                if index[i, p] == j:
+                    known = p
+                    break
+            s = similarity[i, known] if known >= 0 else dot(features[i], features[j])
+            value[t] = np.exp(2.0 * np.float64(s) - 2.0)
+            total += value[t]
+        for t in range(last - first):
+            weight[first + t] = max(1, np.int32(np.rint(value[t] / total * ONE)))
+    return weight
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _joined(size: Longs, columns: list[Ints], values: list[Ints], chunk: int) -> tuple[Longs, Ints, Ints]:
+    """Put the chunks' entries one after the other: (start, column, value)."""
+    n = len(size)
+    start = np.zeros(n + 1, np.int64)
+    start[1:] = np.cumsum(size)
+    column = np.empty(start[n], np.int32)
+    value = np.empty(start[n], np.int32)
+    for c in prange(len(columns)):
+        first = start[c * chunk]
+        column[first : first + len(columns[c])] = columns[c]
+        value[first : first + len(values[c])] = values[c]
+    return start, column, value
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def mix_rows(start: Longs, column: Ints, weight: Ints, index: Ints, share: Ints, chunk: int) -> tuple[Longs, Ints, Ints]:
+    """Return W V as (start, column, weight); row i of W holds `share[i, p]` at `index[i, p]`."""
+    n, width = index.shape
+    chunks = (n + chunk - 1) // chunk
+    size = np.zeros(n, np.int64)
+    columns = [np.empty(0, np.int32) for _ in range(chunks)]
+    weights = [np.empty(0, np.int32) for _ in range(chunks)]
+    for c in prange(chunks):
+        first, last = c * chunk, min(n, (c + 1) * chunk)
+        room = 0
+        for i in range(first, last):
+            for p in range(width):
+                if share[i, p] > 0:
+                    room += start[index[i, p] + 1] - start[index[i, p]]
+        total = np.zeros(n, np.int64)
+        touched = np.empty(room, np.int32)
+        mixed = np.empty(room, np.int32)
+        used = 0
+        for i in range(first, last):
+            begin = used
+            for p in range(width):
+                w = np.int64(share[i, p])
+                if w > 0:
+                    j = index[i, p]
+                    for t in range(start[j], start[j + 1]):
+                        m = column[t]
+                        if total[m] == 0:
+                            touched[used] = m
+                            used += 1
+                        total[m] += w * weight[t]
+            for t in range(begin, used):
+                mixed[t] = np.int32((total[touched[t]] + (ONE >> 1)) >> 30)
+                total[touched[t]] = 0
+            size[i] = used - begin
+        columns[c] = touched[:used].copy()
+        weights[c] = mixed[:used].copy()
+    return _joined(size, columns, weights, chunk)
+
+
+@njit(cache=True, nogil=True)
+def by_column(start: Longs, column: Ints, weight: Ints, n: int) -> tuple[Longs, Ints, Ints, Longs]:
+    """Transpose: (column starts, rows ascending, weights) and where each entry went."""
+    begin = np.zeros(n + 1, np.int64)
+    for t in range(len(column)):
+        begin[column[t] + 1] += 1
+    for m in range(n):
+        begin[m + 1] += begin[m]
+    fill = begin[:-1].copy()
+    row = np.empty(len(column), np.int32)
+    value = np.empty(len(column), np.int32)
+    place = np.empty(len(column), np.int64)
+    for i in range(n):
+        for t in range(start[i], start[i + 1]):
+            at = fill[column[t]]
+            fill[column[t]] += 1
+            row[at] = i
+            value[at] = weight[t]
+            place[t] = at
+    return begin, row, value, place
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def overlaps(
+    start: Longs, column: Ints, weight: Ints, transposed: tuple[Longs, Ints, Ints, Longs], least: int, order: Ints, chunk: int
+) -> tuple[Longs, Ints, Ints]:
+    """Return sums over l of min(V[i, l], V[j, l]) for j >= i where they reach `least`, as sparse rows.
+
+    `order` is the order in which threads take the chunks of rows (early rows have more partners).
+    """
+    begin, row, value, place = transposed
+    n = len(start) - 1
+    size = np.zeros(n, np.int64)
+    columns = [np.empty(0, np.int32) for _ in range(len(order))]
+    sums = [np.empty(0, np.int32) for _ in range(len(order))]
+    for position in prange(len(order)):
+        c = order[position]
+        first, last = c * chunk, min(n, (c + 1) * chunk)
+        total = np.zeros(n, np.int32)
+        touched = np.empty(n, np.int32)
+        found = np.empty(1024, np.int32)
+        shared = np.empty(1024, np.int32)
+        used = 0
+        for i in range(first, last):
+            partners = 0
+            for t in range(start[i], start[i + 1]):
+                mine = weight[t]
+                for u in range(place[t], begin[column[t] + 1]):
+                    j = row[u]
+                    if total[j] == 0:
+                        touched[partners] = j
+                        partners += 1
+                    total[j] += min(mine, value[u])
+            if used + partners > len(found):
+                found = np.concatenate((found[:used], np.empty(used + partners, np.int32)))
+                shared = np.concatenate((shared[:used], np.empty(used + partners, np.int32)))
+            for r in range(partners):
+                j = touched[r]
+                if total[j] >= least:
+                    found[used] = j
+                    shared[used] = total[j]
+                    used += 1
+                    size[i] += 1
+                total[j] = 0
+        columns[c] = found[:used].copy()
+        sums[c] = shared[:used].copy()
+    return _joined(size, columns, sums, chunk)
+
+
+@njit(cache=True, nogil=True)
+def mirrored(start: Longs, column: Ints, value: Floats) -> tuple[Longs, Ints, Floats]:
+    """Return the whole symmetric matrix, columns ascending, from its upper triangle with diagonal."""
+    n = len(start) - 1
+    begin = np.zeros(n + 1, np.int64)
+    for i in range(n):
+        for t in range(start[i], start[i + 1]):
+            begin[i + 1] += 1
+            if column[t] != i:
+                begin[column[t] + 1] += 1
+    for i in range(n):
+        begin[i + 1] += begin[i]
+    fill = begin[:-1].copy()
+    out_column = np.empty(begin[n], np.int32)
+    out_value = np.empty(begin[n], np.float32)
+    for i in range(n):
+        for t in range(start[i], start[i + 1]):
+            j = column[t]
+            if j != i:
+                out_column[fill[j]] = i
+                out_value[fill[j]] = value[t]
+                fill[j] += 1
+        inner = np.argsort(column[start[i] : start[i + 1]])
+        for t in inner:
+            out_column[fill[i]] = column[start[i] + t]
+            out_value[fill[i]] = value[start[i] + t]
+            fill[i] += 1
+    return begin, out_column, out_value
+
+
+@njit(cache=True, nogil=True)
+def density_labels(start: Longs, neighbour: Ints, core: Bools) -> Longs:
+    """Number the components of core points by their first member; border points join the lowest number."""
+    n = len(core)
+    label = np.full(n, -1, np.int64)
+    stack = np.empty(n, np.int64)
+    found = 0
+    for seed in range(n):
+        if label[seed] >= 0 or not core[seed]:
+            continue
+        label[seed] = found
+        stack[0] = seed
+        height = 1
+        while height:
+            height -= 1
+            i = stack[height]
+            for t in range(start[i], start[i + 1]):
+                j = neighbour[t]
+                if label[j] < 0:
+                    label[j] = found
+                    if core[j]:
+                        stack[height] = j
+                        height += 1
+        found += 1
+    return label

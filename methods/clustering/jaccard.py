@@ -1,0 +1,113 @@
+"""Sparse Jaccard distances below a radius (dmic-spec section 2, step 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from methods.clustering import compiled, portable
+from methods.clustering.compiled import ONE
+from methods.clustering.encoding import Encoding
+from methods.errors import MethodError
+
+CHUNK = 256
+THREADS = 64
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Symmetric sparse distances: every pair at or below the radius, the sample itself included.
+
+    Attributes
+    ----------
+    start : int64 tensor (n + 1,)
+    neighbour : int32 tensor (m,)
+        Ascending within a row.
+    distance : float32 tensor (m,)
+    radius : float
+        Pairs that are absent are farther apart.
+    """
+
+    start: Tensor
+    neighbour: Tensor
+    distance: Tensor
+    radius: float
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    @property
+    def row(self) -> Tensor:
+        """Return the row of every entry: int64 tensor (m,)."""
+        sizes = self.start[1:] - self.start[:-1]
+        return torch.repeat_interleave(torch.arange(len(self), device=sizes.device), sizes)
+
+    def below(self, radius: float) -> Graph:
+        """Return the part at or below a smaller radius, compared in float32."""
+        if radius > self.radius:
+            raise MethodError(f"the graph holds distances up to {self.radius:g}; eps = {radius:g} needs a larger radius")
+        kept = self.distance <= np.float32(radius)
+        total = torch.zeros(len(kept) + 1, dtype=torch.int64, device=kept.device)
+        torch.cumsum(kept, 0, out=total[1:])
+        return Graph(total[self.start], self.neighbour[kept], self.distance[kept], radius)
+
+    def matrix(self) -> sparse.csr_array:
+        """Return the distances as a SciPy matrix; zeros are stored."""
+        n = len(self)
+        parts = (self.distance.cpu().numpy(), self.neighbour.cpu().numpy(), self.start.cpu().numpy())
+        return sparse.csr_array(parts, shape=(n, n))
+
+
+def distance_of(shared: np.ndarray) -> np.ndarray:
+    """Return float32 distances 1 - s / (2 - s), not below 0, of fixed-point shared weights s."""
+    s = shared / ONE
+    return np.maximum(0.0, 1.0 - s / (2.0 - s)).astype(np.float32)
+
+
+def least_shared(radius: float) -> int:
+    """Return the smallest shared weight (> 0) whose float32 distance is at or below the float32 radius."""
+    low, high = 1, ONE
+    while low < high:
+        middle = (low + high) // 2
+        if distance_of(np.asarray(middle)) <= np.float32(radius):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def jaccard_distances(encoding: Encoding, radius: float) -> Graph:
+    """Return every pair whose Jaccard distance is at or below `radius`.
+
+    d(i, j) = max(0, 1 - s / (2 - s)), s = sum over l of min(V'[i, l], V'[j, l]), in float32.
+
+    Parameters
+    ----------
+    radius : float
+        In (0, 1). Distance 1 (nothing shared) is the distance of nearly all pairs and is never stored.
+
+    Raises
+    ------
+    MethodError
+        For a radius outside (0, 1).
+    """
+    if not 0 < np.float32(radius) < 1:
+        raise MethodError(f"radius = {radius} is outside (0, 1): a sparse graph cannot hold pairs that share nothing")
+    least = least_shared(radius)
+    if encoding.start.device.type != "cpu":
+        start, neighbour, shared = portable.overlaps(encoding.start, encoding.column, encoding.weight, least)
+        s = shared.double() / ONE
+        distance = (1 - s / (2 - s)).clamp(min=0).float()
+        return Graph(start, neighbour, distance, radius)
+    start, column, weight = encoding.start.numpy(), encoding.column.numpy(), encoding.weight.numpy()
+    n = len(encoding)
+    order = np.arange((n + CHUNK - 1) // CHUNK, dtype=np.int32)
+    order = order[np.argsort(order % THREADS, kind="stable")]
+    transposed = compiled.by_column(start, column, weight, n)
+    upper, neighbour, shared = compiled.overlaps(start, column, weight, transposed, least, order, CHUNK)
+    parts = compiled.mirrored(upper, neighbour, distance_of(shared))
+    return Graph(*(torch.from_numpy(part) for part in parts), radius=radius)
