@@ -31,6 +31,8 @@ PACKAGES = (
     "faiss-cpu",
     "faiss-gpu",
 )
+OPTIONAL = ("reidbench", "faiss-cpu", "faiss-gpu")
+"""Not needed: code may run from a checkout, and faiss is one of two back ends."""
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES")
 """Variables that change numbers or speed; nothing else of the user's environment is recorded."""
 CODE = Path(__file__).parents[1]
@@ -120,7 +122,9 @@ def manifest_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu_model(),
-        "cores": len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count(),
+        "cores": len(psutil.Process().cpu_affinity())
+        if hasattr(psutil.Process, "cpu_affinity")
+        else os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "packages": package_versions(),
         **cuda_state(),
@@ -153,7 +157,7 @@ def doctor(out: Path) -> list[Check]:
 
 def check_packages(found: dict[str, str]) -> Check:
     """Check that every needed package is installed, and name versions."""
-    missing = [name for name in PACKAGES if name not in found and name not in ("faiss-cpu", "faiss-gpu")]
+    missing = [name for name in PACKAGES if name not in found and name not in OPTIONAL]
     detail = ", ".join(f"{name} {number}" for name, number in found.items())
     cure = f"install {', '.join(missing)}: pip install -c constraints.txt -e '.[dev]'" if missing else ""
     return Check("versions", not missing, f"Python {platform.python_version()}, {detail}", cure)
@@ -166,7 +170,9 @@ def check_torchvision() -> Check:
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except (ImportError, RuntimeError, AttributeError) as error:
-        return Check("torchvision", False, str(error), "install the torchvision release that belongs to this torch")
+        return Check(
+            "torchvision", False, str(error), "install the torchvision release that belongs to this torch"
+        )
     return Check("torchvision", True, f"{torchvision.__version__} loads")
 
 
@@ -174,7 +180,9 @@ def check_device() -> Check:
     """Name the devices; a CUDA build without a device is worth a look, not an error."""
     state = cuda_state()
     if state["gpus"]:
-        return Check("devices", True, f"{', '.join(state['gpus'])}; CUDA {state['cuda']}, cuDNN {state['cudnn']}")
+        return Check(
+            "devices", True, f"{', '.join(state['gpus'])}; CUDA {state['cuda']}, cuDNN {state['cudnn']}"
+        )
     return Check("devices", True, f"CPU only: {cpu_model()}, {torch.get_num_threads()} threads")
 
 
@@ -193,7 +201,9 @@ def check_faiss(installed: Iterable[str] | None = None) -> Check:
     if not found:
         return Check("faiss", True, "not installed; neighbours are searched by torch")
     if importlib.util.find_spec("faiss") is None:
-        return Check("faiss", False, f"{found[0]} is installed, but cannot be found", f"install {found[0]} again")
+        return Check(
+            "faiss", False, f"{found[0]} is installed, but cannot be found", f"install {found[0]} again"
+        )
     return Check("faiss", True, f"{found[0]} {version(found[0])}")
 
 

@@ -30,7 +30,9 @@ def read_arrays(path: Path) -> Arrays:
         If it is not such a file, or holds Python objects.
     """
     if not path.is_file():
-        raise HarnessError(f"{path}: no such file; expected an .npz with {', '.join(LABELS)} and distance or features")
+        raise HarnessError(
+            f"{path}: no such file; expected an .npz with {', '.join(LABELS)} and distance or features"
+        )
     try:
         loaded = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
@@ -52,7 +54,9 @@ def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
         If it is missing, not one-dimensional, or not integer.
     """
     if key not in arrays:
-        raise HarnessError(f"{path}: the array {key!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}")
+        raise HarnessError(
+            f"{path}: the array {key!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}"
+        )
     values = arrays[key]
     if values.ndim != 1:
         raise HarnessError(f"{path}: {key} has shape {values.shape}; expected one number an image")
@@ -110,7 +114,9 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
     """
     chosen = load_protocols(protocol_id)
     if len(chosen) != 1:
-        raise HarnessError(f"--protocol {protocol_id} stands for several; name one of {', '.join(p.id for p in chosen)}")
+        raise HarnessError(
+            f"--protocol {protocol_id} stands for several; name one of {', '.join(p.id for p in chosen)}"
+        )
     arrays = read_arrays(path)
     labels = {key: labels_of(path, arrays, key) for key in LABELS}
     for side in ("query", "gallery"):

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_for(run_seed: int, purpose: str, *indices: int | str) -> int:
@@ -28,3 +32,10 @@ def seed_for(run_seed: int, purpose: str, *indices: int | str) -> int:
 def numpy_generator(run_seed: int, purpose: str, *indices: int | str) -> np.random.Generator:
     """Return a NumPy generator seeded by :func:`seed_for`."""
     return np.random.Generator(np.random.PCG64(seed_for(run_seed, purpose, *indices)))
+
+
+def torch_generator(run_seed: int, purpose: str, *indices: int | str) -> torch.Generator:
+    """Return a PyTorch generator on the CPU seeded by :func:`seed_for`."""
+    import torch
+
+    return torch.Generator().manual_seed(seed_for(run_seed, purpose, *indices))
