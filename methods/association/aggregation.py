@@ -11,6 +11,8 @@ from torch import Tensor
 from methods.association.neighbours import top_neighbours
 
 NOISE = -1
+TIE = 1e-12
+"""Relative difference up to which sums of votes are equal, whatever the order of summation."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,10 @@ def refine_rows(
 ) -> Tensor:
     """Move each memory row by the clusters of the other modality that prefer it (MPJL's SBMR, 10b).
 
-    Cluster p prefers the row q with the largest mean over its members of max(0, cosine - threshold), the first
-    one on ties. If that is positive: row q <- momentum * row + (1 - momentum) * mean of the members with
-    cosine >= threshold; several clusters on one row in increasing p. Similarities are those to `rows` as given;
-    nothing is normalised.
+    Cluster p prefers the row q with the largest mean over its members of max(0, cosine - threshold), the
+    first one on ties. If that is positive: row q <- momentum * row + (1 - momentum) * mean of the members
+    with cosine >= threshold; several clusters on one row in increasing p. Similarities are those to `rows`
+    as given; nothing is normalised.
 
     Parameters
     ----------
@@ -238,7 +240,7 @@ def _vote(labels: Tensor, weights: Tensor, block: int) -> Tensor:
     winners = [labels.new_empty(0)]
     for y, w in zip(labels.split(block), weights.split(block), strict=True):
         total = ((y[:, :, None] == y[:, None, :]) * w[:, None, :]).sum(2)
-        beaten = total < total.max(1, keepdim=True).values
+        beaten = total < total.max(1, keepdim=True).values * (1 - TIE)
         winners.append(y.masked_fill(beaten, torch.iinfo(y.dtype).max).min(1).values)
     return torch.cat(winners)
 

@@ -34,7 +34,8 @@ def misread_block_sizes(sizes: Sequence[int]) -> list[int]:
 
     Cumulative sizes are read as if they were sizes; the last block is the rest, often nothing.
     """
-    total, cut = sum(sizes), []
+    total = sum(sizes)
+    cut: list[int] = []
     for size in list(accumulate(sizes))[:-1]:
         cut.append(min(size, total - sum(cut)))
     return [*cut, total - sum(cut)] if sizes else []

@@ -72,7 +72,7 @@ def reliability(labels: Tensor, tight: Tensor, loose: Tensor) -> Reliability:
 
 
 def independence_threshold(found: Reliability, fraction: float = 0.9) -> float | None:
-    """Return the independence that about `fraction` of the clusters attain (step 5; fixed at the first epoch).
+    """Return the independence that about `fraction` of the clusters attain (step 5; fixed at epoch 0).
 
     Returns
     -------
