@@ -1,24 +1,29 @@
-"""Synthetic twins of SYSU-MM01 and RegDB: the same folders, file names, split files, sizes and modes, from a seed.
+"""Synthetic twins of SYSU-MM01 and RegDB: folders, file names, split files and modes of the real ones.
 
-A twin is read by the same code as the real data. ``SYNTHETIC.json`` at its root marks it, and every row and table
-made from it says ``synthetic``.
+A twin is made from a seed and read by the same code as the real data. ``SYNTHETIC.json`` at its root marks
+it, and every row and table made from it says ``synthetic``. Pixels before encoding are the same on every
+machine, and so are BMP files; the bytes of JPEG files are those of the JPEG library in use.
+
+Calibration (difficulty medium, rho = 0.6)
+------------------------------------------
+CALIBRATION
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from protocols.base import DataError
@@ -26,7 +31,6 @@ from protocols.regdb import NAMES
 from protocols.rendering import (
     HEIGHT,
     WIDTH,
-    Camera,
     UInt8Array,
     draw_camera,
     draw_person,
@@ -39,7 +43,10 @@ VERSION = 1
 MARKER = "SYNTHETIC.json"
 SPLITS = 10
 SOURCE_CAMERAS = 24
-FULL_SYSU = {"train": 296, "val": 99, "test": 96}
+DEFAULTS = {"regdb": (120, 10), "sysu": (100, 3)}
+"""People, and images of a person in a camera, of each kind of twin."""
+VAL_COUNTS = {1: 0, 2: 0, 3: 1980, 4: 990, 5: 984, 6: 0}
+"""Known counts by camera of SYSU-MM01's val identities; those of training include them."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,30 @@ class Shot:
     number: int
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Everything in a twin but the pixels: the images, and the split files' text by path."""
+
+    shots: list[Shot]
+    texts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TwinReport:
+    """What was made: where, and the content of its marker file."""
+
+    root: Path
+    marker: dict[str, Any]
+
+    def __str__(self) -> str:
+        counts = self.marker["counts"]
+        people, images = counts["people"], sum(counts["images"].values())
+        kind = f"{self.marker['like']}, {self.marker['difficulty']}, seed {self.marker['seed']}"
+        return f"{self.root}: synthetic twin of {kind}: {images} images of {people} people"
+
+    __rich__ = __str__  # rich would print the fields of a dataclass
+
+
 def synthesise(
     out: Path,
     like: str,
@@ -74,7 +105,7 @@ def synthesise(
     difficulty: str = "medium",
     size: tuple[int, int] | None = None,
     full_size: bool = False,
-) -> str:
+) -> TwinReport:
     """Make a twin, whole or not at all.
 
     Parameters
@@ -85,53 +116,52 @@ def synthesise(
         ``regdb`` or ``sysu``.
     identities, images : int, optional
         People, and images of a person in a camera. Default: 120 x 10 (RegDB), 100 x 3 (SYSU-MM01).
+    difficulty : str
+        A key of `DIFFICULTIES`.
     size : (width, height), optional
-        Of the images; the real ones' order of magnitude by default.
+        Of all images. By default 64 x 128 (RegDB), or another size for each image (SYSU-MM01).
     full_size : bool
-        The real data set's counts, at a size of 16 x 32 unless `size` says otherwise.
-
-    Returns
-    -------
-    str
-        One line that says what was made.
+        The real data set's counts, at 16 x 32 pixels unless `size` says otherwise.
 
     Raises
     ------
     DataError
-        Unknown kind or difficulty, impossible counts, or `out` in use.
+        Unknown kind or difficulty, impossible counts or size, or `out` in use.
     """
-    if like not in ("regdb", "sysu"):
-        raise DataError(f"a twin is like 'regdb' or 'sysu', not {like!r}")
+    if like not in DEFAULTS:
+        raise DataError(f"a twin is like {' or '.join(DEFAULTS)}, not {like!r}")
     if difficulty not in DIFFICULTIES:
         raise DataError(f"difficulty {difficulty!r} is unknown; use one of {', '.join(DIFFICULTIES)}")
+    if size is not None and min(size) < 1:
+        raise DataError(f"size {size}: width and height are at least 1 pixel")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is not an empty folder; choose another, or delete it first")
-    if full_size:
-        plan = full_regdb(seed) if like == "regdb" else full_sysu()
-        size = size or (16, 32)
-    else:
-        people = identities or (120 if like == "regdb" else 100)
-        if people < 4:
-            raise DataError(f"{people} identities are too few for a twin: training and test need two each")
-        count = images or (10 if like == "regdb" else 3)
-        plan = plan_regdb(people, count, seed) if like == "regdb" else plan_sysu(people, count, seed)
-    shots, texts = plan
-    about = {
+    plan = plan_twin(like, identities, images, seed, full_size)
+    size = size or ((16, 32) if full_size else None)
+    marker = {
         "synthetic": True,
         "version": VERSION,
         "like": like,
         "seed": seed,
         "difficulty": difficulty,
         **asdict(DIFFICULTIES[difficulty]),
-        "size": list(size or (WIDTH, HEIGHT)),
-        "counts": count_cameras(shots),
+        "size": size,
         "full_size": full_size,
+        "counts": count(plan.shots),
     }
-    texts = {**texts, MARKER: json.dumps(about, indent=2, sort_keys=True) + "\n"}
+    plan.texts[MARKER] = json.dumps(marker, indent=2, sort_keys=True) + "\n"
+    with whole_folder(out) as temporary:
+        write_twin(temporary, plan, seed, DIFFICULTIES[difficulty], size)
+    return TwinReport(out, marker)
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Give a new folder beside `out` that takes its place at the end, and vanishes after an error."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        write_twin(temporary, shots, texts, seed, DIFFICULTIES[difficulty], size or (WIDTH, HEIGHT))
+        yield temporary
         temporary.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -139,30 +169,69 @@ def synthesise(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return f"{out}: synthetic twin of {like}, {len(shots)} images of {len({s.person for s in shots})} people, {difficulty}"
 
 
-def count_cameras(shots: Sequence[Shot]) -> dict[str, int]:
-    """Count images by top folder (camera of SYSU-MM01, modality of RegDB)."""
-    tops, counts = np.unique([shot.path.split("/")[0] for shot in shots], return_counts=True)
-    return {str(top): int(count) for top, count in zip(tops, counts, strict=True)}
+def count(shots: Sequence[Shot]) -> dict[str, Any]:
+    """Count people, and images and identities by top folder (camera of SYSU-MM01, modality of RegDB)."""
+    images = Counter(shot.path.split("/")[0] for shot in shots)
+    identities = Counter(folder.split("/")[0] for folder in {shot.path.rsplit("/", 1)[0] for shot in shots})
+    return {"people": len({s.person for s in shots}), "images": dict(images), "identities": dict(identities)}
 
 
-def plan_sysu(identities: int, images: int, seed: int) -> tuple[list[Shot], dict[str, str]]:
-    """Plan a SYSU-MM01 twin: three fifths of the people for training (a sixth of them as val), the rest for test."""
+def plan_twin(like: str, identities: int | None, images: int | None, seed: int, full_size: bool) -> Plan:
+    """Plan a twin's images and split files; the arguments are those of `synthesise`."""
+    if full_size:
+        if identities is not None or images is not None:
+            raise DataError(
+                "a full-size twin has the real counts; leave out the numbers of identities and images"
+            )
+        return plan_regdb(412, 10, seed) if like == "regdb" else plan_full_sysu()
+    people, shots = DEFAULTS[like]
+    people = people if identities is None else identities
+    shots = shots if images is None else images
+    if people < 4 or people > 9999:
+        raise DataError(f"{people} identities: a twin has from 4 (training and test need two each) to 9999")
+    if shots < 1 or shots > 9999:
+        raise DataError(f"{shots} images of a person in a camera: from 1 to 9999 are possible")
+    if like == "sysu":
+        return plan_sysu(people, shots, seed)
+    if people % 2:
+        raise DataError(f"{people} identities: RegDB's splits are halves, so the number must be even")
+    return plan_regdb(people, shots, seed)
+
+
+def plan_sysu(identities: int, images: int, seed: int) -> Plan:
+    """Plan a SYSU-MM01 twin: three fifths of the people train (a sixth of them as val), the others test."""
     order = (generator("sysu split", seed).permutation(identities) + 1).tolist()
-    training = max(2, round(0.6 * identities))
-    val = training // 6
-    parts = {"train": order[val:training], "val": order[:val] or order[:1], "test": order[training:]}
-    if not val:
-        parts["train"] = order[1:training]
+    training = round(0.6 * identities)
+    val = max(1, training // 6)
+    parts = {"train": order[val:training], "val": order[:val], "test": order[training:]}
     shots = [
         sysu_shot(identity, camera, number)
         for identity in range(1, identities + 1)
         for camera in range(1, 7)
         for number in range(images)
     ]
-    return shots, id_texts(parts)
+    return Plan(shots, id_texts(parts))
+
+
+def plan_full_sysu() -> Plan:
+    """Plan the real counts by part and camera, dealt out evenly over the identities a camera has seen."""
+    train, val, test = list(range(1, 297)), list(range(297, 396)), list(range(396, 492))
+    # the real single-shot galleries hold 56, 56, 94 and 95 test identities of cameras 1, 2, 4 and 5
+    seen = {1: test[:56], 2: test[:56], 3: test, 4: test[2:], 5: test[1:], 6: test}
+    shots: list[Shot] = []
+    for camera in range(1, 7):
+        shots += deal(train, camera, TRAIN_COUNTS[camera] - VAL_COUNTS[camera])
+        shots += deal(val, camera, VAL_COUNTS[camera])
+        shots += deal(seen[camera], camera, TEST_COUNTS[camera])
+    return Plan(shots, id_texts({"train": train, "val": val, "test": test}))
+
+
+def deal(ids: Sequence[int], camera: int, total: int) -> list[Shot]:
+    """Deal a camera's images out evenly over identities, the first ones getting what is left over."""
+    shares = (total // len(ids) + (i < total % len(ids)) for i in range(len(ids)))
+    return [sysu_shot(i, camera, k) for i, share in zip(ids, shares, strict=True) for k in range(share)]
 
 
 def id_texts(parts: Mapping[str, Sequence[int]]) -> dict[str, str]:
@@ -176,29 +245,7 @@ def sysu_shot(identity: int, camera: int, number: int) -> Shot:
     return Shot(path, identity, camera, camera in INFRARED_CAMERAS, number)
 
 
-def full_sysu() -> tuple[list[Shot], dict[str, str]]:
-    """Plan the real counts per camera: images are dealt out evenly over the identities of each part."""
-    first, parts = 1, {}
-    for name, count in FULL_SYSU.items():
-        parts[name] = list(range(first, first + count))
-        first += count
-    shots = []
-    for ids, counts in ((parts["train"] + parts["val"], TRAIN_COUNTS), (parts["test"], TEST_COUNTS)):
-        for camera, total in counts.items():
-            # like the real data, 56 of the 96 test identities were seen by the indoor cameras 1 and 2
-            seen = ids[:56] if counts is TEST_COUNTS and camera in (1, 2) else ids
-            for i, identity in enumerate(seen):
-                share = total // len(seen) + (i < total % len(seen))
-                shots += [sysu_shot(identity, camera, number) for number in range(share)]
-    return shots, id_texts(parts)
-
-
-def full_regdb(seed: int) -> tuple[list[Shot], dict[str, str]]:
-    """Plan 412 people x 10 images in each modality."""
-    return plan_regdb(412, 10, seed)
-
-
-def plan_regdb(identities: int, images: int, seed: int) -> tuple[list[Shot], dict[str, str]]:
+def plan_regdb(identities: int, images: int, seed: int) -> Plan:
     """Plan a RegDB twin: ten random halvings into training and test identities."""
     shots = [
         Shot(regdb_path(modality, identity, number), identity, 1 + modality, bool(modality), number)
@@ -210,7 +257,7 @@ def plan_regdb(identities: int, images: int, seed: int) -> tuple[list[Shot], dic
     for split in range(1, SPLITS + 1):
         order = (generator("regdb split", seed, split).permutation(identities) + 1).tolist()
         half = identities // 2
-        for part, ids in (("train", sorted(order[:half])), ("test", sorted(order[half : 2 * half]))):
+        for part, ids in (("train", sorted(order[:half])), ("test", sorted(order[half:]))):
             for modality, name in NAMES.items():
                 lines = [
                     f"{regdb_path(modality, identity, number)} {label}\n"
@@ -218,62 +265,51 @@ def plan_regdb(identities: int, images: int, seed: int) -> tuple[list[Shot], dic
                     for number in range(images)
                 ]
                 texts[f"idx/{part}_{name}_{split}.txt"] = "".join(lines)
-    return shots, texts
+    return Plan(shots, texts)
 
 
 def regdb_path(modality: int, identity: int, number: int) -> str:
     """Name an image of RegDB."""
     folder, letter = (("Visible", "v"), ("Thermal", "t"))[modality]
-    return f"{folder}/{identity}/person_front_{letter}_{identity:05d}_{number + 1}.bmp"
+    sex = ("female", "male")[identity % 2]
+    return f"{folder}/{identity}/{sex}_front_{letter}_{identity:05d}_{number + 1}.bmp"
 
 
 def write_twin(
-    root: Path,
-    shots: Sequence[Shot],
-    texts: Mapping[str, str],
-    seed: int,
-    difficulty: Difficulty,
-    size: tuple[int, int],
+    root: Path, plan: Plan, seed: int, difficulty: Difficulty, size: tuple[int, int] | None
 ) -> None:
-    """Render all images in parallel, and write the split files."""
-    for folder in sorted({(root / name).parent for name in [*texts, *(shot.path for shot in shots)]}):
+    """Render all images, a person at a time, and write the split files."""
+    for folder in {(root / name).parent for name in [*plan.texts, *(shot.path for shot in plan.shots)]}:
         folder.mkdir(parents=True, exist_ok=True)
-    render = partial(render_person_shots, str(root), seed, difficulty, size)
-    groups = list(by_person(shots))
-    workers = min(os.cpu_count() or 1, 8)
-    if workers > 1 and len(shots) > 500:
-        with ProcessPoolExecutor(workers) as pool:
-            list(pool.map(render, groups, chunksize=8))
-    else:
-        for group in groups:
-            render(group)
-    for name, text in texts.items():
+    people: dict[int, list[Shot]] = {}
+    for shot in plan.shots:
+        people.setdefault(shot.person, []).append(shot)
+    for shots in people.values():
+        render_shots(root, seed, difficulty, size, shots)
+    for name, text in plan.texts.items():
         (root / name).write_text(text, encoding="utf-8")
 
 
-def by_person(shots: Sequence[Shot]) -> Iterator[list[Shot]]:
-    """Group shots by person."""
-    groups: dict[int, list[Shot]] = {}
-    for shot in shots:
-        groups.setdefault(shot.person, []).append(shot)
-    yield from groups.values()
-
-
-def render_person_shots(
-    root: str, seed: int, difficulty: Difficulty, size: tuple[int, int], shots: Sequence[Shot]
+def render_shots(
+    root: Path, seed: int, difficulty: Difficulty, size: tuple[int, int] | None, shots: Sequence[Shot]
 ) -> None:
     """Render the images of one person; each depends on its own indices alone."""
     person = draw_person(("twin", seed, shots[0].person), difficulty.rho)
-    cameras: dict[int, Camera] = {}
+    seen = {(shot.camera, shot.infrared) for shot in shots}
+    cameras = {c: draw_camera(("twin", seed, c), infrared, difficulty.strength) for c, infrared in seen}
     for shot in shots:
-        if shot.camera not in cameras:
-            cameras[shot.camera] = draw_camera(
-                ("twin", seed, shot.camera), shot.infrared, difficulty.strength
-            )
-        pixels = photograph(
-            person, cameras[shot.camera], generator("shot", seed, shot.person, shot.camera, shot.number), size
-        )
-        (Path(root) / shot.path).write_bytes(encode(pixels, shot.path))
+        g = generator("shot", seed, shot.person, shot.camera, shot.number)
+        drawn = size or natural_size(shot, seed)
+        (root / shot.path).write_bytes(encode(photograph(person, cameras[shot.camera], g, drawn), shot.path))
+
+
+def natural_size(shot: Shot, seed: int) -> tuple[int, int]:
+    """Return width and height of an image: fixed in RegDB, a detector's boxes in SYSU-MM01."""
+    if shot.path.endswith(".bmp"):
+        return WIDTH, HEIGHT
+    g = generator("size", seed, shot.person, shot.camera, shot.number)
+    height = int(g.integers(120, 301))
+    return height * int(g.integers(36, 52)) // 100, height
 
 
 def encode(pixels: UInt8Array, path: str) -> bytes:
@@ -288,26 +324,25 @@ def encode(pixels: UInt8Array, path: str) -> bytes:
 
 def render_source(
     identities: int, images: int, seed: int, size: tuple[int, int] = (WIDTH, HEIGHT)
-) -> tuple[UInt8Array, np.ndarray]:
+) -> tuple[UInt8Array, npt.NDArray[np.int64]]:
     """Render people who appear in no twin, visible only, each image by one of 24 cameras.
+
+    Parameters
+    ----------
+    identities, images : int
+        People, and images of each.
+    size : (width, height)
 
     Returns
     -------
     uint8 array (n, height, width, 3), int64 array (n,)
+        n = identities * images, labels from 0.
     """
     cameras = [draw_camera(("source", seed, c), infrared=False, strength=1.0) for c in range(SOURCE_CAMERAS)]
-    draw: Callable[[int, int], UInt8Array] = partial(source_image, cameras, seed, size)
-    pairs = [(person, number) for person in range(identities) for number in range(images)]
-    return np.stack([draw(*pair) for pair in pairs]), np.array(
-        [person for person, _ in pairs], dtype=np.int64
-    )
-
-
-def source_image(
-    cameras: Sequence[Camera], seed: int, size: tuple[int, int], person: int, number: int
-) -> UInt8Array:
-    """Render one source image."""
-    g = generator("source shot", seed, person, number)
-    return photograph(
-        draw_person(("source", seed, person), 1.0), cameras[int(g.integers(len(cameras)))], g, size
-    )
+    pixels = np.empty((identities, images, size[1], size[0], 3), dtype=np.uint8)
+    for i in range(identities):
+        person = draw_person(("source", seed, i), rho=1.0)
+        for k in range(images):
+            g = generator("source shot", seed, i, k)
+            pixels[i, k] = photograph(person, cameras[int(g.integers(SOURCE_CAMERAS))], g, size)
+    return pixels.reshape(-1, *pixels.shape[2:]), np.arange(identities, dtype=np.int64).repeat(images)
