@@ -6,7 +6,23 @@ machine, and so are BMP files; the bytes of JPEG files are those of the JPEG lib
 
 Calibration (difficulty medium, rho = 0.6)
 ------------------------------------------
-CALIBRATION
+Nearest neighbour on raw pixels at 12 x 24, 50 people, three images of the right person to be found, rank-1 in
+percent, seeds 0, 1 and 2 (chance 2):
+
+====================================  ==============  ==============  ==============
+..                                    easy            medium          hard
+====================================  ==============  ==============  ==============
+visible, same camera                  68.1 72.9 73.6  68.1 73.8 71.4  67.1 73.5 68.8
+visible, other visible camera         63.4 67.9 68.0  50.6 67.7 56.5  39.5 62.0 44.4
+infrared, same camera                 16.5 13.0 13.8  15.5 11.8 16.8  15.0 16.2 16.8
+infrared, other infrared camera        9.8  9.0  8.5   4.0  7.8  7.2   2.8  8.2  9.5
+infrared to visible                    8.8 10.1  6.9   5.0  6.6  5.9   3.6  4.4  4.6
+nearest of all cameras is in its own  95.6 99.1 98.8  97.4 99.3 99.8  98.8 99.1 99.7
+====================================  ==============  ==============  ==============
+
+So pixels split people by camera. Most of that is a constant of each camera: after subtracting each camera's
+mean image, another visible camera is no harder than the same one (70 to 76 against 67 to 74).
+Networks (source, supervised, untrained): not measured yet.
 """
 
 from __future__ import annotations
@@ -87,8 +103,7 @@ class TwinReport:
     marker: dict[str, Any]
 
     def __str__(self) -> str:
-        counts = self.marker["counts"]
-        people, images = counts["people"], sum(counts["images"].values())
+        people, images = self.marker["people"], sum(self.marker["counts"].values())
         kind = f"{self.marker['like']}, {self.marker['difficulty']}, seed {self.marker['seed']}"
         return f"{self.root}: synthetic twin of {kind}: {images} images of {people} people"
 
@@ -147,7 +162,7 @@ def synthesise(
         **asdict(DIFFICULTIES[difficulty]),
         "size": size,
         "full_size": full_size,
-        "counts": count(plan.shots),
+        **count(plan.shots),
     }
     plan.texts[MARKER] = json.dumps(marker, indent=2, sort_keys=True) + "\n"
     with whole_folder(out) as temporary:
@@ -175,7 +190,7 @@ def count(shots: Sequence[Shot]) -> dict[str, Any]:
     """Count people, and images and identities by top folder (camera of SYSU-MM01, modality of RegDB)."""
     images = Counter(shot.path.split("/")[0] for shot in shots)
     identities = Counter(folder.split("/")[0] for folder in {shot.path.rsplit("/", 1)[0] for shot in shots})
-    return {"people": len({s.person for s in shots}), "images": dict(images), "identities": dict(identities)}
+    return {"people": len({s.person for s in shots}), "counts": dict(images), "identities": dict(identities)}
 
 
 def plan_twin(like: str, identities: int | None, images: int | None, seed: int, full_size: bool) -> Plan:
