@@ -23,6 +23,14 @@ class DataError(ValueError):
     """Data on disk, or arrays to score, are not what a protocol needs; the message says where and the cure."""
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return a text file's lines; a file that is not UTF-8 is a :class:`DataError` naming it."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}); get the original file") from error
+
+
 class Modality(IntEnum):
     """The two modalities; the numbers are used in every array of the project."""
 

@@ -1,7 +1,7 @@
-"""CMC, mAP and mINP, exact: the rank of every match without sorting a gallery (protocols-spec section 3).
+"""CMC, mAP and mINP, exact: the rank of every match without sorting a gallery (protocols-spec, 3).
 
-The rank of a match is one plus the number of kept images with a smaller (distance, index). One pass over the
-gallery counts that for all matches of a query at once, by a binary search among the query's few sorted matches.
+The rank of a match is one plus the number of kept images with a smaller (distance, index). One pass over a
+gallery counts that for all matches of a query at once, by binary searches among the query's sorted matches.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ LENGTH = 20
 FloatArray = npt.NDArray[np.float64]
 
 
+class ShortGalleryWarning(UserWarning):
+    """Fewer identities (or images) than ranks of a CMC vector; it is continued with its last value."""
+
+
 class TieWarning(UserWarning):
     """Images of different identities are equally far from a query; gallery order decides."""
 
 
-def distances(query_features: npt.NDArray[np.floating], gallery_features: npt.NDArray[np.floating]) -> FloatArray:
+def distances(
+    query_features: npt.NDArray[np.floating], gallery_features: npt.NDArray[np.floating]
+) -> FloatArray:
     """Return -(Q Gᵀ) in float64, as public test scripts do (protocols-spec 3.1).
 
     Parameters
@@ -43,15 +49,20 @@ def distances(query_features: npt.NDArray[np.floating], gallery_features: npt.ND
         refuse_rows(~features.any(axis=1), f"{name}_features", "zero norm")
     if query_features.shape[1] != gallery_features.shape[1]:
         raise DataError(
-            f"query_features {query_features.shape} and gallery_features {gallery_features.shape} differ in width"
+            f"query_features {query_features.shape} and gallery_features "
+            f"{gallery_features.shape} differ in width; extract both with one network"
         )
     return -(query_features.astype(np.float64) @ gallery_features.astype(np.float64).T)
 
 
-def refuse_rows(bad: npt.NDArray[np.bool_], name: str, what: str) -> None:
+def refuse_rows(bad: npt.NDArray[np.bool_] | np.bool_, name: str, what: str) -> None:
     """Raise if any row is bad; say how many and which is the first."""
-    if bad.any():
-        raise DataError(f"{name}: {bad.sum()} of {len(bad)} rows have {what}, the first is row {np.flatnonzero(bad)[0]}")
+    rows = np.flatnonzero(bad)
+    if rows.size:
+        raise DataError(
+            f"{name}: {rows.size} of {np.size(bad)} rows have {what}, the first is row {rows[0]}; "
+            "compute these features again, no number can be trusted with them"
+        )
 
 
 def evaluate(
@@ -81,7 +92,7 @@ def evaluate(
     DataError
         Shapes that disagree, NaN or infinite distances, or no query with a match.
     """
-    check_inputs(distance, query_ids, gallery_ids)
+    check_inputs(distance, query_ids, gallery_ids, skip, skip_group)
     names, gallery_code = np.unique(gallery_ids, return_inverse=True)
     place = np.searchsorted(names, query_ids).clip(max=len(names) - 1)
     query_code = np.where(names[place] == query_ids, place, -1)
@@ -89,31 +100,57 @@ def evaluate(
     matches = np.where(query_code >= 0, seen[skip_group, query_code], 0)
     if not matches.any():
         raise DataError(
-            f"none of the {len(query_ids)} queries has a match among the {len(gallery_ids)} gallery images they see; "
-            "are the ids of both sides numbered alike?"
+            f"none of the {len(query_ids)} queries has a match among the {len(gallery_ids)} gallery images "
+            "they see; "
+            "number the ids of both sides alike"
         )
+    candidates = len(names) if distinct_identities else len(gallery_ids)
+    if candidates < LENGTH:
+        text = f"the gallery has {candidates} candidates; ranks beyond repeat the last CMC value"
+        warnings.warn(text, ShortGalleryWarning, stacklevel=3)
     offsets = np.concatenate([[0], np.cumsum(matches)])
     hits, worst, ahead, tied = rank_matches(
-        np.ascontiguousarray(distance, dtype=np.float64), query_code, gallery_code, skip, skip_group, offsets, len(names)
+        np.ascontiguousarray(distance, dtype=np.float64),
+        query_code,
+        gallery_code,
+        skip,
+        skip_group,
+        offsets,
+        len(names),
     )
     return summarise(hits, worst, ahead if distinct_identities else None, tied, offsets, len(gallery_ids))
 
 
-def check_inputs(distance: npt.NDArray[np.floating], query_ids: IntArray, gallery_ids: IntArray) -> None:
+def check_inputs(
+    distance: npt.NDArray[np.floating],
+    query_ids: IntArray,
+    gallery_ids: IntArray,
+    skip: npt.NDArray[np.bool_],
+    skip_group: IntArray,
+) -> None:
     """Refuse what cannot be scored."""
     if distance.shape != (len(query_ids), len(gallery_ids)):
         raise DataError(
-            f"distance has shape {distance.shape}, but there are {len(query_ids)} query and {len(gallery_ids)} gallery ids"
+            f"distance has shape {distance.shape}, but there are {len(query_ids)} query ids "
+            f"and {len(gallery_ids)} gallery ids; give one id for each row and each column"
         )
+    for name, cameras, ids in (
+        ("query_cams", skip_group.shape, query_ids.shape),
+        ("gallery_cams", skip.shape[1:], gallery_ids.shape),
+    ):
+        if cameras != ids:
+            raise DataError(
+                f"{name} has shape {cameras}, the ids of that side have shape {ids}; give one a sample"
+            )
     if not len(query_ids):
-        raise DataError("there are no queries")
+        raise DataError("there are zero queries; the query list must not be empty")
     if not len(gallery_ids):
-        raise DataError("the gallery is empty")
+        raise DataError("the gallery is empty; the gallery list must hold at least one image")
     refuse_rows(~np.isfinite(distance).all(axis=1), "distance", "NaN or infinite values")
 
 
 @numba.njit(cache=True, parallel=True)
-def rank_matches(  # type: ignore[no-untyped-def] # noqa: ANN201, C901 - compiled
+def rank_matches(  # type: ignore[no-untyped-def]
     distance: FloatArray,
     query_code: IntArray,
     gallery_code: IntArray,
@@ -122,58 +159,86 @@ def rank_matches(  # type: ignore[no-untyped-def] # noqa: ANN201, C901 - compile
     offsets: IntArray,
     identities: int,
 ):
-    """Return per match its rank and its rank with ties lost, and per query the identities ahead and a tie flag."""
+    """Return per match its rank, also with ties lost, and per query the identities ahead and a tie flag."""
     hits = np.zeros(offsets[-1], np.int64)
     worst = np.zeros(offsets[-1], np.int64)
     ahead = np.zeros(len(query_code), np.int64)
     tied = np.zeros(len(query_code), np.bool_)
     for q in numba.prange(len(query_code)):
-        m = offsets[q + 1] - offsets[q]
-        if m == 0:
-            continue
-        row, hidden, own = distance[q], skip[skip_group[q]], query_code[q]
-        near = np.empty(m, np.float64)
-        filled = 0
-        first = -1
-        for g in range(len(row)):
-            if gallery_code[g] == own and not hidden[g]:
-                near[filled] = row[g]
-                filled += 1
-                if first < 0 or row[g] < row[first]:
-                    first = g
-        near.sort()
-        before = np.zeros(m + 1, np.int64)
-        before_or_tied = np.zeros(m + 1, np.int64)
-        # among matches at one distance, those already passed: an image between them beats only the later ones
-        passed = np.zeros(m, np.int64)
-        counted = np.zeros(identities, np.bool_)
-        for g in range(len(row)):
-            if hidden[g]:
-                continue
-            d = row[g]
-            low = np.searchsorted(near, d)
-            if gallery_code[g] == own:
-                passed[low] += 1
-                continue
-            equal = low < m and near[low] == d
-            before_or_tied[low] += 1
-            if equal:
-                tied[q] = True
-            before[low + passed[low] if equal else low] += 1
-            if (d < row[first] or (d == row[first] and g < first)) and not counted[gallery_code[g]]:
-                counted[gallery_code[g]] = True
-                ahead[q] += 1
-        wrong = wrong_or_tied = 0
-        for k in range(m):
-            wrong += before[k]
-            wrong_or_tied += before_or_tied[k]
-            hits[offsets[q] + k] = wrong + k + 1
-            worst[offsets[q] + k] = wrong_or_tied + k + 1
+        part = slice(offsets[q], offsets[q + 1])
+        if offsets[q] < offsets[q + 1]:
+            hidden = skip[skip_group[q]]
+            ahead[q], tied[q] = rank_query(
+                distance[q], hidden, gallery_code, query_code[q], identities, hits[part], worst[part]
+            )
     return hits, worst, ahead, tied
 
 
+@numba.njit(cache=True)
+def rank_query(row, hidden, codes, own, identities, hits, worst):  # type: ignore[no-untyped-def]
+    """Rank a query's matches into `hits` and `worst`; return identities ahead and whether wrong ones tie."""
+    near = nearest(row, hidden, codes, own, len(hits))
+    before = np.zeros(len(near) + 1, np.int64)
+    before_or_tied = np.zeros(len(near) + 1, np.int64)
+    # among matches at one distance, those already passed: an image between them beats only the later ones
+    passed = np.zeros(len(near) + 1, np.int64)
+    counted = np.zeros(identities, np.bool_)
+    ahead, tied = 0, False
+    below = count_below(near, row)
+    for g in range(len(row)):
+        if hidden[g]:
+            continue
+        low = below[g]
+        if codes[g] == own:
+            passed[low] += 1
+            continue
+        before_or_tied[low] += 1
+        if near[low] == row[g]:
+            tied = True
+            low += passed[low]
+        before[low] += 1
+        # slot 0 holds what beats the nearest match
+        if low == 0 and not counted[codes[g]]:
+            counted[codes[g]] = True
+            ahead += 1
+    hits[:] = np.cumsum(before)[: len(hits)] + np.arange(1, len(hits) + 1)
+    worst[:] = np.cumsum(before_or_tied)[: len(hits)] + np.arange(1, len(hits) + 1)
+    return ahead, tied
+
+
+@numba.njit(cache=True)
+def nearest(row, hidden, codes, own, matches):  # type: ignore[no-untyped-def]
+    """Return the sorted distances of a query's matches, filled up with infinity to a power of two."""
+    size = 1
+    while size <= matches:
+        size *= 2
+    near = np.full(size, np.inf)
+    filled = 0
+    for g in range(len(row)):
+        if codes[g] == own and not hidden[g]:
+            near[filled] = row[g]
+            filled += 1
+    near[:matches].sort()
+    return near
+
+
+@numba.njit(cache=True)
+def count_below(near, row):  # type: ignore[no-untyped-def]
+    """Count for each value of a row the entries below it, by binary searches that all take a step together.
+
+    A search at a time mispredicts its branches; a step at a time has none, and is vectorised.
+    """
+    low = np.zeros(len(row), np.int32)
+    step = np.int32(len(near) >> 1)
+    while step:
+        for g in range(len(row)):
+            low[g] += step if near[np.uint32(low[g] + step - 1)] < row[g] else np.int32(0)
+        step >>= 1
+    return low
+
+
 def mean_precision(ranks: IntArray, offsets: IntArray) -> FloatArray:
-    """Return the average precision of each query with a match: the mean over k of k / rank of the k-th match."""
+    """Return the average precision of each query with a match: the mean of k / rank of the k-th match."""
     count = np.diff(offsets)
     order = np.arange(len(ranks)) - np.repeat(offsets[:-1], count) + 1
     found: FloatArray = np.add.reduceat(order / ranks, offsets[:-1][count > 0]) / count[count > 0]
@@ -196,7 +261,8 @@ def summarise(
     precision[valid] = mean_precision(hits, offsets)
     if tied.any():
         warnings.warn(
-            f"{tied.sum()} of {valid.sum()} queries have matches that tie with other identities; gallery order decides",
+            f"{tied.sum()} of {valid.sum()} queries have matches that tie with other identities; "
+            "gallery order decides",
             TieWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""RegDB: ten trials, each trained on its own split and tested in both directions (protocols-spec section 2)."""
+"""RegDB: ten trials, each trained on its own split and tested in both directions (protocols-spec, 2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from protocols.base import DataError, Images, IntArray, LabelledImages, Modality, Protocol, Scores, Trial
+from protocols.base import (
+    DataError,
+    Images,
+    IntArray,
+    LabelledImages,
+    Modality,
+    Protocol,
+    Scores,
+    Trial,
+    read_lines,
+)
 from protocols.files import PartialDataWarning, wrong_layout
 from protocols.metrics import evaluate
 
@@ -18,7 +28,8 @@ CAMERAS = {Modality.VISIBLE: 1, Modality.INFRARED: 2}
 IDENTITIES, IMAGES = 206, 2060
 """Known identities and images per split and modality (protocols-spec 2.2)."""
 TREE = """<root>/Visible/<id>/<name>.bmp   <root>/Thermal/<id>/<name>.bmp
-<root>/idx/train_visible_1.txt .. train_visible_10.txt, train_thermal_*.txt, test_visible_*.txt, test_thermal_*.txt
+<root>/idx/train_visible_1.txt .. train_visible_10.txt, train_thermal_*.txt, test_visible_*.txt,
+   test_thermal_*.txt
    each line: Visible/<id>/<name>.bmp, one blank, an integer label"""
 
 
@@ -33,7 +44,7 @@ def read_index(root: Path, part: str, modality: Modality, split: int) -> Labelle
     path = root / "idx" / f"{part}_{NAMES[modality]}_{split}.txt"
     if not path.is_file():
         raise wrong_layout(root, f"idx/{path.name}", TREE)
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_lines(path)
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
@@ -63,20 +74,26 @@ def parse_line(root: Path, path: Path, number: int, line: str) -> tuple[str, int
     return name, label
 
 
-def check_sides(root: Path, split: int, visible: LabelledImages, thermal: LabelledImages, allow_partial: bool) -> None:
+def check_sides(
+    root: Path, split: int, visible: LabelledImages, thermal: LabelledImages, allow_partial: bool
+) -> None:
     """Compare both modalities of a part with the known counts and with each other."""
     problems = []
     for name, side in (("visible", visible), ("thermal", thermal)):
         ids = len(np.unique(side.identity))
         if (len(side), ids) != (IMAGES, IDENTITIES):
-            problems.append(f"{name}: {len(side)} images of {ids} identities (expected {IMAGES} of {IDENTITIES})")
+            problems.append(
+                f"{name}: {len(side)} images of {ids} identities (expected {IMAGES} of {IDENTITIES})"
+            )
     if set(visible.identity.tolist()) != set(thermal.identity.tolist()):
         problems.append("the label sets of the two modalities differ")
     if not problems:
         return
     text = f"{root}, split {split}: {'; '.join(problems)}"
     if not allow_partial:
-        raise DataError(f"{text}; restore the missing files, or use --allow-partial-data, which marks every row")
+        raise DataError(
+            f"{text}; restore the missing files, or use --allow-partial-data, which marks every row"
+        )
     warnings.warn(text, PartialDataWarning, stacklevel=3)
 
 
@@ -101,8 +118,8 @@ class RegDB(Protocol):
         tested = folders(read_index(root, "test", Modality.VISIBLE, split))
         if both := sorted(folders(visible) & tested):
             raise DataError(
-                f"{root}/idx: identity folder {both[0]} is in the training and in the test files of split {split} "
-                f"({len(both)} such); the split leaks, get the original files"
+                f"{root}/idx: identity folder {both[0]} is in the training and in the test files of "
+                f"split {split} ({len(both)} such); the split leaks, get the original files"
             )
         images = Images(
             root,
@@ -132,4 +149,6 @@ class RegDB(Protocol):
         """CMC over images; nothing is removed."""
         del query_cams, gallery_cams
         skip = np.zeros((1, len(gallery_ids)), dtype=bool)
-        return evaluate(distance, query_ids, gallery_ids, skip, np.zeros(len(query_ids), dtype=np.int64), False)
+        return evaluate(
+            distance, query_ids, gallery_ids, skip, np.zeros(len(query_ids), dtype=np.int64), False
+        )

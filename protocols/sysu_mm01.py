@@ -1,7 +1,6 @@
 """SYSU-MM01: all and indoor search, single and multi shot, ten galleries (protocols-spec section 1).
 
-The galleries are those of public evaluation code (`seeded`: drawn at run time from ``random.Random(trial)``, multi
-shot from ``numpy.random.RandomState(trial)``), or those of the official permutation file (`official`).
+The galleries are those of public evaluation code (`seeded`: drawn from ``random.Random(trial)``, multi shot from ``numpy.random.RandomState(trial)``), or those of the official permutation file (`official`).
 """
 
 from __future__ import annotations
@@ -15,8 +14,19 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
-from protocols.base import DataError, Images, IntArray, LabelledImages, Modality, Protocol, Scores, Trial
+from protocols.base import (
+    DataError,
+    Images,
+    IntArray,
+    LabelledImages,
+    Modality,
+    Protocol,
+    Scores,
+    Trial,
+    read_lines,
+)
 from protocols.files import PartialDataWarning, images_in, wrong_layout
 from protocols.metrics import evaluate
 
@@ -44,7 +54,7 @@ def read_ids(root: Path, name: str) -> list[int]:
     path = root / "exp" / f"{name}_id.txt"
     if not path.is_file():
         raise wrong_layout(root, f"exp/{name}_id.txt", TREE)
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_lines(path)
     if not lines or not lines[0].strip():
         raise DataError(f"{path}, line 1: empty; expected identities separated by commas")
     for number, line in enumerate(lines[1:], start=2):
@@ -71,7 +81,8 @@ def read_splits(root: Path) -> dict[str, list[int]]:
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
         if both := sorted(set(splits[a]) & set(splits[b])):
             raise DataError(
-                f"{root}/exp: identity {both[0]} stands in {a}_id.txt and in {b}_id.txt ({len(both)} such); remove one"
+                f"{root}/exp: identity {both[0]} stands in {a}_id.txt and in {b}_id.txt "
+                f"({len(both)} such); remove one"
             )
     return splits
 
@@ -95,9 +106,13 @@ def folder_images(root: Path, camera: int, identity: int) -> list[str]:
 def listed(root: Path, rows: Sequence[tuple[int, int, str]]) -> LabelledImages:
     """Make a list of images from (identity, camera, name) rows."""
     camera = np.array([c for _, c, _ in rows], dtype=np.int64)
-    modality = np.where(np.isin(camera, INFRARED_CAMERAS), Modality.INFRARED, Modality.VISIBLE).astype(np.int64)
+    modality = np.where(np.isin(camera, INFRARED_CAMERAS), Modality.INFRARED, Modality.VISIBLE).astype(
+        np.int64
+    )
     paths = tuple(f"cam{c}/{i:04d}/{name}" for i, c, name in rows)
-    return LabelledImages(Images(root, paths, modality, camera), np.array([i for i, _, _ in rows], dtype=np.int64))
+    return LabelledImages(
+        Images(root, paths, modality, camera), np.array([i for i, _, _ in rows], dtype=np.int64)
+    )
 
 
 def rows_of(root: Path, ids: Sequence[int], cameras: Sequence[int]) -> list[tuple[int, int, str]]:
@@ -105,7 +120,9 @@ def rows_of(root: Path, ids: Sequence[int], cameras: Sequence[int]) -> list[tupl
     return [(i, c, name) for i in ids for c in cameras for name in folder_images(root, c, i)]
 
 
-def gallery_folders(root: Path, ids: Sequence[int], cameras: Sequence[int]) -> list[tuple[int, int, list[str]]]:
+def gallery_folders(
+    root: Path, ids: Sequence[int], cameras: Sequence[int]
+) -> list[tuple[int, int, list[str]]]:
     """List the existing (identity, camera, names) folders in drawing order."""
     folders = [(i, c, folder_images(root, c, i)) for i in ids for c in cameras]
     return [folder for folder in folders if folder[2]]
@@ -119,7 +136,7 @@ def single_shot(folders: Sequence[tuple[int, int, list[str]]], trial: int) -> li
 
 def multi_shot(folders: Sequence[tuple[int, int, list[str]]], trial: int) -> list[tuple[int, int, str]]:
     """Draw ten images a folder from NumPy's legacy stream (protocols-spec 1.6, our convention of seeding)."""
-    stream = np.random.RandomState(trial)  # noqa: NPY002 - the legacy stream is the protocol
+    stream = np.random.RandomState(trial)  # the legacy stream is the protocol
     return [
         (i, c, str(name)) for i, c, names in folders for name in stream.choice(names, SHOTS, replace=False)
     ]
@@ -129,18 +146,23 @@ def read_permutations(root: Path) -> npt.NDArray[np.object_]:
     """Read ``exp/rand_perm_cam.mat``: per camera and identity a matrix (10, n) of permutations of 1..n."""
     path = root / "exp" / "rand_perm_cam.mat"
     if not path.is_file():
-        raise DataError(f"{path} not found; the official galleries need it (it comes with the official evaluation code)")
+        raise DataError(
+            f"{path} not found; the official galleries need it (it comes with the official evaluation code)"
+        )
     try:
         cells: npt.NDArray[np.object_] = loadmat(path)["rand_perm_cam"]
-    except (ValueError, KeyError, NotImplementedError, TypeError) as error:
+    except (ValueError, KeyError, NotImplementedError, TypeError, OSError, MatReadError) as error:
         raise DataError(f"{path} is not the official permutation file: {error}") from error
     return cells
 
 
 def official_draw(
-    permutations: npt.NDArray[np.object_], folders: Sequence[tuple[int, int, list[str]]], trial: int, shots: int
+    permutations: npt.NDArray[np.object_],
+    folders: Sequence[tuple[int, int, list[str]]],
+    trial: int,
+    shots: int,
 ) -> list[tuple[int, int, str]]:
-    """Take the first `shots` entries of a trial's row, camera major, identity minor (protocols-spec section 5).
+    """Take the first `shots` entries of a trial's row, camera major, identity minor (protocols-spec, 5).
 
     Raises
     ------
@@ -149,7 +171,8 @@ def official_draw(
     """
     rows = []
     for identity, camera, names in sorted(folders, key=lambda folder: (folder[1], folder[0])):
-        order = permutations[camera - 1, 0][identity - 1, 0]
+        known = permutations[camera - 1, 0]
+        order = known[identity - 1, 0] if identity <= len(known) else np.empty((0, 0))
         if order.shape[1] != len(names):
             raise DataError(
                 f"rand_perm_cam.mat has {order.shape[1]} images of identity {identity} in camera {camera}, "
@@ -160,7 +183,7 @@ def official_draw(
 
 
 class SysuMM01(Protocol):
-    """What the SYSU-MM01 protocols share; they differ in the gallery's cameras and in how galleries are drawn."""
+    """What the SYSU-MM01 protocols share; they differ in the gallery's cameras and how it is drawn."""
 
     version = "1"
     dataset = "sysu-mm01"
@@ -195,7 +218,7 @@ class SysuMM01(Protocol):
     ) -> Iterator[tuple[int, list[tuple[int, int, str]], str]]:
         """Yield trial number, gallery rows and the rule that made them.
 
-        Multi shot follows the official file wherever it is present, since no public seeded draw is reproducible.
+        Multi shot follows the official file where it is present: no public seeded draw is reproducible.
         """
         present = (root / "exp" / "rand_perm_cam.mat").is_file()
         if self.official or (shots == SHOTS and present):
@@ -219,7 +242,9 @@ class SysuMM01(Protocol):
             ("gallery_cams", gallery_cams, VISIBLE_CAMERAS),
         ):
             if wrong := sorted(set(np.unique(cams).tolist()) - set(allowed)):
-                raise DataError(f"{name}: {wrong} are not among the cameras {allowed} of SYSU-MM01's protocol")
+                raise DataError(
+                    f"{name}: {wrong} are not among the cameras {allowed} of SYSU-MM01's protocol"
+                )
         skip = np.stack([np.zeros(len(gallery_cams), dtype=bool), gallery_cams == 2])
         return evaluate(distance, query_ids, gallery_ids, skip, (query_cams == 3).astype(np.int64), True)
 
@@ -240,7 +265,13 @@ def enough_images(
 
 
 def verify(
-    root: Path, found: LabelledImages, counts: dict[int, int], known: int, ids: int, part: str, allow_partial: bool
+    root: Path,
+    found: LabelledImages,
+    counts: dict[int, int],
+    known: int,
+    ids: int,
+    part: str,
+    allow_partial: bool,
 ) -> None:
     """Compare counts with the known ones; refuse others, or warn if the user wants partial data."""
     by_camera = {c: int((found.images.camera == c).sum()) for c in counts}
@@ -251,7 +282,9 @@ def verify(
         f"{by_camera} images (expected {counts})"
     )
     if not allow_partial:
-        raise DataError(f"{text}; restore the missing files, or use --allow-partial-data, which marks every row")
+        raise DataError(
+            f"{text}; restore the missing files, or use --allow-partial-data, which marks every row"
+        )
     warnings.warn(text, PartialDataWarning, stacklevel=3)
 
 

@@ -1,0 +1,279 @@
+"""Looks a data root over: which data set it is, its counts against the known ones, and what is odd in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from protocols import regdb, sysu_mm01
+from protocols.base import DataError, LabelledImages, Protocol, Trial
+from protocols.files import DataWarning
+from protocols.twin import MARKER
+
+TREES = {"sysu-mm01": sysu_mm01.TREE, "regdb": regdb.TREE}
+SUFFIXES = {"sysu-mm01": ".jpg", "regdb": ".bmp"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was counted."""
+
+    what: str
+    expected: str
+    found: str
+    ok: bool
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a data check found.
+
+    Attributes
+    ----------
+    dataset : str
+    synthetic : bool
+    rows : list of Row
+        Counts; on a twin, those that its own generation promised.
+    problems : list of str
+        Unreadable images, foreign files, byte-identical duplicates, leaking identities; one line each.
+    """
+
+    dataset: str
+    synthetic: bool
+    rows: list[Row]
+    problems: list[str]
+
+    @property
+    def counts_ok(self) -> bool:
+        """Whether every count is the known one."""
+        return all(row.ok for row in self.rows)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing at all is wrong."""
+        return self.counts_ok and not self.problems
+
+    def refuse(self) -> None:
+        """Raise the error that lists what is wrong."""
+        wrong = [f"{row.what}: expected {row.expected}, found {row.found}" for row in self.rows if not row.ok]
+        raise DataError(
+            "; ".join(wrong + self.problems)
+            + "; restore the missing files, or use --allow-partial-data, which marks every row"
+        )
+
+
+def dataset_at(root: Path) -> str:
+    """Say which data set lies at a root.
+
+    Raises
+    ------
+    DataError
+        If there is none; says what was looked for and shows both trees.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} does not exist or is not a folder; give the root of a data set")
+    if (root / "exp").is_dir() and any((root / f"cam{c}").is_dir() for c in range(1, 7)):
+        return "sysu-mm01"
+    if (root / "idx").is_dir() and (root / "Visible").is_dir() and (root / "Thermal").is_dir():
+        return "regdb"
+    trees = "\n".join(f"{name}:\n{tree}" for name, tree in TREES.items())
+    raise DataError(
+        f"{root} is no data root: looked for cam1 .. cam6 and exp, or for Visible, Thermal and idx. "
+        f"Expected trees:\n{trees}"
+    )
+
+
+def is_synthetic(root: Path) -> bool:
+    """Say whether a root is a twin."""
+    return (root / MARKER).is_file()
+
+
+def image_folders(dataset: str) -> tuple[str, ...]:
+    """Return the top folders that hold images."""
+    return tuple(f"cam{c}" for c in range(1, 7)) if dataset == "sysu-mm01" else ("Visible", "Thermal")
+
+
+def files_below(root: Path, tops: Sequence[str]) -> Iterator[Path]:
+    """Yield every file below the top folders, sorted."""
+    for top in tops:
+        yield from sorted(path for path in (root / top).rglob("*") if path.is_file())
+
+
+def digest_file(path: Path) -> str:
+    """Digest a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests(paths: Sequence[Path]) -> list[str]:
+    """Digest many files; reading releases the interpreter lock, so threads help."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(digest_file, paths))
+
+
+def fingerprint(root: Path, dataset: str) -> str:
+    """Return the SHA-256 over sorted relative paths and contents of images and split files."""
+    lists = ("exp",) if dataset == "sysu-mm01" else ("idx",)
+    paths = list(files_below(root, image_folders(dataset) + lists))
+    whole = hashlib.sha256()
+    for path, digest in zip(paths, digests(paths), strict=True):
+        whole.update(f"{path.relative_to(root).as_posix()} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def unreadable(path: Path) -> str:
+    """Decode an image; return what is wrong with it, or nothing."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        return f"unreadable image {path}: {error}"
+    return ""
+
+
+def check(root: Path, dataset: str, *, images: bool = True) -> CheckReport:
+    """Check a data root.
+
+    Parameters
+    ----------
+    root : Path
+    dataset : str
+        As :func:`dataset_at` says.
+    images : bool
+        Open every image and compare contents too; otherwise only lists and counts.
+
+    Raises
+    ------
+    DataError
+        If split files are malformed, or identities leak between splits.
+    """
+    rows = sysu_rows(root) if dataset == "sysu-mm01" else regdb_rows(root)
+    synthetic = is_synthetic(root)
+    if synthetic and not all(row.ok for row in rows):
+        rows = promised_rows(root, dataset)
+    problems = list(odd_files(root, dataset)) if images else []
+    return CheckReport(dataset, synthetic, rows, problems)
+
+
+def count_row(what: str, expected: object, found: object) -> Row:
+    """Compare a count."""
+    return Row(what, str(expected), str(found), expected == found)
+
+
+def sysu_rows(root: Path) -> list[Row]:
+    """Count SYSU-MM01's identities, and its images by camera."""
+    ids = sysu_mm01.read_splits(root)
+    rows = []
+    for part, chosen, known, counts in (
+        ("training", ids["train"] + ids["val"], sysu_mm01.TRAIN_IDENTITIES, sysu_mm01.TRAIN_COUNTS),
+        ("test", ids["test"], sysu_mm01.TEST_IDENTITIES, sysu_mm01.TEST_COUNTS),
+    ):
+        rows.append(count_row(f"{part} identities", known, len(chosen)))
+        for camera, count in counts.items():
+            found = sum(len(sysu_mm01.folder_images(root, camera, identity)) for identity in chosen)
+            rows.append(count_row(f"{part} images, camera {camera}", count, found))
+    return rows
+
+
+def regdb_rows(root: Path) -> list[Row]:
+    """Count RegDB's identities and images in every split; a leak between training and test is an error."""
+    rows = []
+    for split in regdb.RegDB.splits:
+        folders: dict[str, set[str]] = {}
+        for part in ("train", "test"):
+            for modality, name in regdb.NAMES.items():
+                side = regdb.read_index(root, part, modality, split)
+                folders[part] = folders.get(part, set()) | regdb.folders(side)
+                rows.append(count_row(f"split {split}, {part} {name} images", regdb.IMAGES, len(side)))
+                rows.append(
+                    count_row(
+                        f"split {split}, {part} {name} identities",
+                        regdb.IDENTITIES,
+                        len(np.unique(side.identity)),
+                    )
+                )
+        if both := sorted(folders["train"] & folders["test"]):
+            raise DataError(
+                f"{root}/idx, split {split}: identity folder {both[0]} is in training and in test "
+                f"({len(both)} such); get the original files"
+            )
+    return rows
+
+
+def promised_rows(root: Path, dataset: str) -> list[Row]:
+    """Compare a twin with the counts that its generation wrote down."""
+    try:
+        counts = json.loads((root / MARKER).read_text(encoding="utf-8"))["counts"]["images"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{root / MARKER} is damaged ({error}); make the twin again") from error
+    return [
+        count_row(f"images below {top}", counts.get(top, 0), sum(1 for _ in files_below(root, (top,))))
+        for top in image_folders(dataset)
+    ]
+
+
+def odd_files(root: Path, dataset: str) -> Iterator[str]:
+    """Yield a line for every unreadable, foreign or duplicate file."""
+    paths = list(files_below(root, image_folders(dataset)))
+    foreign = [path for path in paths if path.suffix.lower() != SUFFIXES[dataset]]
+    for path in foreign:
+        yield f"foreign file {path}"
+    good = [path for path in paths if path not in set(foreign)]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        yield from filter(None, pool.map(unreadable, good))
+    seen: dict[str, Path] = {}
+    for path, digest in zip(good, digests(good), strict=True):
+        if digest in seen:
+            yield f"{path} has the same bytes as {seen[digest]}"
+        seen.setdefault(digest, path)
+
+
+def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = False) -> list[Path]:
+    """Write the lists of all trials as CSV, for anybody's code.
+
+    Files are ``<out>/<protocol>/<setting>/query_<trial>.csv`` and ``gallery_<trial>.csv`` with the columns
+    ``path,identity,camera``, in evaluation order.
+    """
+    written = []
+    for split in protocol.splits:
+        for trial in protocol.trials(root, split, allow_partial=allow_partial or is_synthetic(root)):
+            written += export_trial(trial, out / protocol.id / trial.setting)
+    if not written:
+        warnings.warn(f"{protocol.id} has no trials on {root}", DataWarning, stacklevel=2)
+    return written
+
+
+def export_trial(trial: Trial, folder: Path) -> list[Path]:
+    """Write one trial's two lists."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, side in (("query", trial.query), ("gallery", trial.gallery)):
+        path = folder / f"{name}_{trial.number}.csv"
+        write_text(path, side_frame(side).to_csv(index=False))
+        paths.append(path)
+    return paths
+
+
+def side_frame(side: LabelledImages) -> pd.DataFrame:
+    """Return a list as a frame."""
+    return pd.DataFrame({"path": side.images.paths, "identity": side.identity, "camera": side.images.camera})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(name).chmod(0o644)
+    Path(name).replace(path)
