@@ -20,7 +20,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class DataError(ValueError):
-    """Data on disk, or arrays to score, are not what a protocol needs; the message says where and the cure."""
+    """Data or arrays to score are not what a protocol needs; the message says where and how to fix it."""
 
 
 def read_lines(path: Path) -> list[str]:

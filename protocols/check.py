@@ -214,7 +214,7 @@ def regdb_rows(root: Path) -> list[Row]:
 def promised_rows(root: Path, dataset: str) -> list[Row]:
     """Compare a twin with the counts that its generation wrote down."""
     try:
-        counts = json.loads((root / MARKER).read_text(encoding="utf-8"))["counts"]["images"]
+        counts = dict(json.loads((root / MARKER).read_text(encoding="utf-8"))["counts"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{root / MARKER} is damaged ({error}); make the twin again") from error
     return [

@@ -115,8 +115,9 @@ class RegDB(Protocol):
         """Training images of one split, visible first, then infrared, in file order."""
         visible, thermal = (read_index(root, "train", m, split) for m in Modality)
         check_sides(root, split, visible, thermal, allow_partial)
-        tested = folders(read_index(root, "test", Modality.VISIBLE, split))
-        if both := sorted(folders(visible) & tested):
+        trained = folders(visible) | folders(thermal)
+        tested = {name for m in Modality for name in folders(read_index(root, "test", m, split))}
+        if both := sorted(trained & tested):
             raise DataError(
                 f"{root}/idx: identity folder {both[0]} is in the training and in the test files of "
                 f"split {split} ({len(both)} such); the split leaks, get the original files"

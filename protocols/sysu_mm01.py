@@ -1,6 +1,7 @@
 """SYSU-MM01: all and indoor search, single and multi shot, ten galleries (protocols-spec section 1).
 
-The galleries are those of public evaluation code (`seeded`: drawn from ``random.Random(trial)``, multi shot from ``numpy.random.RandomState(trial)``), or those of the official permutation file (`official`).
+The galleries are those of public evaluation code (`seeded`: drawn from ``random.Random(trial)``, multi shot
+from ``numpy.random.RandomState(trial)``), or those of the official permutation file (`official`).
 """
 
 from __future__ import annotations

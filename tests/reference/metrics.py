@@ -1,7 +1,7 @@
 """CMC, mAP and mINP one query at a time, straight from the definitions (protocols-spec 3.2 to 3.4).
 
-This reference sorts each row once and works with small NumPy vectors, so it is quicker than the loops in public
-code; ratios measured against it are lower bounds of the ratios to those.
+Each row is sorted once and handled with NumPy vectors: a lean loop, not a copy of the steps of public code.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def slow_scores(
     gallery_cams: npt.NDArray[np.int64],
     kind: str,
 ) -> SlowScores:
-    """Score with rules `kind`: ``sysu`` (camera 3 does not see camera 2, identities count once) or ``regdb``."""
+    """Score by ``sysu`` (camera 3 does not see camera 2, identities count once) or ``regdb`` rules."""
     cmc = np.zeros(20)
     precisions, pessimistic, inps, hits = [], [], [], []
     tied = 0

@@ -1,0 +1,124 @@
+"""The data check, fingerprint, recognition and export, on twins and on damaged copies of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from protocols.base import DataError
+from protocols.check import check, dataset_at, export, fingerprint, is_synthetic
+from protocols.regdb import RegDB
+from protocols.sysu_mm01 import SysuIndoor
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def regdb(tiny_regdb: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_regdb, tmp_path / "regdb"))
+
+
+@pytest.fixture
+def sysu(tiny_sysu: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_sysu, tmp_path / "sysu"))
+
+
+def test_recognition(tiny_regdb: Path, tiny_sysu: Path, tmp_path: Path) -> None:
+    assert dataset_at(tiny_regdb) == "regdb"
+    assert dataset_at(tiny_sysu) == "sysu-mm01"
+    assert is_synthetic(tiny_regdb)
+    assert not is_synthetic(tmp_path)
+    with pytest.raises(DataError, match=r"(?s)looked for cam1 .. cam6 and exp.*<root>/cam1.*<root>/Visible"):
+        dataset_at(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        dataset_at(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["regdb", "sysu"])
+def test_a_twin_keeps_its_promise(name: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(name)
+    report = check(root, dataset_at(root))
+    assert report.rows
+    assert report.ok, [report.problems, [r for r in report.rows if not r.ok]]
+
+
+def test_a_missing_image_breaks_the_promise(sysu: Path) -> None:
+    next(sysu.rglob("cam4/*/*.jpg")).unlink()
+    wrong = [row for row in check(sysu, "sysu-mm01").rows if not row.ok]
+    assert [(r.what, int(r.expected) - int(r.found)) for r in wrong] == [("images below cam4", 1)]
+
+
+@pytest.mark.parametrize("name", ["regdb", "sysu"])
+def test_without_the_marker_counts_are_the_real_ones(name: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(name)
+    (root / "SYNTHETIC.json").unlink()
+    report = check(root, dataset_at(root), images=False)
+    assert not report.counts_ok
+    with pytest.raises(DataError, match=r"expected (206|395), found \d+.*--allow-partial-data"):
+        report.refuse()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"counts": 3})])
+def test_damaged_marker(regdb: Path, text: str) -> None:
+    (regdb / "SYNTHETIC.json").write_text(text)
+    with pytest.raises(DataError, match=r"SYNTHETIC.json is damaged"):
+        check(regdb, "regdb")
+
+
+def test_problems_are_named(regdb: Path) -> None:
+    first, second, third = sorted((regdb / "Visible").rglob("*.bmp"))[:3]
+    first.write_bytes(first.read_bytes()[:200])
+    shutil.copy(third, second)
+    (regdb / "Thermal" / "Thumbs.db").touch()
+    problems = check(regdb, "regdb").problems
+    assert any(p.startswith(f"unreadable image {first}") for p in problems)
+    assert f"{third} has the same bytes as {second}" in problems
+    assert f"foreign file {regdb / 'Thermal' / 'Thumbs.db'}" in problems
+    assert len(problems) == 3
+
+
+def test_leak_between_training_and_test(regdb: Path) -> None:
+    for side in ("visible", "thermal"):
+        shutil.copy(regdb / "idx" / f"train_{side}_4.txt", regdb / "idx" / f"test_{side}_4.txt")
+    with pytest.raises(DataError, match=r"split 4: identity folder .* is in training and in test"):
+        check(regdb, "regdb")
+
+
+def test_fingerprint_follows_content_names_and_lists(regdb: Path) -> None:
+    before = fingerprint(regdb, "regdb")
+    assert fingerprint(regdb, "regdb") == before
+    image = next(iter(sorted((regdb / "Visible").rglob("*.bmp"))))
+    original = image.read_bytes()
+    image.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    changed = fingerprint(regdb, "regdb")
+    image.write_bytes(original)
+    assert fingerprint(regdb, "regdb") == before
+    image.rename(image.with_name("other.bmp"))
+    renamed = fingerprint(regdb, "regdb")
+    image.with_name("other.bmp").rename(image)
+    with (regdb / "idx" / "test_visible_1.txt").open("a") as file:
+        file.write("\n")
+    assert len({before, changed, renamed, fingerprint(regdb, "regdb")}) == 4
+
+
+def test_fingerprint_does_not_depend_on_where(regdb: Path, tiny_regdb: Path) -> None:
+    assert fingerprint(regdb, "regdb") == fingerprint(tiny_regdb, "regdb")
+
+
+def test_export_writes_the_lists_in_order(tiny_regdb: Path, tiny_sysu: Path, tmp_path: Path) -> None:
+    written = export(RegDB(), tiny_regdb, tmp_path)
+    assert len(written) == 10 * 2 * 2
+    trial = RegDB().trials(tiny_regdb, 7, allow_partial=True)[1]
+    for name, side in (("query", trial.query), ("gallery", trial.gallery)):
+        frame = pd.read_csv(tmp_path / "regdb" / "thermal-to-visible" / f"{name}_7.csv")
+        assert list(frame.columns) == ["path", "identity", "camera"]
+        assert tuple(frame.path) == side.images.paths
+        assert frame.identity.tolist() == side.identity.tolist()
+        assert frame.camera.tolist() == side.images.camera.tolist()
+    assert len(export(SysuIndoor(), tiny_sysu, tmp_path)) == 20
+    assert {p.name for p in (tmp_path / "sysu-indoor").iterdir()} == {"single-shot"}
+    assert not list(tmp_path.rglob("tmp*"))
