@@ -127,3 +127,11 @@ def test_identity_in_training_and_test(root: Path, name: str, top: str) -> None:
         DataError, match="identity folder 2 is in the training and in the test files of split 1"
     ):
         RegDB().training(root, 1, allow_partial=True)
+
+
+@quiet
+def test_identity_of_the_test_part_in_thermal_training_alone(root: Path) -> None:
+    with (root / "idx" / "train_thermal_1.txt").open("a") as file:
+        file.write("Thermal/3/1.bmp 1\n")
+    with pytest.raises(DataError, match="identity folder 3 is in the training and in the test files"):
+        RegDB().training(root, 1, allow_partial=True)
