@@ -1,0 +1,210 @@
+"""Reads and writes the tables of run directories; floats survive exactly, files are whole or absent."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, validate
+
+SAME = ("config", "engine", "sources", "weights", "data_digest")
+"""Entries of a specification that runs of one line of a table share; split and seed may differ."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole: a temporary one in the same folder, then a rename.
+
+    Raises
+    ------
+    ResultsError
+        If the folder cannot be written to.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror}; choose a writable folder") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ResultsError(f"cannot write {path}: {error.strerror}; nothing was left behind") from error
+        raise
+
+
+def write_frame(frame: pd.DataFrame, path: Path, schema: Schema) -> None:
+    """Validate a table and write it as CSV; equal tables give equal bytes, floats have all their digits.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns in any order; the file has the schema's order, then free columns by name.
+    """
+    text = validate(frame, schema, str(path)).to_csv(index=False, lineterminator="\n")
+    write_text(path, text)
+
+
+def read_frame(path: Path, schema: Schema) -> pd.DataFrame:
+    """Read and validate what :func:`write_frame` wrote.
+
+    Raises
+    ------
+    ResultsError
+        If the file is missing, no CSV, or not of the schema; names line and column.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ResultsError(f"{path} is not a readable CSV file: {error}") from error
+    if not rows:
+        raise ResultsError(f"{path} is empty; delete the run directory and run it again")
+    header, body = rows[0], rows[1:]
+    for line, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise ResultsError(f"{path}: line {line} has {len(row)} fields, the header {len(header)}")
+    return validate(pd.DataFrame(body, columns=header, dtype="object"), schema, str(path))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    manifest : dict
+        What ``manifest.json`` says: specification, environment, seeds.
+    metrics, history, profile : DataFrame
+        Tables of the schemas of those names.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    metrics: pd.DataFrame
+    history: pd.DataFrame
+    profile: pd.DataFrame
+
+    @property
+    def id(self) -> str:
+        """Run id, as in the rows."""
+        return str(self.manifest["run"])
+
+    def ranks(self) -> dict[str, npt.NDArray[Any]]:
+        """Read ``ranks.npz``: per trial, average precision of every query and the rank of every hit."""
+        path = self.path / "ranks.npz"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, BadZipFile) as error:
+            raise ResultsError(f"{path} is not a readable array file: {error}") from error
+
+
+@dataclass(frozen=True)
+class Found:
+    """The runs below some folders: finished ones in the order of their ids, and directories of unfinished ones."""
+
+    runs: tuple[Run, ...]
+    unfinished: tuple[Path, ...]
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest; it must be a JSON object that names its run and its specification."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} is not a readable manifest: {error}") from error
+    if not isinstance(content, dict) or "run" not in content or not isinstance(content.get("spec"), dict):
+        raise ResultsError(f"{path} is not the manifest of a run: it lacks `run` or `spec`")
+    return content
+
+
+def read_run(path: Path) -> Run:
+    """Read a finished run.
+
+    Raises
+    ------
+    ResultsError
+        If the run has not finished, or a file of it is damaged.
+    """
+    if not (path / "COMPLETE").is_file():
+        raise ResultsError(
+            f"{path} is not a finished run (it has no COMPLETE); `reidbench run` goes on with it"
+        )
+    manifest = read_manifest(path / "manifest.json")
+    run = Run(
+        path,
+        manifest,
+        read_frame(path / "metrics.csv", METRICS),
+        read_frame(path / "history.csv", HISTORY),
+        read_frame(path / "profile.csv", PROFILE),
+    )
+    strangers = sorted(set(run.metrics["run"]) - {run.id})
+    if strangers:
+        raise ResultsError(f"{path / 'metrics.csv'} has rows of other runs: {', '.join(strangers)}")
+    return run
+
+
+def find_runs(paths: Iterable[Path]) -> Found:
+    """Read every finished run at or below `paths`; unfinished ones are listed, not read.
+
+    Raises
+    ------
+    ResultsError
+        If a path does not exist, no run has finished, or two directories hold the same run.
+    """
+    directories: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise ResultsError(f"{path} is not a folder; give run directories, or folders that hold some")
+        found = [manifest.parent for manifest in path.rglob("manifest.json")]
+        directories |= {directory.resolve(): directory for directory in sorted(found)}
+    unfinished = tuple(d for d in directories.values() if not (d / "COMPLETE").is_file())
+    runs = sorted((read_run(d) for d in directories.values() if d not in unfinished), key=lambda run: run.id)
+    if not runs:
+        raise ResultsError(
+            f"no finished run found ({len(unfinished)} unfinished); `reidbench run` makes some"
+        )
+    for one, other in zip(runs, runs[1:], strict=False):
+        if one.id == other.id:
+            raise ResultsError(f"run {one.id} is there twice: {one.path} and {other.path}; give one of them")
+    return Found(tuple(runs), tuple(sorted(unfinished)))
+
+
+def collect(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the metric rows of runs as one table.
+
+    Raises
+    ------
+    ResultsError
+        If runs that a table would average over (same method, preset, data set) differ in more than split and
+        seed; names runs and entries.
+    """
+    first: dict[tuple[str, ...], Run] = {}
+    for run in runs:
+        spec = run.manifest["spec"]
+        key = tuple(str(spec.get(name)) for name in ("label", "preset", "dataset"))
+        other = first.setdefault(key, run)
+        differing = [name for name in SAME if spec.get(name) != other.manifest["spec"].get(name)]
+        if differing:
+            raise ResultsError(
+                f"runs {other.id} and {run.id} are both {key[0]} ({key[1]}) on {key[2]}, but differ in "
+                f"{', '.join(differing)}; a mean over them means nothing. Give the run directories that belong "
+                f"together ({other.path}, {run.path})"
+            )
+    return pd.concat([run.metrics for run in runs], ignore_index=True)
