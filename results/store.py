@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import tempfile
@@ -117,7 +118,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Found:
-    """The runs below some folders: finished ones in the order of their ids, and directories of unfinished ones."""
+    """The finished runs below some folders, in the order of their ids, and directories of unfinished ones."""
 
     runs: tuple[Run, ...]
     unfinished: tuple[Path, ...]
@@ -175,12 +176,11 @@ def find_runs(paths: Iterable[Path]) -> Found:
         found = [manifest.parent for manifest in path.rglob("manifest.json")]
         directories |= {directory.resolve(): directory for directory in sorted(found)}
     unfinished = tuple(d for d in directories.values() if not (d / "COMPLETE").is_file())
-    runs = sorted((read_run(d) for d in directories.values() if d not in unfinished), key=lambda run: run.id)
+    finished = [read_run(d) for d in directories.values() if d not in unfinished]
+    runs = sorted(finished, key=lambda run: run.id)
     if not runs:
-        raise ResultsError(
-            f"no finished run found ({len(unfinished)} unfinished); `reidbench run` makes some"
-        )
-    for one, other in zip(runs, runs[1:], strict=False):
+        raise ResultsError(f"no finished run found, {len(unfinished)} unfinished; `reidbench run` makes some")
+    for one, other in itertools.pairwise(runs):
         if one.id == other.id:
             raise ResultsError(f"run {one.id} is there twice: {one.path} and {other.path}; give one of them")
     return Found(tuple(runs), tuple(sorted(unfinished)))
@@ -204,7 +204,7 @@ def collect(runs: Sequence[Run]) -> pd.DataFrame:
         if differing:
             raise ResultsError(
                 f"runs {other.id} and {run.id} are both {key[0]} ({key[1]}) on {key[2]}, but differ in "
-                f"{', '.join(differing)}; a mean over them means nothing. Give the run directories that belong "
-                f"together ({other.path}, {run.path})"
+                f"{', '.join(differing)}; a mean over them means nothing. Give the run directories that "
+                f"belong together ({other.path}, {run.path})"
             )
     return pd.concat([run.metrics for run in runs], ignore_index=True)
