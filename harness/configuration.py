@@ -1,7 +1,8 @@
-"""Layers of configuration: defaults, the paper's values per data set, a preset, a variant, the command line."""
+"""Layers of configuration: defaults, the paper's values per data set, preset, variant, command line."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,10 +24,14 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    architecture: Literal["resnet50", "resnet18"] = Field("resnet50", description="torchvision name of the trunk")
+    architecture: Literal["resnet50", "resnet18"] = Field(
+        "resnet50", description="torchvision name of the trunk"
+    )
     height: int = Field(288, ge=32, description="input height in pixels")
     width: int = Field(144, ge=16, description="input width in pixels")
-    weights: str = Field("imagenet", description="imagenet, synthetic-source, none, or the path of a state dict")
+    weights: str = Field(
+        "imagenet", description="imagenet, synthetic-source, none, or the path of a state dict"
+    )
     precision: Literal["32", "bf16", "16"] = Field("32", description="arithmetic of training and extraction")
     channels_last: bool = Field(False, description="memory format; faster on CPUs and with bf16")
     flip: bool = Field(True, description="average features of an image and its mirror")
@@ -73,9 +78,9 @@ def preset_values(method: type[Method], name: str, dataset: str, kind: str) -> d
     known = [p for p in method.presets if (p in reserved) == (kind == "preset") and "@" not in p]
     if name not in method.presets or name not in known:
         option = f"--preset {name}" if kind == "preset" else f"{method.name}:{name}"
-        raise HarnessError(f"{option}: {method.name} has no such {kind}; {nearest(name, known) if known else 'it has none'}")
-    values = method.presets[name]
-    return {**values.get("*", {}), **values.get(dataset, {})}
+        cure = nearest(name, known) if known else "it has none"
+        raise HarnessError(f"{option}: {method.name} has no such {kind}; {cure}")
+    return preset_values_if_any(method, name, dataset)
 
 
 def parse_sets(sets: Iterable[str]) -> dict[str, str]:
@@ -107,12 +112,12 @@ def resolve(
     Raises
     ------
     HarnessError
-        Unknown preset, variant or key (says the nearest); value of a wrong type or out of range (says the key).
+        Unknown preset, variant or key (says the nearest); value of a wrong type or range (says the key).
     """
     if preset not in ENGINE_PRESETS:
         raise HarnessError(f"--preset {preset}: unknown; {nearest(preset, ENGINE_PRESETS)}")
     values = preset_values(method, "paper", dataset, "preset") if "paper" in method.presets else {}
-    if preset != "paper" and (preset in method.presets or preset not in ("paper-large", "demo")):
+    if preset != "paper":
         values |= preset_values(method, preset, dataset, "preset")
     if variant is not None:
         values |= preset_values(method, variant, dataset, "variant")
@@ -133,24 +138,29 @@ def preset_values_if_any(method: type[Method], name: str, dataset: str) -> dict[
 
 def place(key: str, method: type[Method], values: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
     """Return the layer that a ``--set`` key belongs to: the method's or the engine's."""
-    if key.startswith("engine.") and key.removeprefix("engine.") in EngineConfig.model_fields:
+    bare = key.removeprefix("engine.")
+    if bare in EngineConfig.model_fields and (bare != key or key not in method.Config.model_fields):
         return engine
     if key in method.Config.model_fields:
         return values
-    if key in EngineConfig.model_fields:
-        return engine
-    known = [*method.Config.model_fields, *EngineConfig.model_fields]
-    raise HarnessError(f"--set {key}: unknown key of {method.name}; {nearest(key, known)}")
+    known = {**method.Config.model_fields, **EngineConfig.model_fields}
+    raise HarnessError(f"--set {key}: unknown key of {method.name}; {nearest(bare, known)}")
 
 
 def validated(cls: type[T], values: Mapping[str, Any]) -> T:
     """Validate, turning pydantic's report into one message."""
     try:
-        return cls(**values)
+        made = cls(**values)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
             key = ".".join(map(str, problem["loc"])) or "configuration"
             given = f" (given: {problem['input']})" if problem["loc"] else ""
             lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{given}")
-        raise HarnessError("; ".join(lines) + f"; `reidbench show` lists the keys of {cls.__name__}") from None
+        raise HarnessError(
+            "; ".join(lines) + f"; `reidbench show` lists the keys of {cls.__name__}"
+        ) from None
+    for key, value in made.model_dump().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise HarnessError(f"{key}: must be a finite number (given: {value})")
+    return made

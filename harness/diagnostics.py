@@ -25,9 +25,10 @@ def pairs(counts: npt.NDArray[np.int64]) -> float:
 
 def contingency(labels: IntArray, identity: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """Return the sizes of (label, identity) cells, of labels, and of identities; linear in the samples."""
-    _, a = np.unique(labels, return_inverse=True)
-    _, b = np.unique(identity, return_inverse=True)
-    cells = coo_array((np.ones(len(a), dtype=np.int64), (a, b))).tocsr()
+    names, a = np.unique(labels, return_inverse=True)
+    people, b = np.unique(identity, return_inverse=True)
+    ones = np.ones(len(a), dtype=np.int64)
+    cells = coo_array((ones, (a, b)), shape=(len(names), len(people))).tocsr()
     cells.sum_duplicates()
     return cells.data, np.bincount(a), np.bincount(b)
 
@@ -44,7 +45,7 @@ def mean_spread(labels: IntArray, group: IntArray) -> float:
 def cluster_quality(
     labels: IntArray, identity: IntArray, camera: IntArray | None = None, modality: IntArray | None = None
 ) -> dict[str, float]:
-    """Compare pseudo-labels with identities. Noise samples count as clusters of one, so that they cost recall.
+    """Compare pseudo-labels with identities. Noise samples count as clusters of one, so they cost recall.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ def cluster_quality(
     Returns
     -------
     dict
-        clusters, noise, size_min, size_median, size_max, ari, nmi, pair_precision, pair_recall, pair_f1, split
-        (mean number of clusters an identity is spread over), split_camera, split_modality.
+        clusters, noise, size_min, size_median, size_max, ari, nmi, pair_precision, pair_recall, pair_f1,
+        split (mean number of clusters an identity is spread over), split_camera, split_modality.
     """
     labels, identity = np.asarray(labels, np.int64), np.asarray(identity, np.int64)
     found: dict[str, float] = {"clusters": 0.0, "noise": float((labels < 0).sum())}

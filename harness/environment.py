@@ -115,8 +115,8 @@ def manifest_environment() -> dict[str, Any]:
     Returns
     -------
     dict
-        python, platform, cpu, cores, memory_gib, packages, cuda, cudnn, gpus, threads, variables, determinism,
-        commit and dirty.
+        python, platform, cpu, cores, memory_gib, packages, cuda, cudnn, gpus, threads, variables,
+        determinism, commit and dirty.
     """
     return {
         "python": platform.python_version(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,16 +32,31 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._process = psutil.Process()
+        self._open: list[Total] = []
+
+    def watch(self, total: Total) -> AbstractContextManager[None]:
+        """Raise ``total.peak_memory_mib`` to the peak seen within; may be nested."""
+        return self._watch_cuda(total) if self._device.type == "cuda" else self._watch_process(total)
 
     @contextmanager
-    def watch(self, total: Total) -> Iterator[None]:
-        """Raise ``total.peak_memory_mib`` to the peak seen within."""
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
+    def _watch_cuda(self, total: Total) -> Iterator[None]:
+        self._book()
+        self._open.append(total)
+        try:
             yield
-            peak = torch.cuda.max_memory_allocated(self._device) / 2**20
+        finally:
+            self._book()
+            self._open.pop()
+
+    def _book(self) -> None:
+        """Credit the peak since the last call to every open stage; CUDA has one counter for all."""
+        peak = torch.cuda.max_memory_allocated(self._device) / 2**20
+        for total in self._open:
             total.peak_memory_mib = max(total.peak_memory_mib, peak)
-            return
+        torch.cuda.reset_peak_memory_stats(self._device)
+
+    @contextmanager
+    def _watch_process(self, total: Total) -> Iterator[None]:
         stop = threading.Event()
 
         def poll() -> None:
@@ -106,7 +121,7 @@ class StageTimers:
         if not path.exists():
             return
         kept = pd.read_csv(path).query("epoch < @epochs_done")
-        for row in kept.itertuples():
-            self._totals[int(row.epoch), str(row.stage)] = Total(
-                int(row.calls), float(row.wall_s), float(row.peak_memory_mib)
+        for row in kept.to_dict("records"):
+            self._totals[int(row["epoch"]), str(row["stage"])] = Total(
+                int(row["calls"]), float(row["wall_s"]), float(row["peak_memory_mib"])
             )

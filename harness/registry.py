@@ -23,6 +23,19 @@ UNIONS = {"sysu": ("sysu-all", "sysu-indoor"), "sysu-official": ("sysu-all-offic
 """Names that stand for several protocols of one data set."""
 
 
+def method_contract() -> type:
+    """Return the base class of methods."""
+    return importlib.import_module("methods.base").Method
+
+
+def protocol_contract() -> type:
+    """Return the base class of protocols."""
+    return importlib.import_module("protocols.base").Protocol
+
+
+CONTRACTS = {"reidbench.methods": method_contract, "reidbench.protocols": protocol_contract}
+
+
 @dataclass(frozen=True)
 class Entry:
     """A registered class: where it is, and what its file says of it without being imported.
@@ -57,12 +70,26 @@ def class_constants(node: ast.ClassDef) -> dict[str, Any]:
     return found
 
 
+def parsed(file: Path) -> ast.Module:
+    """Parse a file without running it."""
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except SyntaxError as error:
+        raise HarnessError(f"{file}, line {error.lineno}: not valid Python: {error.msg}") from error
+
+
 def scan(package: str, key: str) -> list[Entry]:
-    """Find the classes of a package's files that name themselves by the attribute `key`."""
+    """Find the classes of a package's files that name themselves by the attribute `key`.
+
+    Raises
+    ------
+    HarnessError
+        If a file is not Python; says where.
+    """
     folder = Path(__file__).parents[1] / package
     entries = []
     for file in sorted(folder.glob("*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        for node in parsed(file).body:
             if not isinstance(node, ast.ClassDef):
                 continue
             constants = class_constants(node)
@@ -81,8 +108,14 @@ def scan(package: str, key: str) -> list[Entry]:
 
 
 def plugged(group: str, key: str) -> list[Entry]:
-    """Load the classes behind an entry point group; a broken one is kept with its error and its package's name."""
+    """Load the classes behind an entry point group; a broken one keeps its error and its package's name."""
     return [plugged_entry(point, key) for point in entry_points(group=group)]
+
+
+def require(cls: Any, contract: type, target: str) -> None:  # noqa: ANN401 - whatever a plug-in points at
+    """Raise unless `cls` is a class of the contract."""
+    if not (isinstance(cls, type) and issubclass(cls, contract)):
+        raise TypeError(f"{target} is not a subclass of {contract.__module__}.{contract.__name__}")
 
 
 def plugged_entry(point: EntryPoint, key: str) -> Entry:
@@ -90,6 +123,7 @@ def plugged_entry(point: EntryPoint, key: str) -> Entry:
     origin = point.dist.name if point.dist else "an unnamed package"
     try:
         cls = point.load()
+        require(cls, CONTRACTS[point.group](), point.value)
         return Entry(
             name=getattr(cls, key),
             summary=cls.summary,
@@ -98,7 +132,7 @@ def plugged_entry(point: EntryPoint, key: str) -> Entry:
             supervision=getattr(cls, "supervision", "usl"),
             dataset=getattr(cls, "dataset", ""),
         )
-    except Exception as error:  # noqa: BLE001 - a foreign package may fail in any way; the rest keeps working
+    except Exception as error:
         reason = f"the package {origin} is broken: {type(error).__name__}: {error}"
         return Entry(point.name, "", point.value, origin, error=reason)
 
@@ -116,8 +150,8 @@ def unique(entries: Iterable[Entry]) -> dict[str, Entry]:
         if entry.name in found:
             other = found[entry.name]
             raise HarnessError(
-                f"the name {entry.name!r} is taken twice: by {other.target} ({other.origin}) and {entry.target} "
-                f"({entry.origin}); rename one or uninstall its package"
+                f"the name {entry.name!r} is taken twice: by {other.target} ({other.origin}) and "
+                f"{entry.target} ({entry.origin}); rename one or uninstall its package"
             )
         found[entry.name] = entry
     return found
@@ -140,7 +174,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
 
 
-def load(name: str, kind: str, entries: dict[str, Entry]) -> Any:  # noqa: ANN401 - a class of either contract
+def load(name: str, kind: str, entries: dict[str, Entry]) -> Any:
     """Import the class of an entry.
 
     Raises
@@ -174,4 +208,6 @@ def load_protocols(name: str) -> tuple[Protocol, ...]:
 def protocols_of(dataset: str) -> tuple[Protocol, ...]:
     """Return every protocol of a data set."""
     known = protocols()
-    return tuple(load(e.name, "protocol", known)() for e in known.values() if e.dataset == dataset and not e.error)
+    return tuple(
+        load(e.name, "protocol", known)() for e in known.values() if e.dataset == dataset and not e.error
+    )

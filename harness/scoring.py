@@ -78,13 +78,14 @@ def distance_of(path: Path, arrays: Arrays) -> npt.NDArray[np.floating]:
     given = [key for key in FEATURES if key in arrays]
     if ("distance" in arrays) == (len(given) == len(FEATURES)) or len(given) == 1:
         raise HarnessError(
-            f"{path}: expected either 'distance' (queries x gallery, smaller is nearer) or both 'query_features' and "
-            f"'gallery_features'; it has {', '.join(sorted(arrays)) or 'none'}"
+            f"{path}: expected either 'distance' (queries x gallery, smaller is nearer) or both "
+            f"'query_features' and 'gallery_features'; it has {', '.join(sorted(arrays)) or 'none'}"
         )
     for key in given or ["distance"]:
         if arrays[key].dtype.kind not in "fiu" or arrays[key].ndim != 2:
             raise HarnessError(
-                f"{path}: {key} has shape {arrays[key].shape} and type {arrays[key].dtype}; expected a matrix of numbers"
+                f"{path}: {key} has shape {arrays[key].shape} and type {arrays[key].dtype}; "
+                "expected a matrix of numbers"
             )
     if not given:
         return arrays["distance"].astype(np.float64)
@@ -97,9 +98,9 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
     Parameters
     ----------
     path : Path
-        ``.npz`` with ``distance`` (q, g) or ``query_features`` (q, d) and ``gallery_features`` (g, d), compared by
-        their inner product as they are (normalise them for the cosine), and the integer vectors ``query_ids``,
-        ``gallery_ids``, ``query_cams``, ``gallery_cams``.
+        ``.npz`` with ``distance`` (q, g) or ``query_features`` (q, d) and ``gallery_features`` (g, d),
+        compared by their inner product as they are (normalise them for the cosine), and the integer
+        vectors ``query_ids``, ``gallery_ids``, ``query_cams``, ``gallery_cams``.
     protocol_id : str
 
     Returns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ def choose(text: str, preset: str) -> Chosen:
     return Chosen(text, cls, {d: method for d, (method, _) in layers.items()}, layers[DATASETS[0]][1])
 
 
-def table_of(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+def table_of(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
     """Make a table of plain texts; square brackets are no markup."""
     table = Table(*columns, title=Text(title), title_justify="left", title_style="bold")
     for row in rows:
@@ -140,7 +140,9 @@ def page(text: str, preset: str) -> RenderableType:
         header(cls),
         table_of("parts", ("part", "source"), list(cls.reference.parts.items())),
         table_of("configuration", config, method_rows(chosen)),
-        table_of("engine (source: harness)", ("key", "value", "default", "meaning"), engine_rows(chosen.engine)),
+        table_of(
+            "engine (source: harness)", ("key", "value", "default", "meaning"), engine_rows(chosen.engine)
+        ),
         table_of("presets and variants", ("name", "data set", "values over the defaults"), preset_rows(cls)),
     )
 
@@ -169,7 +171,7 @@ def diff(text: str, other: str, preset: str) -> RenderableType:
         return Text(f"{a.label} and {b.label} are the same configuration")
     parts = differences(a.method.reference.parts, b.method.reference.parts, "part")
     title = f"{a.label} and {b.label} ({ABSENT}: has no such key)"
-    return table_of(title, ("key", "where", a.label, b.label), list(rows + parts))
+    return table_of(title, ("key", "where", a.label, b.label), rows + parts)
 
 
 def schedule_plot(text: str, preset: str) -> str:

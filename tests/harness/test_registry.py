@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import registry
+from harness.errors import HarnessError
+from methods.base import Method
+from protocols.base import Protocol
+from tests.conftest import process_environment
+
+METHOD = """
+from methods.source_only import SourceOnly
+
+class Other(SourceOnly):
+    name = {name!r}
+    summary = "from elsewhere"
+"""
+
+
+def install(folder: Path, package: str, group: str, target: str, source: str) -> None:
+    """Lay out an installed distribution that has one entry point."""
+    module, _, _ = target.partition(":")
+    (folder / f"{module}.py").write_text(source)
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\nentry = {target}\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_ours_are_found_without_importing_them() -> None:
+    code = (
+        "import sys; from harness import registry as r; m, p = r.methods(), r.protocols(); "
+        "assert {'dmic', 'source-only', 'cluster-contrast'} <= set(m); "
+        "assert {'regdb', 'sysu-all', 'sysu-indoor'} <= set(p); "
+        "assert not {'torch', 'methods.dmic', 'protocols.regdb'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=process_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_read_equals_what_is_imported() -> None:
+    for name, entry in registry.methods().items():
+        method = registry.load_method(name)
+        assert issubclass(method, Method)
+        assert (method.name, method.summary, method.supervision) == (name, entry.summary, entry.supervision)
+    for name, entry in registry.protocols().items():
+        (protocol,) = registry.load_protocols(name)
+        assert isinstance(protocol, Protocol)
+        assert (protocol.id, protocol.summary, protocol.dataset) == (name, entry.summary, entry.dataset)
+
+
+def test_a_union_stands_for_the_protocols_of_one_training_split() -> None:
+    assert [p.id for p in registry.load_protocols("sysu")] == ["sysu-all", "sysu-indoor"]
+    assert {p.id for p in registry.protocols_of("sysu-mm01")} == {
+        *("sysu-all", "sysu-indoor", "sysu-all-official", "sysu-indoor-official")
+    }
+
+
+def test_unknown_names_get_the_nearest_or_the_list() -> None:
+    with pytest.raises(HarnessError, match=r"'dmik'.*'dmic'"):
+        registry.load_method("dmik")
+    with pytest.raises(HarnessError, match=r"'sysu-al'.*'sysu-all'"):
+        registry.load_protocols("sysu-al")
+    with pytest.raises(HarnessError, match=r"there are .*cluster-contrast.*dmic"):
+        registry.load_method("zzz")
+
+
+def test_a_plugin_is_listed_and_loaded(site: Path) -> None:
+    install(site, "good-package", "reidbench.methods", "good_module:Other", METHOD.format(name="other"))
+    entry = registry.methods()["other"]
+    assert (entry.origin, entry.summary, entry.supervision, entry.error) == (
+        *("good-package", "from elsewhere", "none", ""),
+    )
+    assert registry.load_method("other").name == "other"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import a_module_that_is_not_there", "a_module_that_is_not_there"),
+        ("Other = 3", "methods.base.Method"),
+        ("class Other: name, summary = 'other', 'no method'", "methods.base.Method"),
+        ("def f(:", "SyntaxError"),
+        ("", "Other"),
+    ],
+)
+def test_a_broken_plugin_is_named_and_the_rest_works(site: Path, source: str, reason: str) -> None:
+    module = f"bad_module_{abs(hash(source))}"
+    install(site, "bad-package", "reidbench.methods", f"{module}:Other", source)
+    found = registry.methods()
+    assert "bad-package" in found["entry"].error
+    assert reason in found["entry"].error
+    with pytest.raises(HarnessError, match="bad-package"):
+        registry.load_method("entry")
+    assert registry.load_method("dmic").name == "dmic"
+
+
+def test_a_broken_protocol_plugin_does_not_stop_scoring(site: Path) -> None:
+    install(site, "bad-protocols", "reidbench.protocols", "bad_protocols:Any", "raise OSError('no licence')")
+    assert "no licence" in registry.protocols()["entry"].error
+    assert [p.id for p in registry.protocols_of("regdb")] == ["regdb"]
+
+
+def test_a_name_taken_twice_is_an_error_that_says_where(site: Path) -> None:
+    install(site, "copy-package", "reidbench.methods", "copy_module:Other", METHOD.format(name="dmic"))
+    with pytest.raises(HarnessError, match=r"'dmic'.*methods\.dmic:DMIC.*copy-package"):
+        registry.methods()
+
+
+def test_a_file_that_is_not_python_is_named(tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text("a = 1\nclass Half(:\n")
+    with pytest.raises(HarnessError, match=r"half\.py, line 2"):
+        registry.parsed(tmp_path / "half.py")
