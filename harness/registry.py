@@ -112,7 +112,7 @@ def plugged(group: str, key: str) -> list[Entry]:
     return [plugged_entry(point, key) for point in entry_points(group=group)]
 
 
-def require(cls: Any, contract: type, target: str) -> None:  # noqa: ANN401 - whatever a plug-in points at
+def require(cls: Any, contract: type, target: str) -> None:
     """Raise unless `cls` is a class of the contract."""
     if not (isinstance(cls, type) and issubclass(cls, contract)):
         raise TypeError(f"{target} is not a subclass of {contract.__module__}.{contract.__name__}")
