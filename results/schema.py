@@ -121,7 +121,7 @@ ROUNDING = 1e-9
 
 
 def to_integer(value: object) -> int:
-    """Return an integer given as such, as an integral float or as text; ValueError otherwise, or beyond int64."""
+    """Return an integer given as such, as an integral float or as text; else (or beyond int64) ValueError."""
     if isinstance(value, bool | np.bool_):
         raise ValueError("a truth value")
     number = int(value) if isinstance(value, str | int | np.integer) else integral(value)

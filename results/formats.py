@@ -1,0 +1,208 @@
+"""A comparison table, and its forms: Markdown, LaTeX, CSV, terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+HEADLINE = "last epoch"
+LEAK = "best on test: leak"
+QUALITY = "pseudo-labels"
+PRINTED = "as published"
+ABSENT = "–"
+PLACE = ("protocol", "setting")
+TERMINAL = {HEADLINE: ("rank-1", "mAP"), LEAK: ("mAP",), PRINTED: ("rank-1", "mAP")}
+ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "–": "--",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Means and standard deviations with all that is needed to read them.
+
+    Attributes
+    ----------
+    about : DataFrame (m, a) of texts
+        What each line is: protocol, setting, method, and every attribute.
+    mean, std : float64 DataFrames (m, k)
+        Columns are (group, metric); NaN where there is no value. Percent, ARI between -1 and 1.
+    shown : tuple of str
+        Columns of `about` that printed forms show; the others are equal in all lines, and in the caption.
+    caption : tuple of str
+        Sentences that belong under the table.
+    """
+
+    about: pd.DataFrame
+    mean: pd.DataFrame
+    std: pd.DataFrame
+    shown: tuple[str, ...]
+    caption: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """(group, metric) of every column of numbers."""
+        return [(str(column[0]), str(column[1])) for column in self.mean.columns.tolist()]
+
+    def header(self) -> list[str]:
+        """Return one name per printed column; a group other than the headline is spelled out."""
+        return [*self.shown, *(full_name(group, name) for group, name in self.columns)]
+
+    def lines(self) -> list[list[str]]:
+        """Return the printed cells, line by line."""
+        texts = self.about[list(self.shown)].to_numpy().tolist()
+        return [
+            [*(text or ABSENT for text in line), *map(cell, means, stds)]
+            for line, means, stds in zip(
+                texts, self.mean.to_numpy().tolist(), self.std.to_numpy().tolist(), strict=True
+            )
+        ]
+
+
+def full_name(group: str, name: str) -> str:
+    """Return a column's name outside its group's heading."""
+    return name if group == HEADLINE else f"{name} ({group})"
+
+
+def cell(mean: float, std: float) -> str:
+    """Return ``mean ± std`` with two decimals; the mean alone if there is no deviation."""
+    if math.isnan(mean):
+        return ABSENT
+    return f"{mean:.2f}" if math.isnan(std) else f"{mean:.2f} ± {std:.2f}"
+
+
+def to_markdown(table: Table) -> str:
+    """Return a Markdown table (numbers to the right) and its caption as a list."""
+    rule = ["---"] * len(table.shown) + ["---:"] * table.mean.shape[1]
+    rows = [table.header(), rule, *table.lines()]
+    body = ["| " + " | ".join(text.replace("|", r"\|") for text in row) + " |" for row in rows]
+    return "\n".join([*body, "", *(f"- {sentence}" for sentence in table.caption), ""])
+
+
+def escape(text: str) -> str:
+    """Escape a text for LaTeX."""
+    return "".join(ESCAPES.get(character, character) for character in text)
+
+
+def headings(table: Table) -> Iterator[tuple[str, int, int]]:
+    """Yield (group, first column, last column) of neighbouring columns; columns count from 1."""
+    start = len(table.shown) + 1
+    for group, members in groupby(table.columns, key=lambda column: column[0]):
+        width = len(list(members))
+        yield group, start, start + width - 1
+        start += width
+
+
+def to_latex(table: Table) -> str:
+    """Return a LaTeX table for the package booktabs, with the caption; all texts are escaped."""
+    groups = list(headings(table))
+    spans = [rf"\multicolumn{{{last - first + 1}}}{{c}}{{{escape(name)}}}" for name, first, last in groups]
+    names = [*table.shown, *(name for _, name in table.columns)]
+    rows = [" & ".join(map(escape, line)) + r" \\" for line in table.lines()]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape(' '.join(table.caption))}}}",
+            rf"\begin{{tabular}}{{{'l' * len(table.shown)}{'r' * table.mean.shape[1]}}}",
+            r"\toprule",
+            " & ".join([""] * len(table.shown) + spans) + r" \\",
+            " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for _, first, last in groups),
+            " & ".join(map(escape, names)) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def to_csv(table: Table) -> str:
+    """Return every attribute, mean and deviation with all digits; no value is an empty field."""
+    values: dict[str, Any] = {str(name): table.about[name].tolist() for name in table.about.columns}
+    for column, (group, name) in enumerate(table.columns):
+        heading = full_name(group, name)
+        values[heading] = table.mean.iloc[:, column].tolist()
+        values[f"{heading} std"] = table.std.iloc[:, column].tolist()
+    return pd.DataFrame(values).to_csv(index=False, lineterminator="\n")
+
+
+def short_cell(mean: float, std: float, digits: int) -> str:
+    """Return ``mean±std`` for a narrow terminal."""
+    if math.isnan(mean):
+        return ABSENT
+    return f"{mean:.{digits}f}" if math.isnan(std) else f"{mean:.{digits}f}±{std:.{digits}f}"
+
+
+def terminal_heading(group: str, name: str) -> str:
+    """Return a column's name in short lines."""
+    return (
+        name.replace(" ", "\n")
+        if group in (HEADLINE, QUALITY)
+        else f"{name}\n" + group.replace(" test", "\ntest")
+    )
+
+
+def section(table: Table, chosen: Sequence[int], rows: Sequence[int], title: str) -> RichTable:
+    """Return one protocol's and setting's lines for a terminal, with the `chosen` columns of numbers."""
+    shown = [name for name in table.shown if name not in PLACE]
+    made = RichTable(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    for name in shown:
+        made.add_column(Text(name), overflow="fold")
+    for i in chosen:
+        made.add_column(Text(terminal_heading(*table.columns[i])), justify="right", no_wrap=True)
+    means, stds = table.mean.to_numpy(), table.std.to_numpy()
+    for row in rows:
+        texts = [table.about[name].iloc[row] or ABSENT for name in shown]
+        digits = [2 if table.columns[i][0] == QUALITY else 1 for i in chosen]
+        numbers = [
+            short_cell(float(means[row, i]), float(stds[row, i]), n)
+            for i, n in zip(chosen, digits, strict=True)
+        ]
+        made.add_row(*map(Text, [*texts, *numbers]))
+    return made
+
+
+def rich_table(table: Table) -> Group:
+    """Return a form for terminals of 80 columns: main metrics, a part per protocol and setting, the caption."""
+    chosen = [
+        i for i, (group, name) in enumerate(table.columns) if group == QUALITY or name in TERMINAL[group]
+    ]
+    places = table.about[list(PLACE)].agg(", ".join, axis=1).tolist()
+    parts = [
+        section(table, chosen, [row for row, other in enumerate(places) if other == place], place)
+        for place in dict.fromkeys(places)
+    ]
+    return Group(*parts, Text("\n".join(table.caption)))
