@@ -196,7 +196,7 @@ def section(table: Table, chosen: Sequence[int], rows: Sequence[int], title: str
 
 
 def rich_table(table: Table) -> Group:
-    """Return a form for terminals of 80 columns: main metrics, a part per protocol and setting, the caption."""
+    """Return a form for terminals of 80 columns: main metrics, a part per protocol and setting, caption."""
     chosen = [
         i for i, (group, name) in enumerate(table.columns) if group == QUALITY or name in TERMINAL[group]
     ]
