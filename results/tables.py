@@ -189,7 +189,7 @@ def significance(rows: pd.DataFrame, a: str, b: str, metric: str = "mAP") -> pd.
     rows = rows[(rows["checkpoint"] == "last") & (rows["metric"] == metric)]
     tested = []
     for (protocol, setting), group in rows.groupby(["protocol", "setting"], sort=True):
-        pairs = seed_means(group, a).join(seed_means(group, b), how="inner", lsuffix="_a", rsuffix="_b")
+        pairs = seed_means(group, a).merge(seed_means(group, b), on="seed", suffixes=("_a", "_b"))
         where = f"{protocol}, {setting}"
         if len(pairs) < 2:
             raise ResultsError(

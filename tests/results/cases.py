@@ -16,7 +16,9 @@ from results.store import write_frame
 DIRECTIONS = ("visible-to-thermal", "thermal-to-visible")
 
 
-def regdb_rows(method: str = "dmic", seed: int = 0, split: int = 1, base: float = 40.0, **changes: Any) -> pd.DataFrame:
+def regdb_rows(
+    method: str = "dmic", seed: int = 0, split: int = 1, base: float = 40.0, **changes: Any
+) -> pd.DataFrame:
     """Return the rows of a run on a RegDB twin; values differ by seed, split, setting, metric and checkpoint."""
     rows = [
         {
@@ -33,7 +35,12 @@ def regdb_rows(method: str = "dmic", seed: int = 0, split: int = 1, base: float 
             "epoch": 9 if checkpoint == "last" else 7,
             "seed": seed,
             "metric": metric,
-            "value": base + 3 * seed + split + 0.1 * i + (2 if checkpoint != "last" else 0) + 0.01 * len(setting),
+            "value": base
+            + 3 * seed
+            + split
+            + 0.1 * i
+            + (2 if checkpoint != "last" else 0)
+            + 0.01 * len(setting),
             "unit": "percent",
             "data": "synthetic",
             "checkpoint": checkpoint,
@@ -103,7 +110,9 @@ def profile(epochs: int = 3) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["epoch", "stage", "calls", "wall_s", "peak_memory_mib", "device"])
 
 
-def write_run(root: Path, rows: pd.DataFrame, *, shift: float = 0.0, spec: dict[str, Any] | None = None) -> Path:
+def write_run(
+    root: Path, rows: pd.DataFrame, *, shift: float = 0.0, spec: dict[str, Any] | None = None
+) -> Path:
     """Write a finished run below `root`."""
     first = rows.iloc[0]
     path = root / "regdb" / str(first["method"]).replace(":", "-") / str(first["run"])

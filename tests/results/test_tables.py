@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import random
+import statistics
+from itertools import product
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import t as student
+
+from results.captions import deviation
+from results.comparable import compact
+from results.formats import HEADLINE, LEAK, PRINTED, QUALITY
+from results.schema import ResultsError
+from results.tables import comparison, published, significance, to_csv, to_latex, to_markdown, with_published
+from tests.results.cases import DIRECTIONS, history, regdb_rows, several, sysu_rows
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(frames, ignore_index=True)
+
+
+def slow_spread(
+    rows: pd.DataFrame, method: str, setting: str, checkpoint: str, metric: str
+) -> tuple[float, float]:
+    """Mean and deviation by the words of the caption, one row at a time."""
+    values: dict[int, list[float]] = {}
+    for row in rows.to_dict("records"):
+        if (row["method"], row["setting"], row["checkpoint"], row["metric"]) == (
+            method,
+            setting,
+            checkpoint,
+            metric,
+        ):
+            values.setdefault(row["seed"], []).append(row["value"])
+    means = [statistics.fmean(v) for v in values.values()]
+    varying = means if len(means) > 1 else next(iter(values.values()))
+    return statistics.fmean(means), statistics.stdev(varying) if len(varying) > 1 else float("nan")
+
+
+runs_of = st.tuples(
+    st.lists(st.sampled_from(["dmic", "cluster-contrast", "dmic:+mie"]), min_size=1, max_size=3, unique=True),
+    st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
+    st.lists(st.integers(1, 10), min_size=1, max_size=3, unique=True),
+)
+
+
+@given(runs_of, st.randoms(use_true_random=False))
+@settings(max_examples=25, deadline=None)
+def test_means_and_deviations_are_what_the_caption_says(
+    runs: tuple[list[str], list[int], list[int]], rng: random.Random
+) -> None:
+    rows = joined(several(*runs))
+    rows["value"] = [rng.uniform(0, 100) for _ in range(len(rows))]
+    table = comparison(rows)
+    assert len(table.about) == 2 * len(runs[0])
+    for (line, about), (group, rule) in product(
+        table.about.iterrows(), ((HEADLINE, "last"), (LEAK, "best-on-test"))
+    ):
+        mean, std = slow_spread(rows, about["method"], about["setting"], rule, "mAP")
+        assert table.mean.loc[line, (group, "mAP")] == pytest.approx(mean, abs=1e-12)
+        assert table.std.loc[line, (group, "mAP")] == pytest.approx(std, abs=1e-9, nan_ok=True)
+
+
+@given(runs_of, st.randoms(use_true_random=False))
+@settings(max_examples=15, deadline=None)
+def test_the_order_of_runs_and_rows_changes_no_byte(
+    runs: tuple[list[str], list[int], list[int]], rng: random.Random
+) -> None:
+    frames = several(*runs)
+    for frame in frames:
+        frame["value"] = [rng.uniform(0, 100) for _ in range(len(frame))]
+    histories = {frame["run"].iloc[0]: history(shift=rng.random() / 10) for frame in frames}
+    shuffled = [frame.sample(frac=1, random_state=rng.randrange(1000)) for frame in frames]
+    rng.shuffle(shuffled)
+    one = comparison(joined(frames), histories)
+    other = comparison(joined(shuffled), dict(reversed(histories.items())))
+    for form in (to_csv, to_latex, to_markdown):
+        assert form(one) == form(other)
+
+
+def test_a_mean_weighs_seeds_not_trials() -> None:
+    rows = joined([regdb_rows(seed=0, split=t) for t in (1, 2, 3)] + [regdb_rows(seed=1, split=1)]).assign(
+        value=10.0
+    )
+    rows.loc[rows["seed"] == 1, "value"] = 30.0
+    table = comparison(rows)
+    assert table.mean.loc[0, (HEADLINE, "mAP")] == 20.0
+    assert any(
+        s.startswith("Unequal trials in regdb") and "seed 1: 1" in s and "seed 0: 1-3" in s
+        for s in table.caption
+    )
+
+
+def test_one_seed_of_sysu_deviates_over_the_galleries_of_its_run() -> None:
+    table = comparison(sysu_rows())
+    assert table.std.loc[0, (HEADLINE, "mAP")] == pytest.approx(statistics.stdev(range(10)))
+    assert table.about.loc[0, "± over"] == "10 galleries of one run"
+    assert any("10 galleries of one run" in s for s in table.caption)
+    several_seeds = comparison(joined([sysu_rows(seed=s) for s in (0, 1)]))
+    assert several_seeds.about.loc[0, "± over"] == "2 seeds"
+    assert several_seeds.std.loc[0, (HEADLINE, "mAP")] == pytest.approx(statistics.stdev([0, 3]))
+
+
+def test_the_headline_is_the_last_epoch_and_the_leak_is_labelled() -> None:
+    table = comparison(regdb_rows())
+    assert table.mean.loc[0, (LEAK, "mAP")] == pytest.approx(table.mean.loc[0, (HEADLINE, "mAP")] + 2)
+    for text in (to_markdown(table), to_csv(table), to_latex(table)):
+        assert LEAK in text
+    last = comparison(regdb_rows().query("checkpoint == 'last'"))
+    assert last.mean[LEAK].isna().all().all()
+    assert "–" in to_markdown(last)
+
+
+def test_captions_say_trials_data_seeds_and_what_is_fixed() -> None:
+    caption = " ".join(comparison(joined(several(["dmic"], [0, 3], [1, 2]))).caption)
+    for words in ("2 of 10 trials, synthetic", "2 seeds", "preset demo", "supervision usl", "synthetic-source", "seeds 0, 3",
+                  "gallery whole split, trials 1-2, 50 queries, 60 gallery images", "version 1"):  # fmt: skip
+        assert words in caption
+    assert "Leak" not in caption
+    assert "ARI" not in caption
+
+
+def test_captions_warn_of_leaks_partial_data_and_lost_queries() -> None:
+    rows = regdb_rows(data="real-partial", stage_init="best-on-test", n_valid=47)
+    caption = " ".join(comparison(rows).caption)
+    for words in (
+        "real-partial",
+        "Partial data",
+        "dmic-0-1",
+        "Leak: a later stage of dmic",
+        "Up to 3 queries",
+    ):
+        assert words in caption
+
+
+def test_what_differs_between_lines_becomes_a_column() -> None:
+    rows = joined(
+        [regdb_rows(), regdb_rows("oracle", supervision="supervised", division="closed", weights="imagenet")]
+    )
+    table = comparison(rows)
+    assert set(table.shown) >= {"supervision", "division", "weights"}
+    assert "weights" not in next(s for s in table.caption if s.startswith("All lines"))
+    assert "division" in comparison(regdb_rows()).shown, "open division is never silent"
+    assert "division" not in comparison(regdb_rows(division="closed")).shown
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("protocol_version", "2"), ("list_digest", "other"), ("gallery_rule", "official")]
+)
+def test_versions_and_lists_do_not_mix(column: str, value: str) -> None:
+    rows = joined([regdb_rows("dmic"), regdb_rows("cluster-contrast").assign(**{column: value})])
+    with pytest.raises(ResultsError, match=f"{column} differs") as error:
+        comparison(rows)
+    for said in ("regdb", "in run dmic-0-1", f"{value} in run cluster-contrast-0-1"):
+        assert said in str(error.value)
+
+
+def test_versions_do_not_mix_across_trials_either() -> None:
+    rows = joined([regdb_rows(split=1), regdb_rows(split=2, protocol_version="2")])
+    with pytest.raises(ResultsError, match="protocol_version differs"):
+        comparison(rows)
+
+
+def test_lists_of_different_trials_may_differ() -> None:
+    assert len(comparison(joined(several(["dmic"], [0], [1, 2]))).about) == 2
+
+
+@pytest.mark.parametrize("kind", ["real", "real-partial"])
+def test_synthetic_and_real_do_not_mix(kind: str) -> None:
+    with pytest.raises(ResultsError, match="synthetic and real data") as error:
+        comparison(joined([regdb_rows("dmic"), sysu_rows("source-only", data=kind)]))
+    assert "dmic-0-1" in str(error.value)
+    assert "source-only-0" in str(error.value)
+
+
+def test_two_runs_for_one_cell_are_refused() -> None:
+    with pytest.raises(ResultsError, match="run differs: dmic-0-1 in run dmic-0-1; edited in run edited"):
+        comparison(joined([regdb_rows(), regdb_rows(run="edited")]))
+    contradicting = joined([regdb_rows(), regdb_rows(base=50.0)])
+    with pytest.raises(ResultsError, match="value differs"):
+        comparison(contradicting)
+    assert to_csv(comparison(joined([regdb_rows(), regdb_rows()]))) == to_csv(comparison(regdb_rows()))
+
+
+def test_a_regdb_trial_with_weights_of_another_is_refused() -> None:
+    with pytest.raises(ResultsError, match="trained on RegDB split 2 and scored on trial 1"):
+        comparison(regdb_rows().assign(split=2))
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(ResultsError, match="no metric rows"):
+        comparison(regdb_rows().iloc[:0])
+
+
+def test_pseudo_label_quality_is_the_last_epochs() -> None:
+    rows = joined(several(["dmic"], [0, 1], [1]))
+    table = comparison(
+        rows, {"dmic-0-1": history(10), "dmic-1-1": history(10, shift=0.1), "stranger": history(2)}
+    )
+    assert table.mean.loc[0, (QUALITY, "ARI visible")] == pytest.approx(0.3 + 0.36 + 0.05)
+    assert table.std.loc[0, (QUALITY, "ARI visible")] == pytest.approx(statistics.stdev([0, 0.1]))
+    assert any(s.startswith("ARI") for s in table.caption)
+    gone = history(10).assign(ari_visible=[*[0.5] * 9, None])
+    assert (QUALITY, "ARI visible") not in comparison(regdb_rows(), {"dmic-0-1": gone}).mean
+
+
+def test_settings_come_in_their_own_order() -> None:
+    about = comparison(joined([*several(["b", "a"], [0], [1]), sysu_rows("a")])).about
+    assert about[["protocol", "setting", "method"]].to_numpy().tolist() == [
+        *[["regdb", setting, method] for setting in DIRECTIONS for method in ("a", "b")],
+        ["sysu-all", "single-shot", "a"],
+    ]
+
+
+def test_published_figures_stand_apart_with_their_source() -> None:
+    figures = published()
+    assert len(figures) == 122
+    assert figures["source"].ne("").all()
+    assert figures["mAP"].between(0, 100).all()
+    table = with_published(comparison(sysu_rows(data="real", division="closed")), figures)
+    agw = table.about.index[table.about["method"] == "AGW"][0]
+    assert table.mean.loc[agw, (PRINTED, "mAP")] == 47.65
+    assert table.mean.loc[agw, HEADLINE].isna().all()
+    assert "mangye16/DDAG" in table.about.loc[agw, "source"]
+    assert set(zip(table.about["protocol"], table.about["setting"], strict=True)) == {
+        ("sysu-all", "single-shot")
+    }
+    assert table.mean.loc[table.about["source"] == "measured here", PRINTED].isna().all().all()
+    assert "AGW" in to_markdown(table)
+    with pytest.raises(ResultsError, match="synthetic"):
+        with_published(comparison(regdb_rows()), figures)
+
+
+def test_significance_is_a_paired_test_over_seeds() -> None:
+    a = [regdb_rows("dmic", s, t, base) for (s, base) in ((0, 41.0), (1, 44.0), (2, 43.0)) for t in (1, 2)]
+    b = [regdb_rows("source-only", s, t, 40.0) for s in (0, 1, 2) for t in (1, 2)]
+    found = significance(joined([*a, *b]), "dmic", "source-only").set_index("setting").loc[DIRECTIONS[0]]
+    gaps = [1.0, 4.0, 3.0]
+    t = statistics.fmean(gaps) / (statistics.stdev(gaps) / 3**0.5)
+    assert found["seeds"] == 3
+    assert found["difference"] == pytest.approx(statistics.fmean(gaps))
+    assert found["std"] == pytest.approx(statistics.stdev(gaps))
+    assert found["t"] == pytest.approx(t)
+    assert found["p"] == pytest.approx(2 * student.sf(t, 2))
+
+
+def test_equal_differences_have_no_p_value() -> None:
+    rows = joined(several(["dmic", "source-only"], [0, 1], [1]))
+    assert significance(rows, "dmic", "source-only")["p"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("frames", "names", "words"),
+    [
+        (several(["a", "b"], [0], [1]), ("a", "b"), "share 1 seeds"),
+        (several(["a", "b"], [0, 1], [1]), ("a", "c"), "give two of the methods a, b"),
+        (several(["a", "b"], [0, 1], [1]), ("a", "a"), "give two of the methods a, b"),
+        ([*several(["a"], [0, 1], [1, 2]), *several(["b"], [0, 1], [1])], ("a", "b"), "same trials"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused(
+    frames: list[pd.DataFrame], names: tuple[str, str], words: str
+) -> None:
+    with pytest.raises(ResultsError, match=words):
+        significance(joined(frames), *names)
+
+
+def test_an_ambiguous_method_is_refused() -> None:
+    rows = joined([*several(["a", "b"], [0, 1], [1]), regdb_rows("a", 0, 1, run="p", preset="paper")])
+    with pytest.raises(ResultsError, match="a stands for several lines, which differ in preset"):
+        significance(rows, "a", "b")
+
+
+@given(st.sets(st.integers(0, 30), min_size=1))
+def test_compact_lists_spell_the_same_numbers(numbers: set[int]) -> None:
+    spelled: set[int] = set()
+    for part in compact(numbers).split(", "):
+        first, _, last = part.partition("-")
+        spelled |= set(range(int(first), int(last or first) + 1))
+    assert spelled == numbers
+
+
+@pytest.mark.parametrize("over", ["3 seeds", "2 trials", "10 galleries of one run"])
+def test_a_deviation_says_what_it_is_over(over: str) -> None:
+    assert f"over {over}" in deviation(over)
