@@ -19,7 +19,7 @@ DIRECTIONS = ("visible-to-thermal", "thermal-to-visible")
 def regdb_rows(
     method: str = "dmic", seed: int = 0, split: int = 1, base: float = 40.0, **changes: Any
 ) -> pd.DataFrame:
-    """Return the rows of a run on a RegDB twin; values differ by seed, split, setting, metric and checkpoint."""
+    """Return the rows of a run on a RegDB twin; values differ by all that a cell differs by."""
     rows = [
         {
             "run": f"{method}-{seed}-{split}",

@@ -11,14 +11,8 @@ from tests.results.cases import history, profile, regdb_rows
 def test_rows_of_every_schema_are_valid_and_keep_their_values() -> None:
     rows = validate(regdb_rows(), METRICS, "rows")
     pd.testing.assert_frame_equal(rows, regdb_rows()[list(METRICS.names)], check_dtype=False)
-    assert validate(profile(), PROFILE, "p").dtypes.astype(str).tolist() == [
-        "int64",
-        "str",
-        "int64",
-        "float64",
-        "float64",
-        "str",
-    ]
+    numbers = validate(profile().astype(object), PROFILE, "p").dtypes.astype(str)
+    assert numbers.drop(["stage", "device"]).tolist() == ["int64", "int64", "float64", "float64"]
     assert validate(history(), HISTORY, "h")["skipped"].sum() == 1
 
 
@@ -55,7 +49,7 @@ def test_an_error_names_file_line_and_column(column: str, value: object, words: 
 
 def test_missing_unknown_and_repeated_columns_are_named() -> None:
     rows = regdb_rows()
-    with pytest.raises(ResultsError, match="m.csv: missing columns seed, value"):
+    with pytest.raises(ResultsError, match=r"m\.csv: missing columns seed, value"):
         validate(rows.drop(columns=["seed", "value"]), METRICS, "m.csv")
     with pytest.raises(ResultsError, match="unknown column extra"):
         validate(rows.assign(extra=1), METRICS, "m.csv")

@@ -116,8 +116,12 @@ def test_the_headline_is_the_last_epoch_and_the_leak_is_labelled() -> None:
 
 def test_captions_say_trials_data_seeds_and_what_is_fixed() -> None:
     caption = " ".join(comparison(joined(several(["dmic"], [0, 3], [1, 2]))).caption)
-    for words in ("2 of 10 trials, synthetic", "2 seeds", "preset demo", "supervision usl", "synthetic-source", "seeds 0, 3",
-                  "gallery whole split, trials 1-2, 50 queries, 60 gallery images", "version 1"):  # fmt: skip
+    for words in (
+        "2 of 10 trials, synthetic",
+        "2 seeds",
+        "preset demo; supervision usl; weights synthetic-source; stage_init last; seeds 0, 3",
+        "version 1, gallery whole split, trials 1-2, 50 queries, 60 gallery images",
+    ):
         assert words in caption
     assert "Leak" not in caption
     assert "ARI" not in caption
