@@ -20,6 +20,7 @@ QUALITY = "pseudo-labels"
 PRINTED = "as published"
 ABSENT = "–"
 PLACE = ("protocol", "setting")
+ALWAYS = (*PLACE, "method")
 TERMINAL = {HEADLINE: ("rank-1", "mAP"), LEAK: ("mAP",), PRINTED: ("rank-1", "mAP")}
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -169,9 +170,14 @@ def terminal_heading(group: str, name: str) -> str:
     )
 
 
+def constant(table: Table) -> list[str]:
+    """Return the shown attributes that are equal in all lines: a terminal shows them in the title."""
+    return [name for name in table.shown if name not in ALWAYS and table.about[name].nunique() == 1]
+
+
 def section(table: Table, chosen: Sequence[int], rows: Sequence[int], title: str) -> RichTable:
     """Return one protocol's and setting's lines for a terminal, with the `chosen` columns of numbers."""
-    shown = [name for name in table.shown if name not in PLACE]
+    shown = [name for name in table.shown if name not in (*PLACE, *constant(table))]
     made = RichTable(
         title=Text(title, style="bold"),
         title_justify="left",
@@ -201,8 +207,9 @@ def rich_table(table: Table) -> Group:
         i for i, (group, name) in enumerate(table.columns) if group == QUALITY or name in TERMINAL[group]
     ]
     places = table.about[list(PLACE)].agg(", ".join, axis=1).tolist()
+    fixed = "".join(f", {name} {table.about[name].iloc[0]}" for name in constant(table))
     parts = [
-        section(table, chosen, [row for row, other in enumerate(places) if other == place], place)
+        section(table, chosen, [row for row, other in enumerate(places) if other == place], place + fixed)
         for place in dict.fromkeys(places)
     ]
     return Group(*parts, Text("\n".join(table.caption)))

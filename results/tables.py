@@ -12,7 +12,18 @@ from scipy.stats import ttest_rel
 
 from results.captions import caption
 from results.comparable import IDENTITY, LINE, check_rows, compact
-from results.formats import HEADLINE, LEAK, PRINTED, QUALITY, Table, rich_table, to_csv, to_latex, to_markdown
+from results.formats import (
+    ALWAYS,
+    HEADLINE,
+    LEAK,
+    PRINTED,
+    QUALITY,
+    Table,
+    rich_table,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 from results.published import published, with_published
 from results.schema import SETTINGS, ResultsError
 
@@ -28,7 +39,6 @@ __all__ = [
     "with_published",
 ]
 
-ALWAYS = ("protocol", "setting", "method")
 SHOWN_METRICS = ("rank-1", "rank-10", "rank-20", "mAP", "mINP")
 LEAK_METRICS = ("rank-1", "mAP")
 FULL_TRIALS = 10

@@ -90,7 +90,7 @@ def test_a_terminal_of_80_columns_shows_every_number_whole() -> None:
     console.print(rich_table(table()))
     text = console.export_text()
     assert "…" not in text
-    assert "regdb, visible-to-thermal" in text
+    assert "regdb, visible-to-thermal, division open" in text
     assert "best on" in text
     assert "2 of 10 trials, synthetic" in text
     made = table()
