@@ -165,7 +165,7 @@ def draw_runs(axis: Axes, frames: Sequence[pd.DataFrame], column: str, look: Loo
     if len(kept) > 1:
         ordered = sorted(kept, key=lambda frame: tuple(frame[column]))
         for frame in ordered:
-            axis.plot(frame["epoch"], frame[column], color=look["color"], linewidth=0.6, alpha=0.35)
+            axis.plot(frame["epoch"], frame[column], color=look["color"], linewidth=0.7, alpha=0.5)
     mean = pd.concat(kept).sort_values(["epoch", column]).groupby("epoch")[column].mean()
     every = max(1, len(mean) // 8)
     axis.plot(

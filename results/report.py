@@ -131,10 +131,16 @@ def section(title: str, runs: Sequence[Run]) -> Section:
     )
 
 
+def place_of(run: Run) -> tuple[str, int, int, str]:
+    """Return what runs are listed by: method and preset, seed, split, id."""
+    spec = run.manifest["spec"]
+    return f"{spec['label']} @ {spec['preset']}", int(spec["seed"]), int(spec["split"]), run.id
+
+
 def sections(runs: Sequence[Run]) -> list[Section]:
     """Part runs by data set and by synthetic or real data, which no table mixes."""
     parts: dict[tuple[str, str], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: run.id):
+    for run in sorted(runs, key=place_of):
         kinds = {"synthetic" if kind == "synthetic" else "real" for kind in run.metrics["data"]}
         if len(kinds) != 1:
             raise ResultsError(f"{run.path / 'metrics.csv'} has no rows, or rows of synthetic and real data")

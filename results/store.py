@@ -19,6 +19,7 @@ import pandas as pd
 
 from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, validate
 
+NEEDED = ("label", "preset", "dataset", "seed", "split")
 SAME = ("config", "engine", "sources", "weights", "data_digest")
 """Entries of a specification that runs of one line of a table share; split and seed may differ."""
 
@@ -125,14 +126,16 @@ class Found:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest; it must be a JSON object that names its run and its specification."""
+    """Read a manifest: a JSON object with its run and a specification that has what :data:`NEEDED` says."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} is not a readable manifest: {error}") from error
-    if not isinstance(content, dict) or "run" not in content or not isinstance(content.get("spec"), dict):
-        raise ResultsError(f"{path} is not the manifest of a run: it lacks `run` or `spec`")
-    return content
+    spec = content.get("spec") if isinstance(content, dict) and "run" in content else None
+    lacking = [name for name in NEEDED if name not in spec] if isinstance(spec, dict) else ["run or spec"]
+    if lacking:
+        raise ResultsError(f"{path} is not the manifest of a run: it lacks {', '.join(lacking)}")
+    return dict(content)
 
 
 def read_run(path: Path) -> Run:

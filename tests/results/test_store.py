@@ -159,7 +159,7 @@ def test_rows_of_another_run_are_refused(tmp_path: Path) -> None:
         read_run(path)
 
 
-@pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"run": "x"}'])
+@pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"run": "x"}', '{"run": "x", "spec": {}}'])
 def test_a_damaged_manifest_is_named(tmp_path: Path, manifest: str) -> None:
     path = write_run(tmp_path, regdb_rows())
     (path / "manifest.json").write_text(manifest, encoding="utf-8")
