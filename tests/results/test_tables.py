@@ -241,7 +241,11 @@ def test_published_figures_stand_apart_with_their_source() -> None:
 def test_significance_is_a_paired_test_over_seeds() -> None:
     a = [regdb_rows("dmic", s, t, base) for (s, base) in ((0, 41.0), (1, 44.0), (2, 43.0)) for t in (1, 2)]
     b = [regdb_rows("source-only", s, t, 40.0) for s in (0, 1, 2) for t in (1, 2)]
-    found = significance(joined([*a, *b]), "dmic", "source-only").set_index("setting").loc[DIRECTIONS[0]]
+    rows = joined([*a, *b])
+    rows.loc[(rows["method"] == "dmic") & (rows["checkpoint"] == "best-on-test"), "value"] += (
+        20.0  # not looked at
+    )
+    found = significance(rows, "dmic", "source-only").set_index("setting").loc[DIRECTIONS[0]]
     gaps = [1.0, 4.0, 3.0]
     t = statistics.fmean(gaps) / (statistics.stdev(gaps) / 3**0.5)
     assert found["seeds"] == 3
