@@ -24,7 +24,9 @@ def check_features(features: Tensor, *, unit: bool = True) -> None:
         Naming the first sample at fault.
     """
     if features.ndim != 2 or features.dtype != torch.float32:
-        raise MethodError(f"features must be a float32 matrix (n, d), not {features.dtype} {tuple(features.shape)}")
+        raise MethodError(
+            f"features must be a float32 matrix (n, d), not {features.dtype} {tuple(features.shape)}"
+        )
     squares = torch.einsum("nd,nd->n", features, features)
     if not bool(torch.isfinite(squares).all()):
         first = int((~torch.isfinite(squares)).nonzero()[0, 0])
@@ -38,8 +40,8 @@ def check_features(features: Tensor, *, unit: bool = True) -> None:
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0, 0])
         raise MethodError(
-            f"features are not of unit length, first in sample {first} (length {float(squares[first].sqrt()):.6g}); "
-            "divide each row by its L2 norm"
+            f"features are not of unit length, first in sample {first} "
+            f"(length {float(squares[first].sqrt()):.6g}); divide each row by its L2 norm"
         )
 
 
@@ -66,4 +68,6 @@ def check_min_samples(min_samples: int) -> None:
 def check_group(name: str, group: Tensor, n: int) -> None:
     """Refuse a modality or camera array that does not fit the features."""
     if group.shape != (n,):
-        raise MethodError(f"{name} has shape {tuple(group.shape)}, but there are {n} samples: expected ({n},)")
+        raise MethodError(
+            f"{name} has shape {tuple(group.shape)}, but there are {n} samples: expected ({n},)"
+        )

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 ONE = 1 << 30
 """Fixed-point unit of an encoding's weights: integers add up to the same sum in any order, on any device."""
+EXPONENTIAL_ONE = 1 << 40
+"""Fixed-point unit of the softmax's exponentials, for the same reason."""
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
@@ -70,7 +72,7 @@ def _expanded_row(i: int, index: Ints, rank: Ints, half: int, stamp: Ints, out: 
                     stamp[m] = added
                     out[size] = m
                     size += 1
-    out[:size].sort()
+    out[:size] = np.sort(out[:size])
     return size
 
 
@@ -107,8 +109,8 @@ def softmax_weights(features: Floats, index: Ints, similarity: Floats, start: Lo
     weight = np.empty(len(member), np.int32)
     for i in prange(n):
         first, last = start[i], start[i + 1]
-        value = np.empty(last - first, np.float64)
-        total = 0.0
+        value = np.empty(last - first, np.int64)
+        total = np.int64(0)
         for t in range(last - first):
             j = member[first + t]
             known = -1
@@ -117,10 +119,10 @@ def softmax_weights(features: Floats, index: Ints, similarity: Floats, start: Lo
                     known = p
                     break
             s = similarity[i, known] if known >= 0 else dot(features[i], features[j])
-            value[t] = np.exp(2.0 * np.float64(s) - 2.0)
+            value[t] = np.int64(np.rint(np.exp(2.0 * np.float64(s) - 2.0) * EXPONENTIAL_ONE))
             total += value[t]
         for t in range(last - first):
-            weight[first + t] = max(1, np.int32(np.rint(value[t] / total * ONE)))
+            weight[first + t] = max(1, np.int32(np.rint(np.float64(value[t]) / np.float64(total) * ONE)))
     return weight
 
 
@@ -139,8 +141,21 @@ def _joined(size: Longs, columns: list[Ints], values: list[Ints], chunk: int) ->
     return start, column, value
 
 
+@njit(cache=True, nogil=True)
+def _room(first: int, last: int, start: Longs, index: Ints, share: Ints) -> int:
+    """Return an upper bound of the entries that rows first..last of W V have."""
+    room = 0
+    for i in range(first, last):
+        for p in range(index.shape[1]):
+            if share[i, p] > 0:
+                room += start[index[i, p] + 1] - start[index[i, p]]
+    return room
+
+
 @njit(parallel=True, cache=True, nogil=True)
-def mix_rows(start: Longs, column: Ints, weight: Ints, index: Ints, share: Ints, chunk: int) -> tuple[Longs, Ints, Ints]:
+def mix_rows(
+    start: Longs, column: Ints, weight: Ints, index: Ints, share: Ints, chunk: int
+) -> tuple[Longs, Ints, Ints]:
     """Return W V as (start, column, weight); row i of W holds `share[i, p]` at `index[i, p]`."""
     n, width = index.shape
     chunks = (n + chunk - 1) // chunk
@@ -149,11 +164,7 @@ def mix_rows(start: Longs, column: Ints, weight: Ints, index: Ints, share: Ints,
     weights = [np.empty(0, np.int32) for _ in range(chunks)]
     for c in prange(chunks):
         first, last = c * chunk, min(n, (c + 1) * chunk)
-        room = 0
-        for i in range(first, last):
-            for p in range(width):
-                if share[i, p] > 0:
-                    room += start[index[i, p] + 1] - start[index[i, p]]
+        room = _room(first, last, start, index, share)
         total = np.zeros(n, np.int64)
         touched = np.empty(room, np.int32)
         mixed = np.empty(room, np.int32)
@@ -203,7 +214,13 @@ def by_column(start: Longs, column: Ints, weight: Ints, n: int) -> tuple[Longs, 
 
 @njit(parallel=True, cache=True, nogil=True)
 def overlaps(
-    start: Longs, column: Ints, weight: Ints, transposed: tuple[Longs, Ints, Ints, Longs], least: int, order: Ints, chunk: int
+    start: Longs,
+    column: Ints,
+    weight: Ints,
+    transposed: tuple[Longs, Ints, Ints, Longs],
+    least: int,
+    order: Ints,
+    chunk: int,
 ) -> tuple[Longs, Ints, Ints]:
     """Return sums over l of min(V[i, l], V[j, l]) for j >= i where they reach `least`, as sparse rows.
 

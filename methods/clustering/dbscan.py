@@ -14,8 +14,9 @@ from methods.clustering.jaccard import Graph
 def dbscan(graph: Graph, eps: float, min_samples: int) -> Tensor:
     """Cluster by DBSCAN; labels equal scikit-learn's on the same distances, numbers included.
 
-    A core point has at least `min_samples` samples, itself counted, within `eps` (``<=``). Clusters are numbered
-    by their first core point in index order; a border point joins the lowest-numbered cluster that reaches it.
+    A core point has at least `min_samples` samples, itself counted, within `eps` (``<=``). Clusters are
+    numbered by their first core point in index order; a border point joins the lowest-numbered cluster that
+    reaches it.
 
     Parameters
     ----------
@@ -38,5 +39,7 @@ def dbscan(graph: Graph, eps: float, min_samples: int) -> Tensor:
     if core.device.type != "cpu":
         return portable.density_labels(near.row, near.neighbour, core)
     return torch.from_numpy(
-        compiled.density_labels(near.start.numpy(), near.neighbour.numpy(), np.ascontiguousarray(core.numpy()))
+        compiled.density_labels(
+            near.start.numpy(), near.neighbour.numpy(), np.ascontiguousarray(core.numpy())
+        )
     )

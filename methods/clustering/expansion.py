@@ -46,8 +46,8 @@ class Expansion(ABC):
         del n
         if not 1 <= self.reach <= k1:
             raise MethodError(
-                f"k2 = {self.reach} must lie between 1 and k1 = {k1}: the expansion averages over the first k2 of "
-                "the k1 neighbours"
+                f"k2 = {self.reach} must lie between 1 and k1 = {k1}: "
+                "the expansion averages over the first k2 of the k1 neighbours"
             )
 
 
@@ -57,9 +57,11 @@ class NoExpansion(Expansion):
 
     @property
     def reach(self) -> int:
+        """Return how many first neighbours can have weight."""
         return 1
 
     def weights(self, index: Tensor, empty: Tensor) -> Tensor:
+        """Return W beside the neighbour lists."""
         raise NotImplementedError("an encoding that is not expanded needs no weights")
 
 
@@ -71,9 +73,11 @@ class Plain(Expansion):
 
     @property
     def reach(self) -> int:
+        """Return how many first neighbours can have weight."""
         return self.k2
 
     def weights(self, index: Tensor, empty: Tensor) -> Tensor:
+        """Return W beside the neighbour lists."""
         del empty
         return torch.full(index.shape, 1 / self.k2, dtype=torch.float64, device=index.device)
 
@@ -92,13 +96,16 @@ class ModalityMean(Expansion):
 
     @property
     def reach(self) -> int:
+        """Return how many first neighbours can have weight."""
         return self.k2
 
     def check(self, n: int, k1: int) -> None:
+        """Refuse settings that do not fit n samples with lists of k1."""
         super().check(n, k1)
         check_group("modality", self.modality, n)
 
     def weights(self, index: Tensor, empty: Tensor) -> Tensor:
+        """Return W beside the neighbour lists."""
         del empty
         counted = torch.ones(index.shape, dtype=torch.bool, device=index.device)
         return balanced_weights(index, counted, self.modality, torch.zeros_like(self.modality))
@@ -119,14 +126,17 @@ class ModalityCamera(Expansion):
 
     @property
     def reach(self) -> int:
+        """Return how many first neighbours can have weight."""
         return self.k2
 
     def check(self, n: int, k1: int) -> None:
+        """Refuse settings that do not fit n samples with lists of k1."""
         super().check(n, k1)
         check_group("modality", self.modality, n)
         check_group("camera", self.camera, n)
 
     def weights(self, index: Tensor, empty: Tensor) -> Tensor:
+        """Return W beside the neighbour lists."""
         return balanced_weights(index, ~empty.to(index.device)[index], self.modality, self.camera)
 
 
@@ -146,9 +156,11 @@ class Capped(Expansion):
 
     @property
     def reach(self) -> int:
+        """Return how many first neighbours can have weight."""
         return self.pool
 
     def check(self, n: int, k1: int) -> None:
+        """Refuse settings that do not fit n samples with lists of k1."""
         super().check(n, k1)
         if self.cap < 1:
             raise MethodError(f"cap = {self.cap} must be at least 1")
@@ -156,6 +168,7 @@ class Capped(Expansion):
         check_group("camera", self.camera, n)
 
     def weights(self, index: Tensor, empty: Tensor) -> Tensor:
+        """Return W beside the neighbour lists."""
         group, modality_of = _groups(self.modality, self.camera)
         near = group.to(index.device)[index]
         counted = ~empty.to(index.device)[index]

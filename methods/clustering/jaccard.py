@@ -49,8 +49,10 @@ class Graph:
     def below(self, radius: float) -> Graph:
         """Return the part at or below a smaller radius, compared in float32."""
         if radius > self.radius:
-            raise MethodError(f"the graph holds distances up to {self.radius:g}; eps = {radius:g} needs a larger radius")
-        kept = self.distance <= np.float32(radius)
+            raise MethodError(
+                f"the graph holds distances up to {self.radius:g}; eps = {radius:g} needs a larger radius"
+            )
+        kept = self.distance <= torch.tensor(radius, dtype=torch.float32, device=self.distance.device)
         total = torch.zeros(len(kept) + 1, dtype=torch.int64, device=kept.device)
         torch.cumsum(kept, 0, out=total[1:])
         return Graph(total[self.start], self.neighbour[kept], self.distance[kept], radius)
@@ -96,18 +98,19 @@ def jaccard_distances(encoding: Encoding, radius: float) -> Graph:
         For a radius outside (0, 1).
     """
     if not 0 < np.float32(radius) < 1:
-        raise MethodError(f"radius = {radius} is outside (0, 1): a sparse graph cannot hold pairs that share nothing")
+        raise MethodError(
+            f"radius = {radius} is outside (0, 1): a sparse graph cannot hold pairs that share nothing"
+        )
     least = least_shared(radius)
     if encoding.start.device.type != "cpu":
-        start, neighbour, shared = portable.overlaps(encoding.start, encoding.column, encoding.weight, least)
-        s = shared.double() / ONE
-        distance = (1 - s / (2 - s)).clamp(min=0).float()
-        return Graph(start, neighbour, distance, radius)
+        whole = portable.overlaps(encoding.start, encoding.column, encoding.weight, least)
+        s = whole[2].double() / ONE
+        return Graph(whole[0], whole[1], (1 - s / (2 - s)).clamp(min=0).float(), radius)
     start, column, weight = encoding.start.numpy(), encoding.column.numpy(), encoding.weight.numpy()
     n = len(encoding)
     order = np.arange((n + CHUNK - 1) // CHUNK, dtype=np.int32)
     order = order[np.argsort(order % THREADS, kind="stable")]
     transposed = compiled.by_column(start, column, weight, n)
     upper, neighbour, shared = compiled.overlaps(start, column, weight, transposed, least, order, CHUNK)
-    parts = compiled.mirrored(upper, neighbour, distance_of(shared))
-    return Graph(*(torch.from_numpy(part) for part in parts), radius=radius)
+    begin, partner, distance = compiled.mirrored(upper, neighbour, distance_of(shared))
+    return Graph(torch.from_numpy(begin), torch.from_numpy(partner), torch.from_numpy(distance), radius)

@@ -1,7 +1,7 @@
 """Exact nearest neighbours by inner product.
 
-A similarity is the inner product of two float32 rows, summed in float64 and rounded to float32, so it is the same
-number whatever found the pair: block sizes, precision of the first pass, thread count and device change
+A similarity is the inner product of two float32 rows, summed in float64 and rounded to float32, so it is the
+same number whatever found the pair: block sizes, precision of the first pass, thread count and device change
 nothing. Lists are ordered by (larger similarity, smaller index).
 """
 

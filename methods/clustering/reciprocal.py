@@ -1,4 +1,4 @@
-"""k-reciprocal neighbour sets and their expansion (dmic-spec section 2, steps 2 and 3; Zhong et al., CVPR 2017)."""
+"""k-reciprocal neighbour sets and their expansion (Zhong et al., CVPR 2017; dmic-spec section 2)."""
 
 from __future__ import annotations
 

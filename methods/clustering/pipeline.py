@@ -1,0 +1,147 @@
+"""From features to pseudo-labels: the stages in order, and what a method calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from methods.base import NOISE, StageTimer, no_timer
+from methods.clustering.checks import check_eps, check_features, check_k, check_min_samples
+from methods.clustering.dbscan import dbscan
+from methods.clustering.encoding import encode, expand
+from methods.clustering.expansion import Expansion
+from methods.clustering.jaccard import Graph, jaccard_distances
+from methods.clustering.neighbours import Neighbours, nearest_neighbours
+from methods.clustering.reciprocal import expanded_sets
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Pseudo-labels and what a message about them needs.
+
+    Attributes
+    ----------
+    labels : int64 tensor (n,)
+        Numbered from 0; -1 is noise.
+    n_clusters : int
+    nearest, farthest : float
+        Median squared distance 2 - 2 f_i.f_j to the second and to the last neighbour of the lists.
+    """
+
+    labels: Tensor
+    n_clusters: int
+    nearest: float
+    farthest: float
+
+    @property
+    def n_noise(self) -> int:
+        """Return the number of samples that no cluster took."""
+        return int((self.labels == NOISE).sum())
+
+    @property
+    def distances_seen(self) -> str:
+        """Say how far neighbours are, for messages."""
+        return (
+            f"median squared distance to the nearest sample {self.nearest:.3g}, "
+            f"to the last of k1 {self.farthest:.3g}"
+        )
+
+
+def jaccard_graph(
+    features: Tensor, *, k1: int, radius: float, expansion: Expansion, stage: StageTimer = no_timer
+) -> tuple[Graph, Neighbours]:
+    """Compute the Jaccard distances at or below a radius; several eps can share one graph.
+
+    Parameters
+    ----------
+    features : float32 tensor (n, d)
+        Unit rows.
+    k1 : int
+        Length of the neighbour lists, the sample itself included (quirk Q3).
+    radius : float
+        Largest eps that will be asked of the graph, in (0, 1).
+    expansion : Expansion
+        Local query expansion: ``Plain(k2)``, ``ModalityMean``, ``ModalityCamera`` (MIE), ``Capped``.
+    stage : callable
+        Timer of the stages ``neighbours``, ``reciprocal``, ``encode``, ``expand``, ``jaccard``.
+
+    Returns
+    -------
+    Graph, Neighbours
+
+    Raises
+    ------
+    MethodError
+        k1 > n, k2 > k1, radius out of range, features with NaN or not of unit length.
+    """
+    check_features(features)
+    check_k(len(features), k1)
+    expansion.check(len(features), k1)
+    with stage("neighbours"):
+        neighbours = nearest_neighbours(features, k1)
+    with stage("reciprocal"):
+        sets = expanded_sets(neighbours.index)
+    with stage("encode"):
+        encoding = encode(features, neighbours, sets)
+    with stage("expand"):
+        encoding = expand(encoding, neighbours.index, expansion)
+    with stage("jaccard"):
+        graph = jaccard_distances(encoding, radius)
+    return graph, neighbours
+
+
+def jaccard_clusters(
+    features: Tensor,
+    *,
+    k1: int,
+    eps: float,
+    min_samples: int,
+    expansion: Expansion,
+    stage: StageTimer = no_timer,
+) -> Clustering:
+    """Cluster features by DBSCAN on their Jaccard distances.
+
+    Parameters
+    ----------
+    eps : float
+        Radius, in (0, 1]; 1 makes every sample the neighbour of every other.
+    min_samples : int
+        Samples within eps, itself counted, that make a core point.
+    features, k1, expansion, stage
+        As in :func:`jaccard_graph`; the stage ``cluster`` is timed too.
+
+    Raises
+    ------
+    MethodError
+        k1 > n, k2 > k1, eps outside (0, 1], features with NaN or not of unit length.
+    """
+    check_eps(eps)
+    check_min_samples(min_samples)
+    graph, neighbours = jaccard_graph(
+        features, k1=k1, radius=min(eps, LARGEST_RADIUS), expansion=expansion, stage=stage
+    )
+    with stage("cluster"):
+        labels = density_clusters(graph, eps, min_samples)
+    return summarise(labels, neighbours)
+
+
+LARGEST_RADIUS = float(np.nextafter(np.float32(1), np.float32(0)))
+"""Largest radius of a sparse graph: samples that share nothing are at distance 1."""
+
+
+def density_clusters(graph: Graph, eps: float, min_samples: int) -> Tensor:
+    """Run DBSCAN, eps = 1 included, where all samples are neighbours and the graph says nothing."""
+    if np.float32(eps) < 1:
+        return dbscan(graph, eps, min_samples)
+    return torch.full((len(graph),), 0 if len(graph) >= min_samples else NOISE, device=graph.start.device)
+
+
+def summarise(labels: Tensor, neighbours: Neighbours) -> Clustering:
+    """Attach the number of clusters and the neighbour distances to labels."""
+    similarity = neighbours.similarity
+    nearest = similarity[:, min(1, similarity.shape[1] - 1)]
+    squared = [float(2 - 2 * column.median()) for column in (nearest, similarity[:, -1])]
+    return Clustering(labels, int(labels.max()) + 1, *squared)
