@@ -122,7 +122,7 @@ def softmax_weights(features: Floats, index: Ints, similarity: Floats, start: Lo
             value[t] = np.int64(np.rint(np.exp(2.0 * np.float64(s) - 2.0) * EXPONENTIAL_ONE))
             total += value[t]
         for t in range(last - first):
-            weight[first + t] = max(1, np.int32(np.rint(np.float64(value[t]) / np.float64(total) * ONE)))
+            weight[first + t] = np.int32(max(1.0, np.rint(np.float64(value[t]) / np.float64(total) * ONE)))
     return weight
 
 

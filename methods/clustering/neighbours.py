@@ -3,16 +3,33 @@
 A similarity is the inner product of two float32 rows, summed in float64 and rounded to float32, so it is the
 same number whatever found the pair: block sizes, precision of the first pass, thread count and device change
 nothing. Lists are ordered by (larger similarity, smaller index).
+
+How: a first pass in bfloat16 (float32 where the hardware has no bfloat16 units) computes approximate
+similarities in blocks, each pair once. A bound on its error proves which samples cannot be among a row's k
+nearest; the rest are re-ranked by exact similarities. A row for which the proof leaves too many samples is
+searched again in float32.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from methods.clustering.checks import check_features, check_k
+from methods.clustering import compiled_search, portable
+from methods.clustering.checks import check_features, check_group, check_k
+from methods.clustering.first_pass import FirstPass, float32_pass, preferred_pass
+from methods.errors import MethodError
+
+BLOCK = 2048
+"""Rows and columns of a block of the first pass on a CPU (its 8 MB of bfloat16 stay in cache)."""
+FEW = 0.02
+"""Share of rows up to which failed proofs are repaired row by row instead of by a whole float32 pass."""
+
+Backend = Literal["auto", "float32", "faiss"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class Neighbours:
         return Neighbours(self.index[:, :k], self.similarity[:, :k])
 
 
-def nearest_neighbours(features: Tensor, k: int) -> Neighbours:
+def nearest_neighbours(features: Tensor, k: int, *, backend: Backend = "auto") -> Neighbours:
     """Find the k nearest samples of every sample, itself included, by inner product.
 
     Parameters
@@ -43,19 +60,136 @@ def nearest_neighbours(features: Tensor, k: int) -> Neighbours:
         Unit rows.
     k : int
         1..n.
+    backend : str
+        ``auto`` is the fastest exact first pass, ``float32`` the same in float32, ``faiss`` a flat inner-product
+        index (extras ``faiss-cpu``, ``faiss-gpu``), whose order of ties is its own. All find the same
+        neighbours.
 
     Raises
     ------
     MethodError
-        For k > n, features with NaN or not of unit length.
+        For k > n, features with NaN or not of unit length, faiss asked for and not installed.
     """
     check_features(features)
     check_k(len(features), k)
-    rows = [_block(features, slice(s, s + 2048), k) for s in range(0, len(features), 2048)]
-    return Neighbours(torch.cat([r.index for r in rows]), torch.cat([r.similarity for r in rows]))
+    if backend == "faiss":
+        return _faiss_search(features, k)
+    nobody = torch.full((len(features),), -1, dtype=torch.int32)
+    first_pass = preferred_pass(features) if backend == "auto" else float32_pass(features)
+    return _search(features, k, nobody, first_pass)
 
 
-def _block(features: Tensor, rows: slice, k: int) -> Neighbours:
-    exact = (features[rows].double() @ features.double().T).float()
-    similarity, index = torch.sort(exact, dim=1, descending=True, stable=True)
-    return Neighbours(index[:, :k].clone(), similarity[:, :k].clone())
+def other_group_neighbours(features: Tensor, k: int, group: Tensor) -> Neighbours:
+    """Find, for every sample, the k nearest samples of other groups (cameras).
+
+    Parameters
+    ----------
+    group : int64 tensor (n,)
+        Lists are shorter than k where the other groups have fewer samples.
+    """
+    check_features(features)
+    check_group("camera", group, len(features))
+    numbered = torch.unique(group, return_inverse=True)[1].to(torch.int32)
+    return _search(features, min(k, len(features)), numbered, preferred_pass(features))
+
+
+def same_group_neighbours(features: Tensor, k: int, group: Tensor) -> Neighbours:
+    """Find, for every sample, the k nearest samples of its own group (camera), itself included.
+
+    Parameters
+    ----------
+    group : int64 tensor (n,)
+        Lists are shorter than k where a group has fewer samples.
+    """
+    check_features(features)
+    check_group("camera", group, len(features))
+    found = _empty(len(features), k, features.device)
+    for g in torch.unique(group):
+        mine = (group.to(features.device) == g.to(features.device)).nonzero().squeeze(1)
+        part = nearest_neighbours(features[mine], min(k, len(mine)))
+        width = part.index.shape[1]
+        found.index[mine, :width] = mine[part.index]
+        found.similarity[mine, :width] = part.similarity
+    return found
+
+
+def _empty(n: int, k: int, device: torch.device) -> Neighbours:
+    index = torch.full((n, k), -1, dtype=torch.int64, device=device)
+    return Neighbours(index, torch.full((n, k), -torch.inf, device=device))
+
+
+def _search(features: Tensor, k: int, group: Tensor, first_pass: FirstPass) -> Neighbours:
+    found = _empty(len(features), k, features.device)
+    if features.device.type == "cpu":
+        failed = _blockwise(features.contiguous(), group, first_pass, found)
+    else:
+        failed = portable.search(
+            features, group.to(features.device), first_pass, found.index, found.similarity
+        )
+    if len(failed) > FEW * len(features) and first_pass.bits == 16:
+        return _search(features, k, group, float32_pass(features))
+    _repair(features, group, failed, found)
+    return found
+
+
+def _blockwise(features: Tensor, group: Tensor, first_pass: FirstPass, found: Neighbours) -> Tensor:
+    """Fill `found` from blocks of the first pass, each pair of blocks once; return the rows that failed."""
+    n, k = found.index.shape
+    dtype = first_pass.key_dtype
+    capacity = min(n, max(192, 4 * k))
+    keys, ids = np.empty((n, capacity), dtype), np.empty((n, capacity), np.int32)
+    size, cut = np.zeros(n, np.int32), np.full(n, np.iinfo(dtype).min, dtype)
+    groups = group.to(torch.int32).contiguous().numpy()
+    for first_row in range(0, n, BLOCK):
+        for first_column in range(first_row, n, BLOCK):
+            block = first_pass.block(
+                slice(first_row, first_row + BLOCK), slice(first_column, first_column + BLOCK)
+            )
+            compiled_search.sift(
+                block, first_row, first_column, keys, ids, size, cut, groups, k, first_pass.bound
+            )
+    failed = compiled_search.settle(
+        features.numpy(),
+        keys,
+        ids,
+        size,
+        k,
+        first_pass.bits,
+        first_pass.bound,
+        found.index.numpy(),
+        found.similarity.numpy(),
+    )
+    return torch.from_numpy(failed).nonzero().squeeze(1)
+
+
+def _repair(features: Tensor, group: Tensor, rows: Tensor, found: Neighbours) -> None:
+    """Search some rows in float32 with room for any number of candidates, and re-rank those exactly."""
+    if len(rows) == 0:
+        return
+    k = found.index.shape[1]
+    groups = group.to(features.device)
+    slack = 2 * float(float32_pass(features).bound[0]) + 1e-6
+    for part in rows.split(256):
+        near = features[part] @ features.T
+        near[(groups[part, None] == groups[None]) & (groups[part, None] >= 0)] = -torch.inf
+        kth = near.topk(k, dim=1).values[:, -1:]
+        row, candidate = ((near > kth - slack) & near.isfinite()).nonzero(as_tuple=True)
+        start = torch.searchsorted(row, torch.arange(len(part) + 1, device=row.device))
+        portable.rank(features, part, start, candidate, found.index, found.similarity)
+
+
+def _faiss_search(features: Tensor, k: int) -> Neighbours:
+    try:
+        import faiss
+    except ImportError as error:
+        raise MethodError(
+            "the faiss back end is not installed; install reidbench with the extra faiss-cpu or faiss-gpu, "
+            "or use the built-in search"
+        ) from error
+    index = faiss.IndexFlatIP(features.shape[1])
+    rows = features.cpu().numpy()
+    index.add(rows)
+    similarity, near = index.search(rows, k)
+    return Neighbours(
+        torch.from_numpy(near).to(features.device), torch.from_numpy(similarity).to(features.device)
+    )

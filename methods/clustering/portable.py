@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from methods.clustering.compiled import EXPONENTIAL_ONE, ONE
+from methods.clustering.first_pass import FirstPass
 
 BLOCK = 1 << 25
 """Largest number of elements of a block's temporary."""
@@ -154,3 +155,57 @@ def density_labels(row: Tensor, neighbour: Tensor, core: Tensor) -> Tensor:
     reached = ~core[row] & core[column]
     label = label.scatter_reduce(0, row[reached], label[column[reached]], "amin")
     return torch.where(label == n, -1, label)
+
+
+def search(
+    features: Tensor, group: Tensor, first_pass: FirstPass, index: Tensor, similarity: Tensor
+) -> Tensor:
+    """Fill neighbour lists (n, k) by blocks of rows against all; return the rows whose proof failed.
+
+    A pair of the same group (>= 0) is left out.
+    """
+    n, k = index.shape
+    width = min(n, max(k + 64, 2 * k))
+    slack, relative = (float(b) for b in first_pass.bound)
+    failed = []
+    for cpu_rows in _blocks(n, n, 4096):
+        rows = cpu_rows.to(features.device)
+        near = first_pass.rows[rows] @ first_pass.rows.T
+        near[(group[rows, None] == group[None]) & (group[rows, None] >= 0)] = -torch.inf
+        value, candidate = near.topk(width, dim=1)
+        kth, last = value[:, k - 1].double(), value[:, -1].double()
+        beyond = last + slack + relative * last.abs() >= kth - slack - relative * kth.abs() - 1e-6
+        failed.append(rows[beyond & last.isfinite()] if width < n else rows[:0])
+        there = value.isfinite()
+        size = there.sum(1)
+        rank(features, rows, _starts(size), candidate[there], index, similarity)
+    return torch.cat(failed)
+
+
+def rank(
+    features: Tensor, rows: Tensor, start: Tensor, candidate: Tensor, index: Tensor, similarity: Tensor
+) -> None:
+    """Write the k best candidates of some rows, ordered by (larger exact similarity, smaller index).
+
+    Parameters
+    ----------
+    rows : int64 tensor (r,)
+    start : int64 tensor (r + 1,)
+        Row r's candidates are ``candidate[start[r]:start[r + 1]]``.
+    index, similarity : tensors (n, k)
+        Written in the rows named.
+    """
+    k = index.shape[1]
+    owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), start[1:] - start[:-1])
+    exact = torch.empty(len(candidate), device=features.device)
+    for cpu_part in _blocks(len(candidate), 4 * features.shape[1]):
+        part = cpu_part.to(features.device)
+        exact[part] = pair_similarity(features, rows[owner[part]], candidate[part])
+    order = torch.argsort(candidate)
+    for key in (-exact, owner):
+        order = order[torch.argsort(key[order], stable=True)]
+    place = torch.arange(len(order), device=rows.device) - start[:-1][owner[order]]
+    kept = order[place < k]
+    at = (rows[owner[kept]], place[place < k])
+    index[at] = candidate[kept]
+    similarity[at] = exact[kept]
