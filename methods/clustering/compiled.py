@@ -19,6 +19,8 @@ Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Transposed = tuple[Longs, Ints, Ints, Longs]
+"""What :func:`by_column` returns."""
 
 
 @njit(fastmath=True, cache=True, nogil=True)
@@ -212,43 +214,92 @@ def by_column(start: Longs, column: Ints, weight: Ints, n: int) -> tuple[Longs, 
     return begin, row, value, place
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def overlaps(
+@njit(cache=True, nogil=True)
+def _add_column(t: int, m: int, mine: int, transposed: Transposed, total: Ints, touched: Ints, size: int) -> int:
+    """Add min(mine, V[j, m]) to every j >= i that shares column m; `t` is where i's own entry lies."""
+    begin, row, value, place = transposed
+    for u in range(place[t], begin[m + 1]):
+        j = row[u]
+        if total[j] == 0:
+            touched[size] = j
+            size += 1
+        total[j] += min(mine, value[u])
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _row_overlaps(
+    i: int,
     start: Longs,
     column: Ints,
     weight: Ints,
-    transposed: tuple[Longs, Ints, Ints, Longs],
+    transposed: Transposed,
     least: int,
-    order: Ints,
-    chunk: int,
+    total: Ints,
+    own: Ints,
+    touched: Ints,
+) -> int:
+    """Find the j >= i that share at least `least` with i: leave them in `touched`, their sums in `total`.
+
+    Columns go in order of partners per weight. Once the weight left is below `least`, nobody new can get there,
+    and those who still can are confirmed one by one, unless going through the columns left costs less.
+    """
+    begin, _, _, place = transposed
+    first, last = start[i], start[i + 1]
+    price = np.empty(last - first, np.float32)
+    rest = np.int64(0)
+    for t in range(first, last):
+        price[t - first] = (begin[column[t] + 1] - place[t]) / np.float32(weight[t])
+        rest += weight[t]
+        own[column[t]] = weight[t]
+    order = np.argsort(price)
+    size = done = 0
+    while done < len(order) and 10 * rest > 9 * least:
+        t = first + order[done]
+        size = _add_column(t, column[t], weight[t], transposed, total, touched, size)
+        rest -= weight[t]
+        done += 1
+    hopeful = cost = 0
+    for r in range(size):
+        hopeful += total[touched[r]] + rest >= least
+    for q in range(done, len(order)):
+        cost += begin[column[first + order[q]] + 1] - place[first + order[q]]
+    if cost < hopeful * len(order):
+        for q in range(done, len(order)):
+            t = first + order[q]
+            size = _add_column(t, column[t], weight[t], transposed, total, touched, size)
+    elif cost:
+        for r in range(size):
+            j = touched[r]
+            if total[j] + rest >= least:
+                total[j] = 0
+                for t in range(start[j], start[j + 1]):
+                    total[j] += min(own[column[t]], weight[t])
+    for t in range(first, last):
+        own[column[t]] = 0
+    return size
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def overlaps(
+    start: Longs, column: Ints, weight: Ints, transposed: Transposed, least: int, order: Ints, chunk: int
 ) -> tuple[Longs, Ints, Ints]:
     """Return sums over l of min(V[i, l], V[j, l]) for j >= i where they reach `least`, as sparse rows.
 
     `order` is the order in which threads take the chunks of rows (early rows have more partners).
     """
-    begin, row, value, place = transposed
     n = len(start) - 1
     size = np.zeros(n, np.int64)
     columns = [np.empty(0, np.int32) for _ in range(len(order))]
     sums = [np.empty(0, np.int32) for _ in range(len(order))]
     for position in prange(len(order)):
         c = order[position]
-        first, last = c * chunk, min(n, (c + 1) * chunk)
-        total = np.zeros(n, np.int32)
+        total, own = np.zeros(n, np.int32), np.zeros(n, np.int32)
         touched = np.empty(n, np.int32)
-        found = np.empty(1024, np.int32)
-        shared = np.empty(1024, np.int32)
+        found, shared = np.empty(1024, np.int32), np.empty(1024, np.int32)
         used = 0
-        for i in range(first, last):
-            partners = 0
-            for t in range(start[i], start[i + 1]):
-                mine = weight[t]
-                for u in range(place[t], begin[column[t] + 1]):
-                    j = row[u]
-                    if total[j] == 0:
-                        touched[partners] = j
-                        partners += 1
-                    total[j] += min(mine, value[u])
+        for i in range(c * chunk, min(n, (c + 1) * chunk)):
+            partners = _row_overlaps(i, start, column, weight, transposed, least, total, own, touched)
             if used + partners > len(found):
                 found = np.concatenate((found[:used], np.empty(used + partners, np.int32)))
                 shared = np.concatenate((shared[:used], np.empty(used + partners, np.int32)))
