@@ -21,7 +21,7 @@ from harness.files import write_atomic
 TENSOR = "__tensor__"
 
 
-def pack(state: Any, key: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any nesting
+def pack(state: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     """Move the tensors of a nested state into `tensors`, leaving their keys in their places."""
     if isinstance(state, Tensor):
         tensors[key] = state.detach().cpu().contiguous().clone()
@@ -33,7 +33,7 @@ def pack(state: Any, key: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN4
     return state
 
 
-def unpack(skeleton: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any nesting
+def unpack(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
     """Put the tensors back into the places that :func:`pack` left."""
     if isinstance(skeleton, dict):
         if set(skeleton) == {TENSOR}:
@@ -66,7 +66,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
         state = unpack(json.loads(header["__metadata__"]["state"]), tensors)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise HarnessError(f"{path} is not a readable checkpoint ({error}); delete it or use --force") from error
+        raise HarnessError(
+            f"{path} is not a readable checkpoint ({error}); delete it or use --force"
+        ) from error
     return dict(state)
 
 

@@ -19,7 +19,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Make synthetic twins; check, fingerprint and export data sets.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Make synthetic twins; check, fingerprint and export data sets.", no_args_is_help=True
+)
 app.add_typer(data_app, name="data")
 
 DataOption = Annotated[
@@ -28,19 +30,25 @@ DataOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of all runs.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value of the method's or the engine's configuration; repeatable.")
+    list[str] | None,
+    typer.Option("--set", help="key=value of the method's or the engine's configuration; repeatable."),
 ]
 PartialOption = Annotated[
-    bool, typer.Option("--allow-partial-data", help="Go on when counts are not the known ones; marks every row.")
+    bool,
+    typer.Option("--allow-partial-data", help="Go on when counts are not the known ones; marks every row."),
 ]
 
 
-@app.command(epilog="Example: reidbench run dmic --protocol regdb --data synthetic --preset demo --trials 1-2")
+@app.command(
+    epilog="Example: reidbench run dmic --protocol regdb --data synthetic --preset demo --trials 1-2"
+)
 def run(
     method: Annotated[str | None, typer.Argument(help="METHOD, METHOD:variant, or 'all'.")] = None,
     protocol: Annotated[str | None, typer.Option(help="regdb, sysu-all, sysu-indoor, or sysu.")] = None,
     data: DataOption = None,
-    trials: Annotated[str | None, typer.Option(help="RegDB: training splits, 1-10 or 1,4-6. Default: all ten.")] = None,
+    trials: Annotated[
+        str | None, typer.Option(help="RegDB: training splits, 1-10 or 1,4-6. Default: all ten.")
+    ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed of the run; repeatable. Default: 0.")] = None,
     preset: Annotated[str, typer.Option(help="demo, paper or paper-large.")] = "paper",
     sets: SetOption = None,
@@ -83,11 +91,13 @@ def run(
             reporter.line(line)
         return
     paths = launch.run_all(tasks, reporter)
-    launch.show_results(paths, protocol, reporter)
+    launch.show_results(paths, protocol, console())
 
 
 @app.command("list", epilog="Example: reidbench list methods")
-def list_(what: Annotated[str, typer.Argument(help="methods or protocols; both by default.")] = "all") -> None:
+def list_(
+    what: Annotated[str, typer.Argument(help="methods or protocols; both by default.")] = "all",
+) -> None:
     """List the methods and protocols there are."""
     from harness.show import listing
 
@@ -97,7 +107,9 @@ def list_(what: Annotated[str, typer.Argument(help="methods or protocols; both b
 @app.command(epilog="Example: reidbench show dmic --schedule")
 def show(
     method: Annotated[str, typer.Argument(help="METHOD or METHOD:variant.")],
-    diff: Annotated[str | None, typer.Option("--diff", help="Another METHOD[:variant] to compare with.")] = None,
+    diff: Annotated[
+        str | None, typer.Option("--diff", help="Another METHOD[:variant] to compare with.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="demo, paper or paper-large.")] = "paper",
     schedule: Annotated[bool, typer.Option("--schedule", help="Plot the schedules of eps and k2.")] = False,
 ) -> None:
@@ -131,7 +143,9 @@ def table(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
     format_: Annotated[str, typer.Option("--format", help="md, latex or csv.")] = "md",
     protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
-    published: Annotated[bool, typer.Option("--published", help="Add the numbers of papers, with sources.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the numbers of papers, with sources.")
+    ] = False,
 ) -> None:
     """Compare finished runs in one table."""
     from harness.tabulate import render
@@ -169,7 +183,9 @@ def data_synth(
     images: Annotated[int | None, typer.Option(min=1, help="Images of a person in a camera.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the twin.")] = 0,
     difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "medium",
-    full_size: Annotated[bool, typer.Option("--full-size", help="The real data set's counts, tiny images.")] = False,
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="The real data set's counts, tiny images.")
+    ] = False,
 ) -> None:
     """Make a synthetic twin: same folders, names and split files as the real data set."""
     from harness.errors import HarnessError
@@ -203,7 +219,9 @@ def data_fingerprint(root: Annotated[Path, typer.Argument(help="Root of the data
     console().print(fingerprint(root, dataset_at(root)), highlight=False)
 
 
-@data_app.command("export", epilog="Example: reidbench data export --protocol regdb --data /data/RegDB --out lists")
+@data_app.command(
+    "export", epilog="Example: reidbench data export --protocol regdb --data /data/RegDB --out lists"
+)
 def data_export(
     protocol: Annotated[str, typer.Option(help="regdb, sysu-all or sysu-indoor.")],
     data: Annotated[Path, typer.Option(help="Root of the data set.")],
@@ -224,7 +242,7 @@ def console() -> Console:
     return Console(soft_wrap=False)
 
 
-def make_reporter() -> Any:  # noqa: ANN401 - imported late
+def make_reporter() -> Any:
     """Return a reporter on standard error, so that tables on standard output can be piped."""
     from harness.progress import Reporter
 

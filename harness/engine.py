@@ -39,9 +39,13 @@ def make_fabric(device: str, precision: str) -> Fabric:
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
         raise HarnessError(f"--device {device}: expected cpu, cuda, cuda:N or auto")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise HarnessError("--device cuda: no CUDA device is visible; `reidbench doctor` says why, --device cpu works")
+        raise HarnessError(
+            "--device cuda: no CUDA device is visible; `reidbench doctor` says why, --device cpu works"
+        )
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
-        raise HarnessError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0")
+        raise HarnessError(
+            f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0"
+        )
     if kind == "cpu" and precision == "16":
         raise HarnessError("--precision 16 needs a CUDA device; use bf16 or 32 on the CPU")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -75,7 +79,7 @@ class Engine:
         for name, module in method.modules.items():
             placed: nn.Module = module.to(self.device)
             if self.config.channels_last:
-                placed = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                placed = placed.to(memory_format=torch.channels_last)
             method.modules[name] = placed
 
     def extract(self, backbone: nn.Module, store: ImageStore, modality: np.ndarray, what: str) -> Tensor:
@@ -91,7 +95,12 @@ class Engine:
                 kind = torch.from_numpy(modality[rows]).to(self.device)
                 with self.fabric.autocast():
                     found.append(
-                        embed(backbone, images.contiguous(memory_format=self._format), kind, flip=self.config.flip)
+                        embed(
+                            backbone,
+                            images.contiguous(memory_format=self._format),
+                            kind,
+                            flip=self.config.flip,
+                        )
                     )
         # a clone made outside inference mode may take part in autograd
         return torch.cat(found).float().clone()
@@ -135,7 +144,9 @@ class Engine:
         }
         return replace(part, images=images, **moved)
 
-    def _step(self, method: Method, batch: Batch, epoch: Epoch, optimisation: Optimisation) -> dict[str, Tensor]:
+    def _step(
+        self, method: Method, batch: Batch, epoch: Epoch, optimisation: Optimisation
+    ) -> dict[str, Tensor]:
         optimisation.optimiser.zero_grad(set_to_none=True)
         with self.fabric.autocast():
             terms = dict(method.loss(batch, epoch))

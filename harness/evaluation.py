@@ -41,7 +41,8 @@ def metric_values(scores: Scores) -> dict[str, float]:
 @dataclass(frozen=True)
 class Result:
     """Rows of one evaluation (without the run's own columns), the score that public code picks epochs by,
-    and the rank of every hit."""
+    and the rank of every hit.
+    """
 
     rows: list[dict[str, Any]]
     selection: float

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from harness.configuration import resolve, split_variant
 from harness.data import examine, find_root
 from harness.errors import HarnessError
@@ -13,8 +15,11 @@ from harness.progress import Reporter
 from harness.registry import load_method, load_protocols, protocols_of
 from harness.run import RunSpec, source_digest, spec_from_manifest
 from harness.runner import Task, execute
+from harness.tabulate import table_of, timing_table
 from harness.weights import weights_identity
 from protocols.base import Protocol
+from results.store import find_runs
+from results.tables import rich_table
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ def parse_trials(text: str | None, splits: Sequence[int]) -> tuple[int, ...]:
         chosen += range(int(first), int(last or first) + 1)
     wrong = [t for t in chosen if t not in splits]
     if wrong or not chosen:
-        raise HarnessError(f"--trials {text}: {wrong or 'nothing'} chosen; trials are {splits[0]} to {splits[-1]}")
+        raise HarnessError(
+            f"--trials {text}: {wrong or 'nothing'} chosen; trials are {splits[0]} to {splits[-1]}"
+        )
     return tuple(dict.fromkeys(chosen))
 
 
@@ -91,7 +98,8 @@ def plan(request: Request, reporter: Reporter) -> list[Task]:
     ]
     scored = scorable(chosen[0].dataset, root)
     return [
-        Task(spec, root, scored, request.out, request.device, request.workers, request.force) for spec in specs
+        Task(spec, root, scored, request.out, request.device, request.workers, request.force)
+        for spec in specs
     ]
 
 
@@ -103,7 +111,9 @@ def scorable(dataset: str, root: Path) -> tuple[Protocol, ...]:
     return found
 
 
-def plan_from_manifest(path: Path, data: str | None, out: Path, device: str, workers: int, force: bool) -> list[Task]:
+def plan_from_manifest(
+    path: Path, data: str | None, out: Path, device: str, workers: int, force: bool
+) -> list[Task]:
     """Return the run that a manifest describes; its code and data must be what they were.
 
     Raises
@@ -114,7 +124,9 @@ def plan_from_manifest(path: Path, data: str | None, out: Path, device: str, wor
     spec, recorded = spec_from_manifest(path)
     root = Path(data) if data else recorded
     if not root.is_dir():
-        raise HarnessError(f"{path}: its data root {root} does not exist; say where the data are with --data PATH")
+        raise HarnessError(
+            f"{path}: its data root {root} does not exist; say where the data are with --data PATH"
+        )
     found = examine(root, spec.dataset, allow_partial=spec.data == "real-partial")
     if found.digest != spec.data_digest:
         raise HarnessError(
@@ -134,9 +146,21 @@ def run_all(tasks: Sequence[Task], reporter: Reporter) -> list[Path]:
     paths = []
     for i, task in enumerate(tasks):
         spec = task.spec
-        reporter.line(f"[{i + 1}/{len(tasks)}] {spec.label} on {spec.dataset}, split {spec.split}, seed {spec.seed}: run {spec.id}")
+        reporter.line(
+            f"[{i + 1}/{len(tasks)}] {spec.label} on {spec.dataset}, split {spec.split}, seed {spec.seed}: "
+            f"run {spec.id}"
+        )
         paths.append(execute(task, reporter).path)
     return paths
+
+
+def show_results(paths: Sequence[Path], protocol: str | None, console: Console) -> None:
+    """Print the comparison table of finished runs, their stage timings, and where the files are."""
+    runs = find_runs(paths).runs
+    console.print(rich_table(table_of(runs, protocol)))
+    console.print(timing_table(runs))
+    for run in runs:
+        console.print(f"files of run {run.id}: {run.path}", highlight=False, soft_wrap=True)
 
 
 def describe(tasks: Sequence[Task]) -> list[str]:

@@ -33,7 +33,9 @@ def read_image(path: Path, height: int, width: int, resample: Image.Resampling) 
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB").resize((width, height), resample))
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise HarnessError(f"cannot read the image {path}: {error}; `reidbench data check` lists all such files") from error
+        raise HarnessError(
+            f"cannot read the image {path}: {error}; `reidbench data check` lists all such files"
+        ) from error
 
 
 class ImageStore:
@@ -119,7 +121,10 @@ class EpochBatches(Dataset[dict[str, Part]]):
     def _part(self, stream: Stream, iteration: int) -> Part:
         position = self._drawn[stream.name][iteration]
         rows, label = stream.index.numpy()[position], stream.label.numpy()[position]
-        views: Mapping[int, tuple[str, ...]] = {VISIBLE: stream.visible_views, INFRARED: stream.infrared_views}
+        views: Mapping[int, tuple[str, ...]] = {
+            VISIBLE: stream.visible_views,
+            INFRARED: stream.infrared_views,
+        }
         # ordered by view, then by sample; a modality with fewer views drops out of the later ones
         chosen = [
             (i, view, views[int(self._modality[row])][view])

@@ -165,7 +165,9 @@ class RunDirectory:
         try:
             lock.acquire()
         except Timeout:
-            raise RunHeldError(f"run {self.spec.id} is held by {describe_holder(holder)}; its files: {self.path}") from None
+            raise RunHeldError(
+                f"run {self.spec.id} is held by {describe_holder(holder)}; its files: {self.path}"
+            ) from None
         try:
             me = {"pid": os.getpid(), "host": socket.gethostname()}
             write_atomic(holder, canonical_json(me).encode())
@@ -205,4 +207,6 @@ def spec_from_manifest(path: Path) -> tuple[RunSpec, Path]:
     try:
         return RunSpec.model_validate(content["spec"]), Path(content["data_root"])
     except (KeyError, ValueError) as error:
-        raise HarnessError(f"{path}: the entry `spec` or `data_root` is missing or damaged: {error}") from error
+        raise HarnessError(
+            f"{path}: the entry `spec` or `data_root` is missing or damaged: {error}"
+        ) from error

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from torch.optim import Optimizer
 
 from harness.checkpoint import load_checkpoint, optimiser_state, restore_optimiser, save_checkpoint
 from harness.configuration import EngineConfig
@@ -39,7 +40,7 @@ from methods.base import (
     Stage,
     TrainingData,
 )
-from protocols.base import LabelledImages, Protocol
+from protocols.base import Protocol
 from results.schema import HISTORY, METRICS, PROFILE
 from results.store import write_frame
 
@@ -74,7 +75,9 @@ def execute(task: Task, reporter: Reporter) -> RunDirectory:
     """Bring a run to its end: at once if it has finished, from its last epoch if it was stopped."""
     directory = task.directory
     if directory.complete and not task.force:
-        reporter.line(f"run {task.spec.id} ({task.spec.label}, split {task.spec.split}) is finished: {directory.path}")
+        reporter.line(
+            f"run {task.spec.id} ({task.spec.label}, split {task.spec.split}) is finished: {directory.path}"
+        )
         return directory
     with directory.held():
         if task.force:
@@ -154,7 +157,10 @@ class Run:
         }
         if cls.supervision == "supervised":
             identity = np.unique(self.training.identity, return_inverse=True)[1]
-            return cls(cls.Config(**self.spec.config), LabelledTrainingData(**common, identity=torch.from_numpy(identity)))
+            return cls(
+                cls.Config(**self.spec.config),
+                LabelledTrainingData(**common, identity=torch.from_numpy(identity)),
+            )
         return cls(cls.Config(**self.spec.config), TrainingData(**common))
 
     def _seed(self, purpose: str, *indices: int | str) -> int:
@@ -188,9 +194,12 @@ class Run:
 
     def _make_optimisers(self, stage: Stage) -> None:
         self.optimisations = {
-            name: replace(made, optimiser=self.engine.fabric.setup_optimizers(made.optimiser))
-            for name, made in self.method.optimisers(stage).items()
+            name: self._set_up(made) for name, made in self.method.optimisers(stage).items()
         }
+
+    def _set_up(self, made: Optimisation) -> Optimisation:
+        wrapped = self.engine.fabric.setup_optimizers(made.optimiser)
+        return replace(made, optimiser=cast(Optimizer, wrapped))
 
     def _phase(self, epoch: Epoch) -> dict[str, Any]:
         plan = self.method.begin_epoch(epoch, self._bank())
@@ -209,13 +218,17 @@ class Run:
             return row
         self.skipped_in_a_row = 0
         with self.timers.stage("train"):
-            losses = self.engine.train_epoch(self.method, plan, epoch, self.optimisations, self._batches(plan, epoch))
+            losses = self.engine.train_epoch(
+                self.method, plan, epoch, self.optimisations, self._batches(plan, epoch)
+            )
         return row | {f"loss_{name}": value for name, value in losses.items()}
 
     def _bank(self) -> FeatureBank:
         images, device = self.training.images, self.engine.device
         with self.timers.stage("extract"):
-            features = self.engine.extract(self.method.backbone, self.store, images.modality, "extract training")
+            features = self.engine.extract(
+                self.method.backbone, self.store, images.modality, "extract training"
+            )
         return FeatureBank(
             features,
             torch.from_numpy(images.modality).to(device),
@@ -346,7 +359,11 @@ class Run:
         self.directory.ranks.with_suffix(".tmp.npz").replace(self.directory.ranks)
         write_frame(pd.DataFrame(rows), self.directory.metrics, METRICS)
         if not self.epochs:
-            write_frame(pd.DataFrame(columns=["epoch", "stage", "phase", "lr", "skipped"]), self.directory.history, HISTORY)
+            write_frame(
+                pd.DataFrame(columns=["epoch", "stage", "phase", "lr", "skipped"]),
+                self.directory.history,
+                HISTORY,
+            )
             save_checkpoint(self.directory.last, self.state())
         write_frame(self.timers.frame(), self.directory.profile, PROFILE)
         self._write_manifest("complete")
@@ -372,7 +389,9 @@ class Run:
 
     def _report(self, row: Mapping[str, Any]) -> None:
         shown = [f"epoch {row['epoch']} {row['stage']}"]
-        shown += [f"{k.replace('_', ' ')} {v:.0f}" for k, v in row.items() if k.startswith(("clusters_", "noise_"))]
+        shown += [
+            f"{k.replace('_', ' ')} {v:.0f}" for k, v in row.items() if k.startswith(("clusters_", "noise_"))
+        ]
         shown += [f"{k.replace('_', ' ')} {v:.2f}" for k, v in row.items() if k.startswith(("ari_", "eps"))]
         loss = sum(v for k, v in row.items() if k.startswith("loss_"))
         shown.append(f"loss {loss:.3f}")

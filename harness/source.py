@@ -6,6 +6,8 @@ strong colour, grey and gamma jitter: without that jitter the features carry not
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -45,7 +47,7 @@ class SourceNetwork(nn.Module):
 
     def __init__(self, architecture: str, identities: int) -> None:
         super().__init__()
-        self.trunk = load_resnet(architecture, None)
+        self.trunk: Any = load_resnet(architecture, None)
         width = 2048 if architecture == "resnet50" else 512
         self.neck = nn.BatchNorm1d(width)
         self.neck.bias.requires_grad_(False)
@@ -68,10 +70,17 @@ def train_source(architecture: str, height: int, width: int, reporter: Reporter)
     generator = torch.Generator().manual_seed(seed_for(SEED, "source"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(SEED, "initialisation"))
-        network = SourceNetwork(architecture, IDENTITIES).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = SourceNetwork(architecture, IDENTITIES).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=ITERATIONS, pct_start=0.2)
-    order = torch.cat([torch.randperm(len(target), generator=generator) for _ in range(ITERATIONS * BATCH // len(target) + 1)])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, PEAK_RATE, total_steps=ITERATIONS, pct_start=0.2
+    )
+    order = torch.cat(
+        [
+            torch.randperm(len(target), generator=generator)
+            for _ in range(ITERATIONS * BATCH // len(target) + 1)
+        ]
+    )
     network.train()
     for i in reporter.track(range(ITERATIONS), ITERATIONS, "source training"):
         rows = order[i * BATCH : (i + 1) * BATCH]

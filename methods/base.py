@@ -37,7 +37,7 @@ def no_timer(_name: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def setting(default: Any, source: Source, about: str, **bounds: Any) -> Any:  # noqa: ANN401 - a pydantic field
+def setting(default: Any, source: Source, about: str, **bounds: Any) -> Any:
     """Declare a configuration field that says where its value comes from.
 
     Parameters
@@ -327,7 +327,7 @@ class Method(ABC):
 
     @classmethod
     @abstractmethod
-    def stages(cls, config: Any) -> Sequence[Stage]:  # noqa: ANN401 - the subclass's own Config
+    def stages(cls, config: Any) -> Sequence[Stage]:
         """Name the stages of training; none for a method that does not train."""
 
     def phases(self, epoch: Epoch) -> Sequence[str]:

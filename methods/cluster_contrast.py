@@ -12,7 +12,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Reference, Stage, Step, Stream, setting
+from methods.base import (
+    INFRARED,
+    VISIBLE,
+    Batch,
+    Epoch,
+    EpochPlan,
+    FeatureBank,
+    Reference,
+    Stage,
+    Step,
+    Stream,
+    setting,
+)
 from methods.clustering import Clustering, Plain, jaccard_clusters
 from methods.memory import ClusterMemory, cluster_means
 from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
@@ -69,10 +81,14 @@ class ClusterContrast(TwoStreamMethod):
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster, take cluster means as memory rows, and draw streams from the clusters."""
         c = self.config
-        banks = {"joint": bank} if c.spaces == "joint" else {
-            "visible": bank.of(VISIBLE),
-            "infrared": bank.of(INFRARED),
-        }
+        banks = (
+            {"joint": bank}
+            if c.spaces == "joint"
+            else {
+                "visible": bank.of(VISIBLE),
+                "infrared": bank.of(INFRARED),
+            }
+        )
         found = {name: self.cluster(part).labels for name, part in banks.items()}
         labels = {name: spread(found[name], banks[name].index, len(bank)) for name in found}
         record = {"eps": c.eps, "k2": float(c.k2)}
@@ -82,7 +98,10 @@ class ClusterContrast(TwoStreamMethod):
             self._generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
             self._memories = {
                 name: ClusterMemory(
-                    cluster_means(banks[name].features, found[name]), c.temperature, c.memory_momentum, c.memory_update
+                    cluster_means(banks[name].features, found[name]),
+                    c.temperature,
+                    c.memory_momentum,
+                    c.memory_update,
                 )
                 for name in banks
             }
@@ -114,7 +133,8 @@ class ClusterContrast(TwoStreamMethod):
         features = dict(zip(batch.parts, self.features(list(batch.parts.values())), strict=True))
         self._seen = {name: f.detach() for name, f in features.items()}
         return {
-            f"cluster_{name}": self._memories[name].loss(f, batch.parts[name].label) for name, f in features.items()
+            f"cluster_{name}": self._memories[name].loss(f, batch.parts[name].label)
+            for name, f in features.items()
         }
 
     def update(self, batch: Batch, epoch: Epoch) -> None:

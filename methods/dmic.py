@@ -45,7 +45,9 @@ class DMICConfig(TrainingConfig):
     stage_init: Literal["last", "best-on-test"] = setting(
         "last", "reconstructed", "weights stage II starts from; best-on-test is the public codes' leak"
     )
-    expansion: Literal["mie", "modality-mean", "plain"] = setting("mie", "published code", "local query expansion")
+    expansion: Literal["mie", "modality-mean", "plain"] = setting(
+        "mie", "published code", "local query expansion"
+    )
     intra_k1: int = setting(30, "predecessor", "neighbours within a modality, the sample included", ge=1)
     joint_k1: int = setting(40, "published code", "neighbours over both modalities", ge=1)
     joint_k2: int = setting(32, "published code", "expansion neighbours over both modalities", ge=1)
@@ -61,7 +63,9 @@ class DMICConfig(TrainingConfig):
     k2_start: int = setting(6, "reconstructed", "k2 within a modality at the first epoch", ge=1)
     k2_end: int = setting(18, "reconstructed", "k2 within a modality at the last epoch", ge=1)
     instance_memory: bool = setting(True, "paper", "instance-level memories beside cluster-level ones")
-    memory_init: Literal["random", "mean"] = setting("random", "follow-up", "first row of a cluster in C^v, C^r")
+    memory_init: Literal["random", "mean"] = setting(
+        "random", "follow-up", "first row of a cluster in C^v, C^r"
+    )
     memory_update: Literal["random", "sequential", "mean", "hardest"] = setting(
         "random", "paper", "which batch samples move a cluster's row"
     )
@@ -191,7 +195,10 @@ class DMIC(TwoStreamMethod):
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster each modality (and both together in stage II), fill the memories, draw streams."""
         stage = self.stages(self.config)[epoch.stage]
-        eps, k2 = eps_at(self.config, epoch.in_stage, stage.epochs), k2_at(self.config, epoch.in_stage, stage.epochs)
+        eps, k2 = (
+            eps_at(self.config, epoch.in_stage, stage.epochs),
+            k2_at(self.config, epoch.in_stage, stage.epochs),
+        )
         banks = {NAMES[m]: bank.of(m) for m in NAMES}
         found = {name: self._cluster(part, self.config.intra_k1, k2, eps) for name, part in banks.items()}
         if stage.name == "joint":
@@ -222,7 +229,9 @@ class DMIC(TwoStreamMethod):
             stage=self.data.stage,
         ).labels
 
-    def _fill_memories(self, epoch: Epoch, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]) -> None:
+    def _fill_memories(
+        self, epoch: Epoch, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]
+    ) -> None:
         """Start the cluster memories of this epoch; instance memories start once, with their stage."""
         c = self.config
         self._generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
@@ -241,7 +250,11 @@ class DMIC(TwoStreamMethod):
             self._row_of = {name: self._rows(bank) for name, bank in banks.items()}
             self._instances = {
                 name: InstanceMemory(
-                    self._instance_rows[name], found[name], c.temperature, c.memory_momentum, c.instance_reduce
+                    self._instance_rows[name],
+                    found[name],
+                    c.temperature,
+                    c.memory_momentum,
+                    c.instance_reduce,
                 )
                 for name in banks
             }

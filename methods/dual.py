@@ -11,7 +11,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Part, Stage, Step, Stream, setting
+from methods.base import (
+    INFRARED,
+    VISIBLE,
+    Batch,
+    Epoch,
+    EpochPlan,
+    FeatureBank,
+    Part,
+    Stage,
+    Step,
+    Stream,
+    setting,
+)
 from methods.clustering import Plain, jaccard_clusters
 from methods.memory import ClusterMemory, cluster_means
 from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
@@ -25,7 +37,9 @@ class DualConfig(TrainingConfig):
     epochs_dual: int = setting(50, "published code", "epochs of stage I (each modality alone)", ge=0)
     epochs_cross: int = setting(50, "published code", "epochs of stage II (with the method's own part)", ge=0)
     stage_init: Literal["last", "best-on-test"] = setting(
-        "last", "reconstructed", "weights stage II starts from; best-on-test is the public codes' leak (quirk Q10)"
+        "last",
+        "reconstructed",
+        "weights stage II starts from; best-on-test is the public codes' leak (quirk Q10)",
     )
     k1: int = setting(30, "published code", "neighbours within a modality, the sample included", ge=1)
     k2: int = setting(6, "published code", "expansion neighbours within a modality", ge=1)
@@ -64,7 +78,9 @@ class DualContrast(TwoStreamMethod):
         labels = {name: spread(found[name], banks[name].index, len(bank)) for name in banks}
         record = {"eps": self.config.eps, "k2": float(self.config.k2)}
         if reason := too_few(found):
-            return self.skip(labels, f"{reason} with eps = {self.config.eps:.3g}, k1 = {self.config.k1}", record)
+            return self.skip(
+                labels, f"{reason} with eps = {self.config.eps:.3g}, k1 = {self.config.k1}", record
+            )
         with self.data.stage("memory"):
             self.generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
             self.memories = {name: self.make_memory(banks[name], found[name], epoch) for name in banks}
@@ -77,7 +93,9 @@ class DualContrast(TwoStreamMethod):
         )
         return self.cross(plan, epoch, bank, found) if stage.name == "cross" else plan
 
-    def cross(self, plan: EpochPlan, epoch: Epoch, bank: FeatureBank, found: Mapping[str, Tensor]) -> EpochPlan:
+    def cross(
+        self, plan: EpochPlan, epoch: Epoch, bank: FeatureBank, found: Mapping[str, Tensor]
+    ) -> EpochPlan:
         """Add the cross-modality part of stage II to the plan; nothing here."""
         del epoch, bank, found
         return plan
@@ -99,14 +117,22 @@ class DualContrast(TwoStreamMethod):
         """Start a memory from cluster means."""
         del epoch
         c = self.config
-        return ClusterMemory(cluster_means(bank.features, labels), c.temperature, c.memory_momentum, c.memory_update)
+        return ClusterMemory(
+            cluster_means(bank.features, labels), c.temperature, c.memory_momentum, c.memory_update
+        )
 
     def stream(self, name: str, bank: FeatureBank, labels: Tensor) -> Stream:
         """Return the stream of a modality: visible with its augmented copy, infrared with channel adaptation."""
         index, label = members(bank, labels)
         p = self.config.labels_per_batch if name.endswith("visible") else self.config.infrared_labels
         return Stream(
-            name, index, label, p, self.config.instances, ("plain", "channel-exchange"), ("channel-adapt-gray",)
+            name,
+            index,
+            label,
+            p,
+            self.config.instances,
+            ("plain", "channel-exchange"),
+            ("channel-adapt-gray",),
         )
 
     def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
@@ -117,7 +143,9 @@ class DualContrast(TwoStreamMethod):
     def dual_loss(self, parts: Mapping[str, Part]) -> dict[str, Tensor]:
         """Compute the two terms; keep the features for what follows."""
         self.seen = dict(zip(parts, self.features(list(parts.values())), strict=True))
-        return {f"cluster_{name}": self.memories[name].loss(f, parts[name].label) for name, f in self.seen.items()}
+        return {
+            f"cluster_{name}": self.memories[name].loss(f, parts[name].label) for name, f in self.seen.items()
+        }
 
     def update(self, batch: Batch, epoch: Epoch) -> None:
         """Move the rows of the clusters in the batch."""

@@ -40,10 +40,16 @@ class TrainingConfig(MethodConfig):
     labels_per_batch: int = setting(4, "predecessor", "pseudo-identities in a batch of a stream", ge=1)
     instances: int = setting(16, "predecessor", "images of each pseudo-identity", ge=2)
     temperature: float = setting(0.05, "published code", "temperature of contrastive losses", gt=0)
-    min_samples: int = setting(4, "published code", "DBSCAN: a core point's neighbours, itself included", ge=1)
+    min_samples: int = setting(
+        4, "published code", "DBSCAN: a core point's neighbours, itself included", ge=1
+    )
     non_local: bool = setting(False, "published code", "non-local blocks in layer2 and layer3")
-    non_local_width: int = setting(1, "published code", "inner channels of a non-local block (quirk Q1)", ge=1)
-    bn_chunks: int = setting(1, "reconstructed", "emulate n DataParallel chunks in batch norm (quirk Q12)", ge=1)
+    non_local_width: int = setting(
+        1, "published code", "inner channels of a non-local block (quirk Q1)", ge=1
+    )
+    bn_chunks: int = setting(
+        1, "reconstructed", "emulate n DataParallel chunks in batch norm (quirk Q12)", ge=1
+    )
 
 
 def learning_rate_factor(config: TrainingConfig, epoch: int, epochs: int) -> float:

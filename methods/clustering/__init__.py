@@ -4,15 +4,26 @@ neighbours -> k-reciprocal sets -> encoding V -> expansion V' = W V -> Jaccard d
 density clustering. Every stage is a function that can be used alone.
 """
 
+from methods.clustering.camera_aware import CameraAware, camera_aware_clusters, camera_aware_graph
 from methods.clustering.dbscan import dbscan
 from methods.clustering.encoding import Encoding, encode, expand
 from methods.clustering.expansion import Capped, Expansion, ModalityCamera, ModalityMean, NoExpansion, Plain
 from methods.clustering.jaccard import Graph, jaccard_distances
 from methods.clustering.neighbours import Neighbours, nearest_neighbours
-from methods.clustering.pipeline import Clustering, jaccard_clusters, jaccard_graph
+from methods.clustering.pipeline import (
+    LARGEST_RADIUS,
+    Clustering,
+    density_clusters,
+    jaccard_clusters,
+    jaccard_graph,
+    summarise,
+)
 from methods.clustering.reciprocal import Sets, expanded_sets, reciprocal_sets
+from methods.clustering.variants import agglomerative, hdbscan, infomap
 
 __all__ = [
+    "LARGEST_RADIUS",
+    "CameraAware",
     "Capped",
     "Clustering",
     "Encoding",
@@ -24,13 +35,20 @@ __all__ = [
     "NoExpansion",
     "Plain",
     "Sets",
+    "agglomerative",
+    "camera_aware_clusters",
+    "camera_aware_graph",
     "dbscan",
+    "density_clusters",
     "encode",
     "expand",
     "expanded_sets",
+    "hdbscan",
+    "infomap",
     "jaccard_clusters",
     "jaccard_distances",
     "jaccard_graph",
     "nearest_neighbours",
     "reciprocal_sets",
+    "summarise",
 ]

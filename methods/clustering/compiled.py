@@ -215,7 +215,9 @@ def by_column(start: Longs, column: Ints, weight: Ints, n: int) -> tuple[Longs, 
 
 
 @njit(cache=True, nogil=True)
-def _add_column(t: int, m: int, mine: int, transposed: Transposed, total: Ints, touched: Ints, size: int) -> int:
+def _add_column(
+    t: int, m: int, mine: int, transposed: Transposed, total: Ints, touched: Ints, size: int
+) -> int:
     """Add min(mine, V[j, m]) to every j >= i that shares column m; `t` is where i's own entry lies."""
     begin, row, value, place = transposed
     for u in range(place[t], begin[m + 1]):
@@ -228,7 +230,7 @@ def _add_column(t: int, m: int, mine: int, transposed: Transposed, total: Ints, 
 
 
 @njit(cache=True, nogil=True)
-def _row_overlaps(
+def _row_overlaps(  # noqa: C901 - one loop whose two branches share every array
     i: int,
     start: Longs,
     column: Ints,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from methods.clustering.compiled import Floats, Ints, dot
 
+Doubles = NDArray[np.float64]
 Keys = NDArray[Any]
 """int16 or int32 bit patterns of bfloat16 or float32 numbers."""
 
@@ -29,7 +30,7 @@ def _value(key: int, bits: int) -> np.float32:
     raw = key if key >= 0 else key ^ ((1 << (bits - 1)) - 1)
     cell = np.empty(1, np.int32)
     cell[0] = np.int32(raw << (32 - bits))
-    return cell.view(np.float32)[0]
+    return np.float32(cell.view(np.float32)[0])
 
 
 @njit(cache=True, nogil=True)
@@ -39,7 +40,8 @@ def _key_below(value: float, bits: int) -> int:
     cell[0] = value
     raw = np.int64(cell.view(np.int32)[0]) >> (32 - bits)
     key = raw if raw >= 0 else raw ^ ((1 << (bits - 1)) - 1)
-    return max(key - 1, -(1 << (bits - 1)))
+    lowest = -(1 << (bits - 1))
+    return key - 1 if key > lowest else lowest
 
 
 @njit(cache=True, nogil=True)
@@ -48,9 +50,9 @@ def _shrink(
 ) -> tuple[int, int]:
     """Drop candidates that cannot be among the k nearest; return (how many stay, new cut).
 
-    An approximation v is off by at most e(v) = slack + relative |v|. With T the k-th largest one, k samples are
-    truly at T - e(T) or above, and a sample with v <= T - 2 e(T) (1 + 2 relative) is truly at most v + e(v), which
-    is less. The last 1e-6 makes it strictly less after rounding to float32, so ties are kept too.
+    An approximation v is off by at most e(v) = slack + relative |v|. With T the k-th largest one, k samples
+    are truly at T - e(T) or above, and a sample with v <= T - 2 e(T) (1 + 2 relative) is truly at most
+    v + e(v), which is less. The last 1e-6 makes it strictly less after rounding to float32, so ties are kept too.
     """
     lowest = np.partition(keys[:size], size - k)[size - k]
     kth = np.float64(_value(lowest, bits))
@@ -76,7 +78,7 @@ def _offer(
     cut: Keys,
     k: int,
     bits: int,
-    bound: Floats,
+    bound: Doubles,
 ) -> None:
     """Add a candidate to a row's list; a list that stays full after shrinking is given up (size -1)."""
     if size[row] < 0:
@@ -125,7 +127,7 @@ def _sift_row(
     cut: Keys,
     group: Ints,
     k: int,
-    bound: Floats,
+    bound: Doubles,
 ) -> None:
     """Offer samples first.. with the similarities of `strip` to the list of i."""
     bits = strip.itemsize * 8
@@ -147,7 +149,7 @@ def _sift_column(
     cut: Keys,
     group: Ints,
     k: int,
-    bound: Floats,
+    bound: Doubles,
 ) -> None:
     """Offer i with the similarities of `strip` to the lists of samples first.. ."""
     bits = strip.itemsize * 8
@@ -170,7 +172,7 @@ def sift(
     cut: Keys,
     group: Ints,
     k: int,
-    bound: Floats,
+    bound: Doubles,
 ) -> None:
     """Offer a block's similarities to the lists of its rows and, off the diagonal, of its columns.
 
@@ -205,7 +207,7 @@ def settle(
     size: Ints,
     k: int,
     bits: int,
-    bound: Floats,
+    bound: Doubles,
     index: NDArray[np.int64],
     similarity: Floats,
 ) -> NDArray[np.bool_]:

@@ -63,8 +63,8 @@ def float32_pass(features: Tensor) -> FirstPass:
 def bfloat16_pass(features: Tensor) -> FirstPass:
     """Round the rows to bfloat16.
 
-    With x = x' + e: |x.y - x'.y'| <= |e_x||y'| + |x||e_y| by Cauchy and Schwarz, with the largest lengths of the
-    actual rounding errors; then the float32 summation, and the rounding of the result to bfloat16.
+    With x = x' + e: |x.y - x'.y'| <= |e_x||y'| + |x||e_y| by Cauchy and Schwarz, with the largest lengths of
+    the actual rounding errors; then the float32 summation, and the rounding of the result to bfloat16.
     """
     rows = features.bfloat16()
     error = 1.001 * max(

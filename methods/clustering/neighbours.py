@@ -61,9 +61,8 @@ def nearest_neighbours(features: Tensor, k: int, *, backend: Backend = "auto") -
     k : int
         1..n.
     backend : str
-        ``auto`` is the fastest exact first pass, ``float32`` the same in float32, ``faiss`` a flat inner-product
-        index (extras ``faiss-cpu``, ``faiss-gpu``), whose order of ties is its own. All find the same
-        neighbours.
+        ``auto`` takes the fastest first pass, ``float32`` the one in float32, ``faiss`` a flat inner-product
+        index (extras ``faiss-cpu``, ``faiss-gpu``), whose rounding and order of ties are its own.
 
     Raises
     ------

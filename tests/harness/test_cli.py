@@ -25,13 +25,35 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
 
 
 def test_help_does_not_import_torch() -> None:
-    code = "import sys; import harness.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], env=process_environment(), capture_output=True, text=True, check=False)
+    code = (
+        "import sys; import harness.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=process_environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "data" in done.stdout
 
 
-@pytest.mark.parametrize("words", [(), ("run",), ("list",), ("show",), ("score",), ("table",), ("doctor",), ("data", "synth"), ("data", "check"), ("data", "export"), ("data", "fingerprint")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("run",),
+        ("list",),
+        ("show",),
+        ("score",),
+        ("table",),
+        ("doctor",),
+        ("data", "synth"),
+        ("data", "check"),
+        ("data", "export"),
+        ("data", "fingerprint"),
+    ],
+)
 def test_every_command_has_help_with_an_example(reidbench: Command, words: tuple[str, ...]) -> None:
     done = reidbench(*words, "--help")
     assert done.returncode == 0
@@ -42,8 +64,16 @@ def test_unknown_names_are_answered_with_the_nearest(reidbench: Command, tiny_re
     refused(reidbench("run", "dmik", "--protocol", "regdb", "--data", tiny_regdb), "dmik", "dmic")
     refused(reidbench("run", "dmic", "--protocol", "regbd", "--data", tiny_regdb), "regbd", "regdb")
     refused(reidbench("run", "dmic:+mei", "--protocol", "regdb", "--data", tiny_regdb), "+mie")
-    refused(reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--preset", "dmeo"), "dmeo", "demo")
-    refused(reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--set", "intra_k=3"), "intra_k", "intra_k1")
+    refused(
+        reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--preset", "dmeo"),
+        "dmeo",
+        "demo",
+    )
+    refused(
+        reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--set", "intra_k=3"),
+        "intra_k",
+        "intra_k1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +86,9 @@ def test_unknown_names_are_answered_with_the_nearest(reidbench: Command, tiny_re
         ("height=-1", ("height",)),
     ],
 )
-def test_wrong_values_are_named(reidbench: Command, tiny_regdb: Path, value: str, words: tuple[str, ...]) -> None:
+def test_wrong_values_are_named(
+    reidbench: Command, tiny_regdb: Path, value: str, words: tuple[str, ...]
+) -> None:
     refused(reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--set", value), *words)
 
 
@@ -69,8 +101,12 @@ def test_missing_and_wrong_data_roots(reidbench: Command, tmp_path: Path, tiny_s
 
 
 def test_trials_out_of_range(reidbench: Command, tiny_regdb: Path, tiny_sysu: Path) -> None:
-    refused(reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "0-3"), "--trials")
-    refused(reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "x"), "--trials")
+    refused(
+        reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "0-3"), "--trials"
+    )
+    refused(
+        reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "x"), "--trials"
+    )
     refused(reidbench("run", "dmic", "--protocol", "sysu", "--data", tiny_sysu, "--trials", "1"), "--trials")
 
 
@@ -85,7 +121,18 @@ def test_k1_larger_than_the_data(reidbench: Command, tiny_regdb: Path, tmp_path:
 
 def test_all_noise_ends_with_the_cure(reidbench: Command, tiny_regdb: Path, tmp_path: Path) -> None:
     done = reidbench(
-        *("run", "cluster-contrast", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "1", "--device", "cpu"),
+        *(
+            "run",
+            "cluster-contrast",
+            "--protocol",
+            "regdb",
+            "--data",
+            tiny_regdb,
+            "--trials",
+            "1",
+            "--device",
+            "cpu",
+        ),
         *tiny_settings("eps=0.0001", "k1=6", "k2=2", "epochs=4", "iterations=2"),
     )
     refused(done, "eps", "k1", "3 epochs")
@@ -99,7 +146,18 @@ def test_cuda_asked_for_and_absent(reidbench: Command, tiny_regdb: Path) -> None
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     done = reidbench(
-        *("run", "source-only", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "1", "--device", "cuda"),
+        *(
+            "run",
+            "source-only",
+            "--protocol",
+            "regdb",
+            "--data",
+            tiny_regdb,
+            "--trials",
+            "1",
+            "--device",
+            "cuda",
+        ),
         *tiny_settings(),
     )
     refused(done, "CUDA", "--device cpu")
@@ -114,7 +172,9 @@ def test_output_that_cannot_be_written(reidbench: Command, tiny_regdb: Path, tmp
     refused(done, "file")
 
 
-def test_disk_full_is_explained_and_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_full_is_explained_and_nothing_is_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import errno
 
     from harness.cli import explain
@@ -134,9 +194,24 @@ def test_disk_full_is_explained_and_nothing_is_half_written(tmp_path: Path, monk
     assert "free some space" in text
 
 
-def test_dry_run_names_runs_and_work_and_writes_nothing(reidbench: Command, tiny_regdb: Path, tmp_path: Path) -> None:
+def test_dry_run_names_runs_and_work_and_writes_nothing(
+    reidbench: Command, tiny_regdb: Path, tmp_path: Path
+) -> None:
     done = reidbench(
-        *("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "1-2", "--seed", 0, "--seed", 1),
+        *(
+            "run",
+            "dmic",
+            "--protocol",
+            "regdb",
+            "--data",
+            tiny_regdb,
+            "--trials",
+            "1-2",
+            "--seed",
+            0,
+            "--seed",
+            1,
+        ),
         *("--dry-run", *tiny_settings("epochs_intra=2", "epochs_joint=3", "iterations=4")),
     )
     assert done.returncode == 0, done.stderr
@@ -159,12 +234,26 @@ def test_score_writes_full_digits(reidbench: Command, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     assert lines[0] == "metric,value"
-    assert {line.split(",")[0] for line in lines[1:]} >= {"rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP"}
+    assert {line.split(",")[0] for line in lines[1:]} >= {
+        "rank-1",
+        "rank-5",
+        "rank-10",
+        "rank-20",
+        "mAP",
+        "mINP",
+    }
 
 
 def test_score_refuses_nan(reidbench: Command, tmp_path: Path) -> None:
     ids = np.arange(4)
-    np.savez(tmp_path / "result.npz", distance=np.full((4, 4), np.nan), query_ids=ids, gallery_ids=ids, query_cams=ids * 0 + 1, gallery_cams=ids * 0 + 2)
+    np.savez(
+        tmp_path / "result.npz",
+        distance=np.full((4, 4), np.nan),
+        query_ids=ids,
+        gallery_ids=ids,
+        query_cams=ids * 0 + 1,
+        gallery_cams=ids * 0 + 2,
+    )
     refused(reidbench("score", "result.npz", "--protocol", "regdb"), "NaN")
 
 

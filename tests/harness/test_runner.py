@@ -46,7 +46,12 @@ def command(root: Path, out: Path) -> list[str]:
 
 def run(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(root, out), cwd=out.parent, env=process_environment(), capture_output=True, text=True, check=False
+        command(root, out),
+        cwd=out.parent,
+        env=process_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -66,12 +71,20 @@ def undisturbed(tiny_regdb: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def kill_in_the_middle(root: Path, out: Path, epochs_done: int) -> None:
     """Start a run and kill it while the epoch after `epochs_done` is under way."""
     process = subprocess.Popen(
-        command(root, out), cwd=out.parent, env=process_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(root, out),
+        cwd=out.parent,
+        env=process_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         histories = list(out.glob("*/*/*/history.csv"))
-        if histories and len(pd.read_csv(histories[0])) >= epochs_done and histories[0].with_name("checkpoints").joinpath("last.ckpt").exists():
+        if (
+            histories
+            and len(pd.read_csv(histories[0])) >= epochs_done
+            and histories[0].with_name("checkpoints").joinpath("last.ckpt").exists()
+        ):
             time.sleep(0.1)
             os.kill(process.pid, signal.SIGKILL)
             break
@@ -116,7 +129,7 @@ def test_second_process_says_who_holds_the_run(undisturbed: Path, tiny_regdb: Pa
     assert "elsewhere" in second.stderr
 
 
-def test_run_from_manifest_is_the_same_run(undisturbed: Path, tmp_path: Path, reidbench) -> None:  # noqa: ANN001
+def test_run_from_manifest_is_the_same_run(undisturbed: Path, tmp_path: Path, reidbench) -> None:
     manifest = run_folder(undisturbed) / "manifest.json"
     done = reidbench("run", "--from", manifest, "--out", tmp_path / "again", "--device", "cpu")
     assert done.returncode == 0, done.stderr
@@ -124,7 +137,7 @@ def test_run_from_manifest_is_the_same_run(undisturbed: Path, tmp_path: Path, re
     assert (again / "metrics.csv").read_bytes() == (manifest.parent / "metrics.csv").read_bytes()
 
 
-def test_manifest_of_another_version_is_refused(undisturbed: Path, tmp_path: Path, reidbench) -> None:  # noqa: ANN001
+def test_manifest_of_another_version_is_refused(undisturbed: Path, tmp_path: Path, reidbench) -> None:
     content = json.loads((run_folder(undisturbed) / "manifest.json").read_text())
     content["manifest_version"] = 99
     (tmp_path / "manifest.json").write_text(json.dumps(content))

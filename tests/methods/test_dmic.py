@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -14,8 +15,19 @@ from methods.dmic import DMIC, DMICConfig, eps_at, k2_at
 from methods.errors import MethodError
 
 SMALL = {
-    "intra_k1": 6, "k2_start": 2, "k2_end": 3, "joint_k1": 10, "joint_k2": 6, "eps_high": 0.7, "eps_low": 0.6,
-    "epochs_intra": 2, "epochs_joint": 2, "turning_epoch": 1, "iterations": 2, "labels_per_batch": 3, "instances": 2,
+    "intra_k1": 6,
+    "k2_start": 2,
+    "k2_end": 3,
+    "joint_k1": 10,
+    "joint_k2": 6,
+    "eps_high": 0.7,
+    "eps_low": 0.6,
+    "epochs_intra": 2,
+    "epochs_joint": 2,
+    "turning_epoch": 1,
+    "iterations": 2,
+    "labels_per_batch": 3,
+    "instances": 2,
     "min_samples": 2,
 }
 
@@ -23,7 +35,9 @@ SMALL = {
 def training_data(identities: int = 6, images: int = 5) -> TrainingData:
     n = identities * images
     modality = torch.arange(2).repeat_interleave(n)
-    return TrainingData("regdb", modality, modality + 1, "resnet18", None, lambda purpose, *i: hash((purpose, *i)) % 2**31)
+    return TrainingData(
+        "regdb", modality, modality + 1, "resnet18", None, lambda purpose, *i: hash((purpose, *i)) % 2**31
+    )
 
 
 def bank(identities: int = 6, images: int = 5, noise: float = 0.02) -> FeatureBank:
@@ -41,8 +55,8 @@ def test_eps_shrinks_then_grows_between_its_limits(shape: str) -> None:
     values = [eps_at(config, e, 50) for e in range(50)]
     assert values[0] == pytest.approx(0.6)
     assert values[10] == pytest.approx(0.3)
-    assert all(a > b for a, b in zip(values[:10], values[1:11], strict=True))
-    assert all(a < b for a, b in zip(values[10:], values[11:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(values[:11]))
+    assert all(a < b for a, b in itertools.pairwise(values[10:]))
     assert values[-1] < 0.6
 
 
@@ -72,7 +86,9 @@ def test_short_stages_do_not_divide_by_zero() -> None:
         assert all(k2_at(DMICConfig(), e, epochs) >= 1 for e in range(epochs))
 
 
-@pytest.mark.parametrize("wrong", [{"joint_k2": 41}, {"k2_end": 31}, {"eps_low": 0.7}, {"eps_high": 0.0}, {"nonsense": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"joint_k2": 41}, {"k2_end": 31}, {"eps_low": 0.7}, {"eps_high": 0.0}, {"nonsense": 1}]
+)
 def test_inconsistent_configurations_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         DMICConfig(**wrong)
@@ -93,7 +109,12 @@ def plan_and_batch(method: DMIC, stage: int) -> tuple[Epoch, Batch]:
         modality = method.data.modality[stream.index[rows]]
         images = torch.randn(6, 3, 32, 16, generator=generator)
         parts[stream.name] = Part(
-            images, modality, modality + 1, stream.label[rows], stream.index[rows], torch.zeros(6, dtype=torch.int64)
+            images,
+            modality,
+            modality + 1,
+            stream.label[rows],
+            stream.index[rows],
+            torch.zeros(6, dtype=torch.int64),
         )
     return epoch, Batch(plan.steps[0].name, 0, parts)
 

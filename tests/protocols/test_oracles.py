@@ -12,7 +12,14 @@ import pytest
 from protocols.base import Protocol
 from protocols.metrics import distances
 from protocols.regdb import RegDB
-from protocols.sysu_mm01 import SysuAll, SysuAllOfficial, SysuIndoor, SysuIndoorOfficial, official_draw, read_permutations
+from protocols.sysu_mm01 import (
+    SysuAll,
+    SysuAllOfficial,
+    SysuIndoor,
+    SysuIndoorOfficial,
+    official_draw,
+    read_permutations,
+)
 
 DATA = Path(__file__).parents[1] / "data" / "protocols"
 CASES = sorted(DATA.glob("*.npz"))
@@ -70,13 +77,23 @@ def test_sysu_lists(tmp_path: Path, name: str, setting: str) -> None:
 def test_sysu_scores_end_to_end(tmp_path: Path) -> None:
     root = build_tree(tmp_path / "sysu", "sysu_single")
     case = np.load(DATA / "galleries" / "sysu_single.scores.npz", allow_pickle=False)
-    row = {str(p): f for names, feats in (("query_files", "query_features"), ("visible_files", "visible_features")) for p, f in zip(case[names], case[feats], strict=True)}
+    row = {
+        str(p): f
+        for names, feats in (("query_files", "query_features"), ("visible_files", "visible_features"))
+        for p, f in zip(case[names], case[feats], strict=True)
+    }
     for mode, protocol in (("all", SysuAll()), ("indoor", SysuIndoor())):
         for trial in protocol.trials(root, 0, allow_partial=True):
             if trial.setting != "single-shot":
                 continue
             q, g = (np.stack([row[p] for p in side.images.paths]) for side in (trial.query, trial.gallery))
-            found = protocol.score(distances(q, g), trial.query.identity, trial.gallery.identity, trial.query.images.camera, trial.gallery.images.camera)
+            found = protocol.score(
+                distances(q, g),
+                trial.query.identity,
+                trial.gallery.identity,
+                trial.query.images.camera,
+                trial.gallery.images.camera,
+            )
             t = trial.number
             assert np.abs(found.cmc[: case[f"{mode}_cmc"].shape[1]] - case[f"{mode}_cmc"][t]).max() <= 1e-6
             assert found.mAP == pytest.approx(float(case[f"{mode}_mAP"][t]), abs=1e-6)
@@ -90,7 +107,16 @@ def test_official_galleries(tmp_path: Path, protocol: SysuAllOfficial, shots: in
     (tmp_path / "exp").mkdir()
     shutil.copy(DATA / "galleries" / "sysu_perm.rand_perm_cam.mat", tmp_path / "exp" / "rand_perm_cam.mat")
     folders = [
-        (identity, camera, [f"{k:04d}.jpg" for k in range(1, int(expected["counts"].get(f"{identity:04d}", {}).get(f"cam{camera}", 0)) + 1)])
+        (
+            identity,
+            camera,
+            [
+                f"{k:04d}.jpg"
+                for k in range(
+                    1, int(expected["counts"].get(f"{identity:04d}", {}).get(f"cam{camera}", 0)) + 1
+                )
+            ],
+        )
         for identity in sorted(expected["test_ids"])
         for camera in protocol.gallery_cameras
     ]
@@ -99,7 +125,11 @@ def test_official_galleries(tmp_path: Path, protocol: SysuAllOfficial, shots: in
     for trial in range(10):
         rows = official_draw(read_permutations(tmp_path), folders, trial, shots)
         found = sorted(f"cam{c}/{i:04d}/{Path(name).stem}" for i, c, name in rows)
-        assert found == sorted(expected[f"{mode}_{shots}"][trial] if isinstance(expected[f"{mode}_{shots}"], list) else expected[f"{mode}_{shots}"][str(trial)])
+        assert found == sorted(
+            expected[f"{mode}_{shots}"][trial]
+            if isinstance(expected[f"{mode}_{shots}"], list)
+            else expected[f"{mode}_{shots}"][str(trial)]
+        )
 
 
 def test_regdb_lists(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""From run directories to what a person looks at: tables, the report, and stage timings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.table import Table as RichTable
+
+from harness.errors import HarnessError
+from harness.registry import load_protocols
+from results.report import write_report as write_html
+from results.store import Run, collect, find_runs
+from results.tables import Table, comparison, published, to_csv, to_latex, to_markdown, with_published
+
+FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
+
+
+def table_of(runs: Sequence[Run], protocol: str | None = None) -> Table:
+    """Compare finished runs, under one protocol or under all they were scored by.
+
+    Raises
+    ------
+    HarnessError
+        If no run was scored under that protocol, or there is no such protocol.
+    ResultsError
+        If the runs cannot be compared.
+    """
+    rows = collect(runs)
+    if protocol is not None:
+        chosen = [one.id for one in load_protocols(protocol)]
+        known = ", ".join(sorted(rows["protocol"].unique()))
+        rows = rows[rows["protocol"].isin(chosen)]
+        if rows.empty:
+            raise HarnessError(f"no run was scored under {protocol}; there are rows of {known}")
+    return comparison(rows, {run.id: run.history for run in runs})
+
+
+def render(paths: Sequence[Path], format_: str, protocol: str | None, with_papers: bool) -> str:
+    """Return the comparison table of the finished runs below `paths` as text.
+
+    Parameters
+    ----------
+    format_ : str
+        ``md``, ``latex`` or ``csv``.
+    with_papers : bool
+        Add the numbers that papers print, with their sources.
+    """
+    if format_ not in FORMATS:
+        raise HarnessError(f"--format {format_}: expected {', '.join(FORMATS)}")
+    table = table_of(find_runs(paths).runs, protocol)
+    return FORMATS[format_](with_published(table, published()) if with_papers else table)
+
+
+def write_report(paths: Sequence[Path], out: Path) -> None:
+    """Write the HTML report of the finished runs below `paths`."""
+    write_html(find_runs(paths), out)
+
+
+def timing_table(runs: Iterable[Run]) -> RichTable:
+    """Return wall time and peak memory of every stage, over all epochs of the runs."""
+    frame = pd.concat([run.profile for run in runs], ignore_index=True)
+    table = RichTable(title="stage timings, all runs")
+    for name in ("stage", "calls", "wall s", "share", "peak MiB", "device"):
+        table.add_column(name, justify="left" if name in ("stage", "device") else "right")
+    whole = frame["wall_s"].sum()
+    for stage, part in frame.groupby("stage", sort=False):
+        wall = part["wall_s"].sum()
+        table.add_row(
+            str(stage),
+            str(part["calls"].sum()),
+            f"{wall:.2f}",
+            f"{wall / whole:.1%}",
+            f"{part['peak_memory_mib'].max():.0f}",
+            ", ".join(sorted(set(part["device"]))),
+        )
+    return table

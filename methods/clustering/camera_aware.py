@@ -1,0 +1,123 @@
+"""CA-Jaccard: camera-aware k-reciprocal Jaccard distances (Chen et al., CVPR 2024; methods-spec section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from methods.base import StageTimer, no_timer
+from methods.clustering.checks import check_eps, check_features, check_group, check_k, check_min_samples
+from methods.clustering.encoding import encode, mix
+from methods.clustering.jaccard import Graph, jaccard_distances
+from methods.clustering.neighbours import Neighbours, other_group_neighbours, same_group_neighbours
+from methods.clustering.pipeline import LARGEST_RADIUS, Clustering, density_clusters, summarise
+from methods.clustering.reciprocal import Sets, reciprocal_sets
+from methods.errors import MethodError
+
+
+@dataclass(frozen=True)
+class CameraAware:
+    """Settings of CA-Jaccard.
+
+    Attributes
+    ----------
+    camera : int64 tensor (n,)
+    k1_intra, k1_inter : int
+        Neighbours of the same and of the other cameras in the reciprocal test. The intra list holds k1_intra
+        others and the sample itself, the inter list k1_inter + 1 others (quirk Q19).
+    k2_intra, k2_inter : int
+        How many of each list the expansion averages over, all with the same weight.
+    """
+
+    camera: Tensor
+    k1_intra: int = 5
+    k1_inter: int = 20
+    k2_intra: int = 2
+    k2_inter: int = 4
+
+    def check(self, n: int) -> None:
+        """Refuse settings that do not fit n samples."""
+        check_group("camera", self.camera, n)
+        for name, k1, k2 in (
+            ("intra", self.k1_intra, self.k2_intra),
+            ("inter", self.k1_inter, self.k2_inter),
+        ):
+            check_k(n, k1, f"k1_{name}")
+            if not 0 <= k2 <= k1 + 1:
+                raise MethodError(f"k2_{name} = {k2} must lie between 0 and k1_{name} + 1 = {k1 + 1}")
+        if self.k2_intra + self.k2_inter == 0:
+            raise MethodError("k2_intra and k2_inter are both 0: there is nothing to average over")
+
+
+def camera_aware_graph(
+    features: Tensor, settings: CameraAware, *, radius: float, stage: StageTimer = no_timer
+) -> tuple[Graph, Neighbours]:
+    """Compute CA-Jaccard distances at or below a radius.
+
+    A camera with fewer samples than its lists ask for has shorter lists; they are never filled from the wrong
+    side (quirk Q21).
+
+    Parameters
+    ----------
+    features : float32 tensor (n, d)
+        Unit rows.
+    radius : float
+        In (0, 1).
+
+    Returns
+    -------
+    Graph, Neighbours
+        The lists are the intra list followed by the inter list.
+    """
+    check_features(features)
+    settings.check(len(features))
+    with stage("neighbours"):
+        intra = same_group_neighbours(features, settings.k1_intra + 1, settings.camera)
+        inter = other_group_neighbours(features, settings.k1_inter + 1, settings.camera)
+        lists = Neighbours(
+            torch.cat([intra.index, inter.index], 1), torch.cat([intra.similarity, inter.similarity], 1)
+        )
+    with stage("reciprocal"):
+        sets = _union(reciprocal_sets(intra.index), reciprocal_sets(inter.index))
+    with stage("encode"):
+        encoding = encode(features, lists, sets)
+    with stage("expand"):
+        near = torch.cat([intra.index[:, : settings.k2_intra], inter.index[:, : settings.k2_inter]], 1)
+        there = near >= 0
+        encoding = mix(encoding, near, there / there.sum(1, keepdim=True).clamp(min=1).double())
+    with stage("jaccard"):
+        graph = jaccard_distances(encoding, radius)
+    return graph, lists
+
+
+def camera_aware_clusters(
+    features: Tensor, settings: CameraAware, *, eps: float, min_samples: int, stage: StageTimer = no_timer
+) -> Clustering:
+    """Cluster features by DBSCAN on their CA-Jaccard distances.
+
+    Parameters
+    ----------
+    eps : float
+        Radius, in (0, 1].
+    features, settings, stage
+        As in :func:`camera_aware_graph`.
+    """
+    check_eps(eps)
+    check_min_samples(min_samples)
+    graph, lists = camera_aware_graph(features, settings, radius=min(eps, LARGEST_RADIUS), stage=stage)
+    with stage("cluster"):
+        labels = density_clusters(graph, eps, min_samples)
+    ordered = lists.similarity.sort(1, descending=True).values.clamp(min=-1)
+    return summarise(labels, Neighbours(lists.index, ordered))
+
+
+def _union(first: Sets, second: Sets) -> Sets:
+    """Unite disjoint sets of the same samples."""
+    n = len(first)
+    samples = torch.arange(n, device=first.start.device)
+    keys = [
+        s.member + n * torch.repeat_interleave(samples, s.start[1:] - s.start[:-1]) for s in (first, second)
+    ]
+    return Sets(first.start + second.start, (torch.cat(keys).sort().values % n).int())

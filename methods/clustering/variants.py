@@ -1,0 +1,166 @@
+"""Other ways to cluster: HDBSCAN and average linkage on the Jaccard graph, Infomap on the neighbour graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from sklearn.cluster import HDBSCAN, AgglomerativeClustering
+from torch import Tensor
+
+from methods.base import NOISE
+from methods.clustering.checks import check_min_samples
+from methods.clustering.jaccard import Graph
+from methods.clustering.neighbours import Neighbours
+from methods.errors import MethodError
+
+LARGEST_COMPONENT = 16_384
+"""Samples of one connected piece up to which average linkage is computed (2 GB of float64 distances)."""
+
+
+def hdbscan(graph: Graph, min_samples: int) -> Tensor:
+    """Cluster by HDBSCAN (scikit-learn), `min_samples` being the smallest cluster too.
+
+    Pairs that the graph does not hold count as distance 1, the largest there is, so a graph with a radius near 1
+    loses nothing.
+
+    Returns
+    -------
+    int64 tensor (n,)
+        Numbered by first member; -1 is noise.
+    """
+    check_min_samples(min_samples)
+    smallest = max(2, min_samples)
+    model = HDBSCAN(
+        min_cluster_size=smallest,
+        min_samples=min_samples,
+        metric="precomputed",
+        metric_params={"max_distance": 1.0},
+    )
+    return _numbered(model.fit(_connected(graph)).labels_, 1, graph.start.device)
+
+
+def agglomerative(graph: Graph, eps: float, min_samples: int) -> Tensor:
+    """Cluster by average linkage (scikit-learn), merging while the mean distance is below `eps`.
+
+    Only pieces that are connected at `eps` can hold a cluster, so linkage runs on each of them alone. Pairs that
+    the graph does not hold count as distance 1: give it a radius near 1 for exact means. Clusters of fewer than
+    `min_samples` are noise.
+
+    Returns
+    -------
+    int64 tensor (n,)
+        Numbered by first member; -1 is noise.
+
+    Raises
+    ------
+    MethodError
+        If a connected piece is too large for a dense matrix.
+    """
+    check_min_samples(min_samples)
+    whole = sparse.csr_array(graph.matrix())
+    pieces, piece = connected_components(_linked(graph.below(eps)), directed=False)
+    members = np.split(np.argsort(piece, kind="stable"), np.cumsum(np.bincount(piece, minlength=pieces))[:-1])
+    labels = np.empty(len(graph), np.int64)
+    found = 0
+    for mine in members:
+        if len(mine) > LARGEST_COMPONENT:
+            raise MethodError(
+                f"{len(mine)} samples are connected at eps = {eps:g}, more than the {LARGEST_COMPONENT} that average "
+                "linkage can take; choose a smaller eps, or dbscan"
+            )
+        labels[mine] = found + _linkage(whole, mine, eps)
+        found = labels[mine].max() + 1
+    return _numbered(labels, min_samples, graph.start.device)
+
+
+def infomap(
+    neighbours: Neighbours, *, min_similarity: float = 0.5, min_size: int = 5, seed: int = 1
+) -> Tensor:
+    """Cluster by two-level directed Infomap on the neighbour graph (the Infomap variant of cluster contrast).
+
+    Parameters
+    ----------
+    neighbours : Neighbours
+        Lists of 15, the sample itself included, are the published setting; itself is skipped. Links weigh their
+        similarity.
+    min_similarity : float
+        Weaker links are left out.
+    min_size : int
+        Modules of fewer samples are noise.
+    seed : int
+        Of Infomap's own generator.
+
+    Returns
+    -------
+    int64 tensor (n,)
+        Numbered by first member; -1 is noise.
+
+    Raises
+    ------
+    MethodError
+        If the extra ``infomap`` is not installed.
+    """
+    try:
+        from infomap import Infomap
+    except ImportError as error:
+        raise MethodError("infomap is not installed; install reidbench with the extra infomap") from error
+    n = len(neighbours.index)
+    index, similarity = neighbours.index.cpu().numpy(), neighbours.similarity.cpu().numpy()
+    source, place = np.nonzero(
+        (similarity >= min_similarity) & (index >= 0) & (index != np.arange(n)[:, None])
+    )
+    network = Infomap(two_level=True, directed=True, silent=True, seed=seed)
+    network.add_links(
+        zip(source.tolist(), index[source, place].tolist(), similarity[source, place].tolist(), strict=True)
+    )
+    labels = np.arange(n, dtype=np.int64) + n
+    if len(source):
+        network.run()
+        for node, module in network.get_modules().items():
+            labels[node] = module
+    return _numbered(labels, min_size, neighbours.index.device)
+
+
+def _linked(graph: Graph) -> sparse.csr_array:
+    """Return the graph with every distance as 1: SciPy's graph routines take a stored 0 for no link."""
+    matrix = sparse.csr_array(graph.matrix())
+    matrix.data = np.ones_like(matrix.data)
+    return matrix
+
+
+def _connected(graph: Graph) -> sparse.csr_array:
+    """Return distances, above 0, with the pieces chained by distance 1, which HDBSCAN asks for."""
+    matrix = sparse.csr_array(graph.matrix().astype(np.float64))
+    matrix.data = np.maximum(matrix.data, np.finfo(np.float32).tiny)
+    pieces, piece = connected_components(_linked(graph), directed=False)
+    first = np.unique(piece, return_index=True)[1]
+    chain = sparse.coo_array((np.ones(pieces - 1), (first[:-1], first[1:])), shape=matrix.shape)
+    return sparse.csr_array(matrix + chain + chain.T)
+
+
+def _linkage(whole: sparse.csr_array, mine: NDArray[np.int64], eps: float) -> NDArray[np.int64]:
+    if len(mine) == 1:
+        return np.zeros(1, np.int64)
+    part = sparse.coo_array(whole[mine][:, mine])
+    distance = np.ones(part.shape)
+    distance[part.coords] = part.data
+    model = AgglomerativeClustering(
+        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=eps
+    )
+    return np.asarray(model.fit(distance).labels_, np.int64)
+
+
+def _numbered(labels: NDArray[np.int64], min_size: int, device: torch.device) -> Tensor:
+    """Drop clusters of fewer than `min_size` members, and number the rest by their first member."""
+    found, first, inverse, size = np.unique(
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    kept = (found != NOISE) & (size >= min_size)
+    number = np.full(len(found), NOISE, np.int64)
+    number[np.argsort(np.where(kept, first, len(labels)), kind="stable")[: kept.sum()]] = np.arange(
+        kept.sum()
+    )
+    return torch.from_numpy(number[inverse]).to(device)
