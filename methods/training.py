@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ from methods.base import (
     TrainingData,
     setting,
 )
+
+
+DEMO: Mapping[str, Any] = {"iterations": 12, "instances": 4, "lr_schedule": "cosine"}
+"""Training of the preset ``demo``: the sizes of the synthetic twins, minutes on two cores."""
 
 
 class TrainingConfig(MethodConfig):
