@@ -38,10 +38,9 @@ def _key_below(value: float, bits: int) -> int:
     """Return the key of a float at or below `value`: what lies above it is above the key."""
     cell = np.empty(1, np.float32)
     cell[0] = value
-    raw = np.int64(cell.view(np.int32)[0]) >> (32 - bits)
+    raw = int(cell.view(np.int32)[0]) >> (32 - bits)
     key = raw if raw >= 0 else raw ^ ((1 << (bits - 1)) - 1)
-    lowest = -(1 << (bits - 1))
-    return key - 1 if key > lowest else lowest
+    return max(key - 1, -(1 << (bits - 1)))
 
 
 @njit(cache=True, nogil=True)
