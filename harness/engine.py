@@ -18,7 +18,7 @@ from harness.loading import EpochBatches, ImageStore
 from harness.progress import Reporter
 from methods.augment import normalise
 from methods.backbone import embed
-from methods.base import Batch, Epoch, EpochPlan, Method, Optimisation, Part
+from methods.base import NO_OPTIMISER, Batch, Epoch, EpochPlan, Method, Optimisation, Part
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -129,7 +129,10 @@ class Engine:
             placed = {name: self._place_part(part) for name, part in parts.items()}
             for step in plan.steps:
                 batch = Batch(step.name, i, {name: placed[name] for name in step.streams})
-                terms = self._step(method, batch, epoch, optimisations[step.optimiser])
+                if step.optimiser == NO_OPTIMISER:
+                    terms = self._look(method, batch, epoch)
+                else:
+                    terms = self._step(method, batch, epoch, optimisations[step.optimiser])
                 for name, value in terms.items():
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
             if i % 10 == 0:
@@ -156,6 +159,10 @@ class Engine:
         with torch.no_grad():
             method.update(batch, epoch)
         return {name: value.detach() for name, value in terms.items()}
+
+    def _look(self, method: Method, batch: Batch, epoch: Epoch) -> dict[str, Tensor]:
+        with torch.no_grad(), self.fabric.autocast():
+            return dict(method.loss(batch, epoch))
 
     def _check(self, terms: Mapping[str, Tensor], epoch: Epoch, iteration: int) -> None:
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]

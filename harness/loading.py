@@ -105,6 +105,8 @@ class EpochBatches(Dataset[dict[str, Part]]):
 
     def _draw(self, stream: Stream, iterations: int) -> npt.NDArray[np.int64]:
         """Positions in the stream's own arrays, (iterations, batch)."""
+        if stream.drawn is not None:
+            return stream.drawn.numpy()
         return random_multiple_gallery(
             stream.label.numpy(),
             self._camera[stream.index.numpy()],

@@ -202,7 +202,7 @@ class Run:
         return replace(made, optimiser=cast(Optimizer, wrapped))
 
     def _phase(self, epoch: Epoch) -> dict[str, Any]:
-        plan = self.method.begin_epoch(epoch, self._bank())
+        plan = self.method.begin_epoch(epoch, self._bank(epoch))
         rate = next(iter(self.optimisations.values())).optimiser.param_groups[0]["lr"]
         row = {
             "epoch": epoch.number,
@@ -223,12 +223,14 @@ class Run:
             )
         return row | {f"loss_{name}": value for name, value in losses.items()}
 
-    def _bank(self) -> FeatureBank:
+    def _bank(self, epoch: Epoch) -> FeatureBank:
         images, device = self.training.images, self.engine.device
-        with self.timers.stage("extract"):
-            features = self.engine.extract(
-                self.method.backbone, self.store, images.modality, "extract training"
-            )
+        features = torch.empty(len(images), 0, device=device)
+        if self.method.uses_features(epoch):
+            with self.timers.stage("extract"):
+                features = self.engine.extract(
+                    self.method.backbone, self.store, images.modality, "extract training"
+                )
         return FeatureBank(
             features,
             torch.from_numpy(images.modality).to(device),

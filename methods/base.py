@@ -208,6 +208,9 @@ class Stream:
         The batch is ordered by view, then by sample.
     cross_camera : bool
         Draw companions from other cameras than the anchor's where possible.
+    drawn : int64 tensor (iterations, b), optional
+        Positions in `index` that each batch takes, where the method draws by itself (positions that share an
+        identity over modalities); `labels`, `instances` and `cross_camera` then decide nothing.
     """
 
     name: str
@@ -218,11 +221,19 @@ class Stream:
     visible_views: tuple[str, ...] = ("plain",)
     infrared_views: tuple[str, ...] = ("plain",)
     cross_camera: bool = True
+    drawn: Tensor | None = None
+
+
+NO_OPTIMISER = ""
+"""Of a step that only looks: ``loss`` is called in training mode, without gradients, and nothing moves."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step of an iteration: which streams feed it, and which optimiser moves."""
+    """One optimiser step of an iteration: which streams feed it, and which optimiser moves.
+
+    With the optimiser :data:`NO_OPTIMISER` the networks only look at the batch.
+    """
 
     name: str
     streams: tuple[str, ...]
@@ -333,6 +344,11 @@ class Method(ABC):
     def phases(self, epoch: Epoch) -> Sequence[str]:
         """Name the phases of an epoch; features are extracted anew before each."""
         return (epoch.phase,)
+
+    def uses_features(self, epoch: Epoch) -> bool:
+        """Whether :meth:`begin_epoch` looks at the features; if not, none are extracted (the bank has width 0)."""
+        del epoch
+        return True
 
     @abstractmethod
     def optimisers(self, stage: Stage) -> Mapping[str, Optimisation]:
