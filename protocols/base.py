@@ -11,12 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 IntArray = npt.NDArray[np.int64]
+Distance: TypeAlias = Union[npt.NDArray[np.floating], "Tensor"]
+"""Distances (q, g): an array, or a tensor on any device."""
 
 
 class DataError(ValueError):
@@ -157,10 +162,13 @@ class Protocol(ABC):
     @abstractmethod
     def score(
         self,
-        distance: npt.NDArray[np.floating],
+        distance: Distance,
         query_ids: IntArray,
         gallery_ids: IntArray,
         query_cams: IntArray,
         gallery_cams: IntArray,
     ) -> Scores:
-        """Score a distance matrix (q, g), smaller is nearer, by this protocol's rules."""
+        """Score a distance matrix (q, g), smaller is nearer, by this protocol's rules.
+
+        An array is scored by compiled loops on the CPU, a tensor on the device it lies on; results are equal.
+        """

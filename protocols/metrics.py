@@ -7,12 +7,16 @@ gallery counts that for all matches of a query at once, by binary searches among
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from protocols.base import DataError, IntArray, Scores
+from protocols.base import DataError, Distance, IntArray, Scores
+
+if TYPE_CHECKING:
+    from protocols.device_metrics import Ranks
 
 LENGTH = 20
 """Ranks of a CMC vector."""
@@ -66,7 +70,7 @@ def refuse_rows(bad: npt.NDArray[np.bool_] | np.bool_, name: str, what: str) -> 
 
 
 def evaluate(
-    distance: npt.NDArray[np.floating],
+    distance: Distance,
     query_ids: IntArray,
     gallery_ids: IntArray,
     skip: npt.NDArray[np.bool_],
@@ -77,8 +81,8 @@ def evaluate(
 
     Parameters
     ----------
-    distance : float array (q, g)
-        Smaller is nearer; ties are ordered by gallery index.
+    distance : float array or tensor (q, g)
+        Smaller is nearer; ties are ordered by gallery index. A tensor is ranked on its own device.
     query_ids, gallery_ids : int64 arrays (q,), (g,)
     skip : bool array (groups, g)
         Gallery images that a group of queries does not see.
@@ -109,29 +113,50 @@ def evaluate(
         text = f"the gallery has {candidates} candidates; ranks beyond repeat the last CMC value"
         warnings.warn(text, ShortGalleryWarning, stacklevel=3)
     offsets = np.concatenate([[0], np.cumsum(matches)])
-    hits, worst, ahead, tied = rank_matches(
-        np.ascontiguousarray(distance, dtype=np.float64),
-        query_code,
-        gallery_code,
-        skip,
-        skip_group,
-        offsets,
-        len(names),
-    )
+    hits, worst, ahead, tied = rank(distance, query_code, gallery_code, skip, skip_group, offsets, len(names))
     return summarise(hits, worst, ahead if distinct_identities else None, tied, offsets, len(gallery_ids))
 
 
+def rank(
+    distance: Distance,
+    query_code: IntArray,
+    gallery_code: IntArray,
+    skip: npt.NDArray[np.bool_],
+    skip_group: IntArray,
+    offsets: IntArray,
+    identities: int,
+) -> Ranks:
+    """Rank the matches where the distances are: compiled loops for an array, sorts on its device for a tensor."""
+    about = (query_code, gallery_code, skip, skip_group)
+    if isinstance(distance, np.ndarray):
+        whole = np.ascontiguousarray(distance, dtype=np.float64)
+        found: Ranks = rank_matches(whole, *about, offsets, identities)
+        return found
+    from protocols import device_metrics
+
+    return device_metrics.rank_matches(distance, *about, identities)
+
+
+def finite_rows(distance: Distance) -> npt.NDArray[np.bool_]:
+    """Say for each row whether all its distances are finite."""
+    if isinstance(distance, np.ndarray):
+        return np.asarray(np.isfinite(distance).all(axis=1))
+    from protocols import device_metrics
+
+    return device_metrics.finite_rows(distance)
+
+
 def check_inputs(
-    distance: npt.NDArray[np.floating],
+    distance: Distance,
     query_ids: IntArray,
     gallery_ids: IntArray,
     skip: npt.NDArray[np.bool_],
     skip_group: IntArray,
 ) -> None:
     """Refuse what cannot be scored."""
-    if distance.shape != (len(query_ids), len(gallery_ids)):
+    if tuple(distance.shape) != (len(query_ids), len(gallery_ids)):
         raise DataError(
-            f"distance has shape {distance.shape}, but there are {len(query_ids)} query ids "
+            f"distance has shape {tuple(distance.shape)}, but there are {len(query_ids)} query ids "
             f"and {len(gallery_ids)} gallery ids; give one id for each row and each column"
         )
     for name, cameras, ids in (
@@ -146,7 +171,7 @@ def check_inputs(
         raise DataError("there are zero queries; the query list must not be empty")
     if not len(gallery_ids):
         raise DataError("the gallery is empty; the gallery list must hold at least one image")
-    refuse_rows(~np.isfinite(distance).all(axis=1), "distance", "NaN or infinite values")
+    refuse_rows(~finite_rows(distance), "distance", "NaN or infinite values")
 
 
 @numba.njit(cache=True, parallel=True)

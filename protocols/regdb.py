@@ -7,10 +7,10 @@ import warnings
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 
 from protocols.base import (
     DataError,
+    Distance,
     Images,
     IntArray,
     LabelledImages,
@@ -141,7 +141,7 @@ class RegDB(Protocol):
 
     def score(
         self,
-        distance: npt.NDArray[np.floating],
+        distance: Distance,
         query_ids: IntArray,
         gallery_ids: IntArray,
         query_cams: IntArray,

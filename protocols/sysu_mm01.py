@@ -19,6 +19,7 @@ from scipy.io.matlab import MatReadError
 
 from protocols.base import (
     DataError,
+    Distance,
     Images,
     IntArray,
     LabelledImages,
@@ -231,7 +232,7 @@ class SysuMM01(Protocol):
 
     def score(
         self,
-        distance: npt.NDArray[np.floating],
+        distance: Distance,
         query_ids: IntArray,
         gallery_ids: IntArray,
         query_cams: IntArray,
@@ -240,11 +241,12 @@ class SysuMM01(Protocol):
         """CMC over identities; queries of camera 3 do not see camera 2, which stands in the same place."""
         for name, cams, allowed in (
             ("query_cams", query_cams, INFRARED_CAMERAS),
-            ("gallery_cams", gallery_cams, VISIBLE_CAMERAS),
+            ("gallery_cams", gallery_cams, self.gallery_cameras),
         ):
             if wrong := sorted(set(np.unique(cams).tolist()) - set(allowed)):
                 raise DataError(
-                    f"{name}: {wrong} are not among the cameras {allowed} of SYSU-MM01's protocol"
+                    f"{name}: {wrong} are not among the cameras {allowed} that {self.id} has on that side; "
+                    "leave these images out, or score by the protocol they belong to"
                 )
         skip = np.stack([np.zeros(len(gallery_cams), dtype=bool), gallery_cams == 2])
         return evaluate(distance, query_ids, gallery_ids, skip, (query_cams == 3).astype(np.int64), True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from protocols.base import DataError, Protocol, Scores
 from protocols.metrics import ShortGalleryWarning, TieWarning, distances
 from protocols.regdb import RegDB
-from protocols.sysu_mm01 import SysuAll
+from protocols.sysu_mm01 import SysuAll, SysuIndoor
 from tests.reference.metrics import slow_scores
 
 PROTOCOLS: dict[str, Protocol] = {"sysu": SysuAll(), "regdb": RegDB()}
@@ -31,6 +33,15 @@ class Case:
     def score(self, kind: str) -> Scores:
         return PROTOCOLS[kind].score(
             self.distance, self.query_ids, self.gallery_ids, self.query_cams, self.gallery_cams
+        )
+
+    def score_tensor(self, kind: str, device: str = "cpu") -> Scores:
+        return PROTOCOLS[kind].score(
+            torch.as_tensor(self.distance, device=device),
+            self.query_ids,
+            self.gallery_ids,
+            self.query_cams,
+            self.gallery_cams,
         )
 
 
@@ -78,6 +89,57 @@ def test_equals_slow_reference(kind: str, case: Case) -> None:
     assert found.tied_queries == slow.tied
     for q, expected in enumerate(slow.hits):
         assert found.hits[found.hit_offsets[q] : found.hit_offsets[q + 1]].tolist() == expected
+
+
+def identical(a: Scores, b: Scores) -> None:
+    """Every field, to the bit; NaN equals NaN."""
+    for field in fields(Scores):
+        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), err_msg=field.name)
+        assert np.asarray(getattr(a, field.name)).dtype == np.asarray(getattr(b, field.name)).dtype
+
+
+@quiet
+@pytest.mark.parametrize("kind", PROTOCOLS)
+@given(case=cases(), cells=st.sampled_from([1, 100, 2**22]))
+@settings(max_examples=100, deadline=None)
+def test_tensor_path_is_identical(kind: str, case: Case, cells: int) -> None:
+    """Whatever the ties, duplicates, hidden cameras, queries without a match, and block size."""
+    with mock.patch("protocols.device_metrics.CELLS", cells):
+        if not has_match(case, kind):
+            with pytest.raises(DataError, match="has a match"):
+                case.score_tensor(kind)
+            return
+        identical(case.score_tensor(kind), case.score(kind))
+
+
+@quiet
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", PROTOCOLS)
+@pytest.mark.parametrize("levels", [2, 300, 0])
+def test_cuda_is_identical_to_the_cpu(kind: str, levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    q, g = 700, 3010
+    distance = rng.integers(0, levels, (q, g)) * 1.0 if levels else rng.standard_normal((q, g))
+    distance[rng.random((q, g)) < 0.1] = -0.0
+    people = rng.integers(0, 96, q), rng.integers(0, 90, g)
+    case = Case(distance, *people, rng.choice([3, 6], q), rng.choice([1, 2, 4, 5], g))
+    identical(case.score_tensor(kind, "cuda"), case.score(kind))
+
+
+@quiet
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int32])
+def test_tensors_of_other_types(dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(1)
+    case = replace(plain(5, 30), distance=rng.integers(-9, 9, (5, 30)).astype(float))
+    other = PROTOCOLS["regdb"].score(
+        torch.tensor(case.distance).to(dtype),
+        case.query_ids,
+        case.gallery_ids,
+        case.query_cams,
+        case.gallery_cams,
+    )
+    identical(other, case.score("regdb"))
 
 
 def same(a: Scores, b: Scores) -> None:
@@ -164,6 +226,7 @@ def test_ties_warn_with_their_count_and_go_by_gallery_order() -> None:
 def test_signed_zeros_are_equal(zero: float) -> None:
     case = replace(plain(1, 2), distance=np.array([[0.0, zero]]), query_ids=np.array([1]))
     assert case.score("regdb").hits.tolist() == [2]
+    assert case.score_tensor("regdb").hits.tolist() == [2]
 
 
 @quiet
@@ -173,6 +236,8 @@ def test_not_finite_is_refused(bad: float) -> None:
     case.distance[1, 2] = bad
     with pytest.raises(DataError, match=r"1 of 3 rows have NaN or infinite values, the first is row 1"):
         case.score("regdb")
+    with pytest.raises(DataError, match=r"1 of 3 rows have NaN or infinite values, the first is row 1"):
+        case.score_tensor("regdb")
 
 
 @quiet
@@ -189,6 +254,20 @@ def test_not_finite_is_refused(bad: float) -> None:
 def test_arrays_that_disagree(change: dict[str, npt.NDArray[np.int64]], message: str) -> None:
     with pytest.raises(DataError, match=message):
         replace(plain(), **change).score("sysu")
+    with pytest.raises(DataError, match=message):
+        replace(plain(), **change).score_tensor("sysu")
+
+
+@quiet
+def test_cameras_must_be_those_of_the_protocol() -> None:
+    """Indoor search knows cameras 1 and 2 in the gallery; queries are infrared in both modes."""
+    case, indoor = replace(plain(), gallery_cams=np.array([1, 2, 4, 5])), SysuIndoor()
+    arrays = (case.distance, case.query_ids, case.gallery_ids)
+    assert case.score("sysu").n_gallery == 4
+    with pytest.raises(DataError, match=r"gallery_cams: \[4, 5\].*\(1, 2\).*sysu-indoor"):
+        indoor.score(*arrays, case.query_cams, case.gallery_cams)
+    with pytest.raises(DataError, match=r"query_cams: \[1\].*\(3, 6\).*sysu-indoor"):
+        indoor.score(*arrays, np.array([1, 3, 6]), np.array([1, 2, 1, 2]))
 
 
 @quiet
@@ -196,6 +275,8 @@ def test_arrays_that_disagree(change: dict[str, npt.NDArray[np.int64]], message:
 def test_empty_sides(q: int, g: int, message: str) -> None:
     with pytest.raises(DataError, match=message):
         plain(q, g).score("regdb")
+    with pytest.raises(DataError, match=message):
+        plain(q, g).score_tensor("regdb")
 
 
 def test_distances_refuse_bad_features() -> None:

@@ -1,0 +1,104 @@
+"""The ranks of :mod:`protocols.metrics`, from a distance tensor on the device it lies on.
+
+One stable sort per block of queries; what leaves the device is the ranks of the matches. Same result as the
+compiled loops, ties included: a stable sort orders by (distance, gallery index).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from protocols.base import IntArray
+
+CELLS = 2**22
+"""Distances that are handled at once: some 300 MB of sorted copies, indices and counts."""
+
+Ranks = tuple[IntArray, IntArray, IntArray, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The gallery as a block of queries ranks it: nearest first, images they do not see last.
+
+    Attributes
+    ----------
+    values : float64 tensor (b, g)
+        Sorted distances; infinite for what a query does not see.
+    codes : int64 tensor (b, g)
+        Identity code of each ranked image.
+    right : bool tensor (b, g)
+        Whether it is a match.
+    """
+
+    values: Tensor
+    codes: Tensor
+    right: Tensor
+
+
+def finite_rows(distance: Tensor) -> npt.NDArray[np.bool_]:
+    """Say for each row whether all its distances are finite, without a copy of the matrix."""
+    low, high = torch.aminmax(distance, dim=1)  # both are NaN where a row holds one
+    finite: npt.NDArray[np.bool_] = (torch.isfinite(low) & torch.isfinite(high)).cpu().numpy()
+    return finite
+
+
+def rank_matches(
+    distance: Tensor,
+    query_code: IntArray,
+    gallery_code: IntArray,
+    skip: npt.NDArray[np.bool_],
+    skip_group: IntArray,
+    identities: int,
+) -> Ranks:
+    """Return per match its rank, also with ties lost, and per query the identities ahead and a tie flag.
+
+    Arguments and result are those of the compiled :func:`protocols.metrics.rank_matches`.
+    """
+    device = distance.device
+    own, codes, group = (torch.as_tensor(a, device=device) for a in (query_code, gallery_code, skip_group))
+    hidden = torch.as_tensor(skip, device=device)
+    parts = []
+    size = max(1, CELLS // len(codes))
+    for start in range(0, len(own), size):
+        rows = slice(start, start + size)
+        block = ranked(distance[rows], own[rows], codes, hidden[group[rows]])
+        parts.append((*match_ranks(block), identities_ahead(block, identities), tied_queries(block)))
+    hits, worst, ahead, tied = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    return hits, worst, ahead, tied
+
+
+def ranked(distance: Tensor, own: Tensor, codes: Tensor, hidden: Tensor) -> Block:
+    """Rank the gallery for a block of queries."""
+    # adding zero turns -0.0 into 0.0: a device may sort by bits
+    seen = (distance.double() + 0.0).masked_fill_(hidden, torch.inf)
+    values, order = torch.sort(seen, dim=1, stable=True)
+    ranked_codes = codes[order]
+    return Block(values, ranked_codes, (ranked_codes == own[:, None]) & values.isfinite())
+
+
+def match_ranks(block: Block) -> tuple[Tensor, Tensor]:
+    """Return the ranks of all matches, query by query, and what they are if every tie is lost."""
+    found = block.right.cumsum(dim=1)
+    row, column = block.right.nonzero(as_tuple=True)
+    up_to_ties = torch.searchsorted(block.values, block.values, right=True)[row, column]
+    wrong = up_to_ties - found[row, up_to_ties - 1]
+    return column + 1, wrong + found[row, column]
+
+
+def identities_ahead(block: Block, identities: int) -> Tensor:
+    """Count the distinct wrong identities before each query's first match (0 without a match)."""
+    before = block.right.cumsum(dim=1) == 0
+    marks = block.codes.new_zeros((len(before), identities + 1), dtype=torch.bool)
+    marks.scatter_(1, block.codes.masked_fill(~before, identities), True)
+    return marks[:, :identities].sum(dim=1) * block.right.any(dim=1)
+
+
+def tied_queries(block: Block) -> Tensor:
+    """Say for which queries a match and a wrong image are equally far."""
+    equal = block.values[:, 1:] == block.values[:, :-1]
+    return (equal & (block.right[:, 1:] != block.right[:, :-1])).any(dim=1)
