@@ -147,8 +147,8 @@ def place(key: str, method: type[Method], values: dict[str, Any], engine: dict[s
     raise HarnessError(f"--set {key}: unknown key of {method.name}; {nearest(bare, known)}")
 
 
-def validated(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Validate, turning pydantic's report into one message."""
+def validated(cls: type[T], values: Mapping[str, Any], page: str = "reidbench show") -> T:
+    """Validate, turning pydantic's report into one message that names the `page` of the keys."""
     try:
         made = cls(**values)
     except ValidationError as error:
@@ -157,9 +157,7 @@ def validated(cls: type[T], values: Mapping[str, Any]) -> T:
             key = ".".join(map(str, problem["loc"])) or "configuration"
             given = f" (given: {problem['input']})" if problem["loc"] else ""
             lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{given}")
-        raise HarnessError(
-            "; ".join(lines) + f"; `reidbench show` lists the keys of {cls.__name__}"
-        ) from None
+        raise HarnessError("; ".join(lines) + f"; `{page}` lists the keys of {cls.__name__}") from None
     for key, value in made.model_dump().items():
         if isinstance(value, float) and not math.isfinite(value):
             raise HarnessError(f"{key}: must be a finite number (given: {value})")

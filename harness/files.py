@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from harness.errors import HarnessError
+
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file through a temporary one in the same folder and a rename, so that no reader sees half of it."""
@@ -20,3 +22,9 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse, before any work, a file to write whose folder is not there."""
+    if path is not None and not path.parent.is_dir():
+        raise HarnessError(f"{path}: the folder {path.parent} does not exist; make it first")

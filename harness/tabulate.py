@@ -76,3 +76,15 @@ def timing_table(runs: Iterable[Run]) -> RichTable:
             ", ".join(sorted(set(part["device"]))),
         )
     return table
+
+
+def text_table(frame: pd.DataFrame) -> str:
+    """Return a data frame as aligned text of whatever width: four digits, a dash for what is missing."""
+    texts = frame.apply(lambda column: column.map(_cell)) if len(frame) else frame
+    return str(texts.to_string(index=False))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.4g}"
+    return str(value)

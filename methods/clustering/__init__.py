@@ -19,7 +19,7 @@ from methods.clustering.pipeline import (
     summarise,
 )
 from methods.clustering.reciprocal import Sets, expanded_sets, reciprocal_sets
-from methods.clustering.variants import agglomerative, hdbscan, infomap
+from methods.clustering.variants import agglomerative, hdbscan, infomap, neighbour_infomap
 
 __all__ = [
     "LARGEST_RADIUS",
@@ -49,6 +49,7 @@ __all__ = [
     "jaccard_distances",
     "jaccard_graph",
     "nearest_neighbours",
+    "neighbour_infomap",
     "reciprocal_sets",
     "summarise",
 ]

@@ -1,6 +1,8 @@
-"""Other ways to cluster: HDBSCAN and average linkage on the Jaccard graph, Infomap on the neighbour graph."""
+"""Other ways to cluster: HDBSCAN, average linkage and Infomap on the Jaccard graph; Infomap on neighbours."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +40,7 @@ def hdbscan(graph: Graph, min_samples: int) -> Tensor:
         min_samples=min_samples,
         metric="precomputed",
         metric_params={"max_distance": 1.0},
+        copy=False,
     )
     return _numbered(model.fit(_connected(graph)).labels_, 1, graph.start.device)
 
@@ -76,7 +79,33 @@ def agglomerative(graph: Graph, eps: float, min_samples: int) -> Tensor:
     return _numbered(labels, min_samples, graph.start.device)
 
 
-def infomap(
+def infomap(graph: Graph, eps: float, min_samples: int, *, seed: int = 1) -> Tensor:
+    """Cluster by two-level Infomap; pairs at or below `eps` are linked with weight 1 - distance.
+
+    Parameters
+    ----------
+    min_samples : int
+        Modules of fewer samples are noise.
+    seed : int
+        Of Infomap's own generator.
+
+    Returns
+    -------
+    int64 tensor (n,)
+        Numbered by first member; -1 is noise.
+
+    Raises
+    ------
+    MethodError
+        If the extra ``infomap`` is not installed.
+    """
+    check_min_samples(min_samples)
+    upper = sparse.triu(graph.below(eps).matrix(), 1).tocoo()
+    links = (*upper.coords, 1 - upper.data)
+    return _numbered(_modules(len(graph), links, False, seed), min_samples, graph.start.device)
+
+
+def neighbour_infomap(
     neighbours: Neighbours, *, min_similarity: float = 0.5, min_size: int = 5, seed: int = 1
 ) -> Tensor:
     """Cluster by two-level directed Infomap on the neighbour graph (the Infomap variant of cluster contrast).
@@ -103,25 +132,32 @@ def infomap(
     MethodError
         If the extra ``infomap`` is not installed.
     """
-    try:
-        from infomap import Infomap
-    except ImportError as error:
-        raise MethodError("infomap is not installed; install reidbench with the extra infomap") from error
     n = len(neighbours.index)
     index, similarity = neighbours.index.cpu().numpy(), neighbours.similarity.cpu().numpy()
     source, place = np.nonzero(
         (similarity >= min_similarity) & (index >= 0) & (index != np.arange(n)[:, None])
     )
-    network = Infomap(two_level=True, directed=True, silent=True, seed=seed)
-    network.add_links(
-        zip(source.tolist(), index[source, place].tolist(), similarity[source, place].tolist(), strict=True)
-    )
+    links = (source, index[source, place], similarity[source, place])
+    return _numbered(_modules(n, links, True, seed), min_size, neighbours.index.device)
+
+
+def _modules(
+    n: int, links: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], directed: bool, seed: int
+) -> NDArray[np.int64]:
+    """Return the module of every sample from (source, target, weight); an unlinked sample is alone."""
+    try:
+        from infomap import Infomap
+    except ImportError as error:
+        raise MethodError("infomap is not installed; install reidbench with the extra infomap") from error
     labels = np.arange(n, dtype=np.int64) + n
-    if len(source):
-        network.run()
-        for node, module in network.get_modules().items():
-            labels[node] = module
-    return _numbered(labels, min_size, neighbours.index.device)
+    if len(links[0]) == 0:
+        return labels
+    network = Infomap(two_level=True, directed=directed, silent=True, seed=seed)
+    network.add_links(zip(*(part.tolist() for part in links), strict=True))
+    network.run()
+    for node, module in network.get_modules().items():
+        labels[node] = module
+    return labels
 
 
 def _linked(graph: Graph) -> sparse.csr_array:
