@@ -144,6 +144,9 @@ class TrainingData:
         )
 
 
+NO_IDENTITIES = torch.empty(0, dtype=torch.int64)
+
+
 @dataclass(frozen=True)
 class LabelledTrainingData(TrainingData):
     """Training data of a method that declares itself supervised.
@@ -153,7 +156,8 @@ class LabelledTrainingData(TrainingData):
     identity : int64 tensor (n,), numbered from 0
     """
 
-    identity: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    # a plain default, because only that replaces the refusing property of the base class
+    identity: Tensor = NO_IDENTITIES
 
 
 @dataclass(frozen=True)

@@ -137,3 +137,68 @@ def _draw(
     # with replacement already at K - 1 candidates: the published threshold (quirk Q7)
     companions = generator.choice(others, instances - 1, replace=len(others) < instances)
     return np.concatenate(([anchor], companions))
+
+
+def shared_label_batches(
+    first: IntArray,
+    second: IntArray,
+    labels_per_batch: int,
+    instances: int,
+    iterations: int,
+    generator: np.random.Generator,
+) -> IntArray:
+    """Draw batches whose two halves show the same labels at the same positions (AGW; methods-spec 11.1).
+
+    Every batch has P distinct labels; images are drawn with replacement.
+
+    Parameters
+    ----------
+    first, second : int64 arrays (m1,), (m2,)
+        Labels of the two sides; negative ones are left out.
+    labels_per_batch : int
+        P; shrinks to the number of labels that both sides have.
+    instances : int
+        Images of a label and side.
+    iterations : int
+    generator : numpy Generator
+
+    Returns
+    -------
+    int64 array (iterations, 2 * P * instances)
+        Positions in `first`, then positions in `second`.
+
+    Raises
+    ------
+    MethodError
+        If the sides share no label.
+    """
+    sides = positions_by_label(first), positions_by_label(second)
+    shared = sorted(sides[0].keys() & sides[1].keys())
+    if not shared:
+        raise MethodError("the two sides share no label, so that no batch can show one on both")
+    size = min(labels_per_batch, len(shared))
+    drawn = []
+    for _ in range(iterations):
+        chosen = generator.choice(shared, size, replace=False)
+        drawn.append([generator.choice(side[int(k)], instances) for side in sides for k in chosen])
+    return np.array(drawn, dtype=np.int64).reshape(iterations, 2 * size * instances)
+
+
+def positions_by_label(label: IntArray) -> dict[int, IntArray]:
+    """Return the positions of every label's samples, negative labels left out."""
+    return {int(k): np.flatnonzero(label == k) for k in np.unique(label) if k >= 0}
+
+
+class Deck:
+    """Items drawn without replacement until none is left, then shuffled anew."""
+
+    def __init__(self, items: IntArray, generator: np.random.Generator) -> None:
+        self._items, self._generator = items, generator
+        self._rest = items[:0]
+
+    def take(self, count: int) -> IntArray:
+        """Draw `count` items; they go on over the end of a shuffle into the next."""
+        while len(self._rest) < count:
+            self._rest = np.concatenate((self._rest, self._generator.permutation(self._items)))
+        taken, self._rest = self._rest[:count], self._rest[count:]
+        return taken

@@ -27,7 +27,6 @@ from methods.base import (
     setting,
 )
 
-
 DEMO: Mapping[str, Any] = {"iterations": 12, "instances": 4, "lr_schedule": "cosine"}
 """Training of the preset ``demo``: the sizes of the synthetic twins, minutes on two cores."""
 
@@ -61,6 +60,18 @@ def learning_rate_factor(config: TrainingConfig, epoch: int, epochs: int) -> flo
     if config.lr_schedule == "step":
         return config.lr_gamma ** (epoch // config.lr_step)
     return max(0.5 * (1 + math.cos(math.pi * epoch / epochs)), 0.01)
+
+
+def warm_up_factor(schedule: str, epoch: int, epochs: int) -> float:
+    """Return AGW's and OTLA's factor of the learning rate (methods-spec 6, 11.1).
+
+    ``step`` rises over ten epochs and falls to 0.1 at epoch 20 and to 0.01 at epoch 50; ``cosine`` is ours for
+    short runs: it rises over an eighth of them.
+    """
+    if schedule == "step":
+        return (epoch + 1) / 10 if epoch < 10 else 1.0 if epoch < 20 else 0.1 if epoch < 50 else 0.01
+    rise = (epoch + 1) / max(1, round(epochs / 8))
+    return min(rise, max(0.5 * (1 + math.cos(math.pi * epoch / epochs)), 0.01))
 
 
 def adam(modules: Sequence[nn.Module], config: TrainingConfig, stage: Stage) -> Optimisation:
