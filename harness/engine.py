@@ -173,10 +173,13 @@ class Engine:
             )
         self.reporter.live("  ".join(f"{name} {float(value):.3f}" for name, value in terms.items()))
 
-    def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray:
-        """Return -(Q Gᵀ) in float64, whatever the device (protocols-spec 3.1)."""
-        product: np.ndarray = (-(query.double() @ gallery.double().T)).cpu().numpy()
-        return product
+    def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
+        """Return -(Q Gᵀ) in float64 (protocols-spec 3.1): on a GPU where it is, on the CPU as an array.
+
+        Neither is a copy; protocols score an array by compiled loops and a tensor on its device.
+        """
+        product = torch.matmul(query.double(), gallery.double().T).neg_()
+        return product.numpy() if product.device.type == "cpu" else product
 
 
 def concatenated(names: Sequence[Sequence[str]]) -> list[str]:

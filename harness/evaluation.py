@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.configuration import EngineConfig
 from harness.engine import Engine, concatenated
+from harness.errors import HarnessError
 from harness.loading import ImageStore
 from protocols.base import LabelledImages, Protocol, Scores, Trial
 
@@ -76,6 +77,7 @@ class Evaluation:
     def run(self, engine: Engine, backbone: nn.Module) -> Result:
         """Extract every test image once, then score all trials."""
         features = engine.extract(backbone, self._store, self._modality, "extract test")
+        refuse_features(features, self._paths)
         rows: list[dict[str, Any]] = []
         ranks: dict[str, npt.NDArray[Any]] = {}
         for protocol, trial in engine.reporter.track(self.trials, len(self.trials), "score"):
@@ -96,6 +98,24 @@ class Evaluation:
             trial.gallery.identity,
             trial.query.images.camera,
             trial.gallery.images.camera,
+        )
+
+
+def refuse_features(features: Tensor, paths: Sequence[str]) -> None:
+    """Raise if a feature cannot be compared: no number can be trusted with it.
+
+    Raises
+    ------
+    HarnessError
+        If a row is NaN, infinite or zero; says how many and names the first image.
+    """
+    low, high = torch.aminmax(features, dim=1)
+    bad = ~(low.isfinite() & high.isfinite()) | ((low == 0) & (high == 0))
+    if bad.any():
+        first = paths[int(bad.nonzero()[0])]
+        raise HarnessError(
+            f"{int(bad.sum())} of {len(features)} test features are NaN, infinite or zero, the first is that of "
+            f"{first}; training has diverged: lower learning_rate, or use --precision 32"
         )
 
 
