@@ -134,15 +134,10 @@ class Supervised(Method):
         """Make SGD with a smaller rate for the backbone than for neck and classifier."""
         c = self.config
         network: Any = self.backbone
-        head: list[nn.Parameter] = [network.neck.weight, *self.modules["classifier"].parameters()]
+        head = [network.neck.weight, *self.modules["classifier"].parameters()]
         body = [p for part in (network.visible, network.infrared, network.trunk) for p in part.parameters()]
-        optimiser = SGD(
-            [{"params": head}, {"params": body, "lr": c.backbone_rate * c.learning_rate}],
-            lr=c.learning_rate,
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            nesterov=True,
-        )
+        groups: Any = [{"params": head}, {"params": body, "lr": c.backbone_rate * c.learning_rate}]
+        optimiser = SGD(groups, c.learning_rate, c.momentum, weight_decay=c.weight_decay, nesterov=True)
         schedule = LambdaLR(optimiser, lambda e: warm_up_factor(c.lr_schedule, e, stage.epochs))
         return {"model": Optimisation(optimiser, schedule)}
 
