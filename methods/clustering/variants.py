@@ -26,7 +26,8 @@ def hdbscan(graph: Graph, min_samples: int) -> Tensor:
     """Cluster by HDBSCAN (scikit-learn), `min_samples` being the smallest cluster too.
 
     Pairs that the graph does not hold count as distance 1, the largest there is, so a graph with a radius near 1
-    loses nothing.
+    loses nothing. A sample with fewer than `min_samples` in its row, itself counted, is noise: its distance 1 to
+    all would otherwise put it wherever a tie falls.
 
     Returns
     -------
@@ -35,6 +36,8 @@ def hdbscan(graph: Graph, min_samples: int) -> Tensor:
     """
     check_min_samples(min_samples)
     smallest = max(2, min_samples)
+    if len(graph) < smallest:
+        return torch.full((len(graph),), NOISE, device=graph.start.device)
     model = HDBSCAN(
         min_cluster_size=smallest,
         min_samples=min_samples,
@@ -42,7 +45,9 @@ def hdbscan(graph: Graph, min_samples: int) -> Tensor:
         metric_params={"max_distance": 1.0},
         copy=False,
     )
-    return _numbered(model.fit(_connected(graph)).labels_, 1, graph.start.device)
+    labels = model.fit(_completed(graph, min_samples)).labels_
+    sparse_rows = (graph.start[1:] - graph.start[:-1]).cpu().numpy() < min_samples
+    return _numbered(np.where(sparse_rows, NOISE, labels), 1, graph.start.device)
 
 
 def agglomerative(graph: Graph, eps: float, min_samples: int) -> Tensor:
@@ -167,14 +172,25 @@ def _linked(graph: Graph) -> sparse.csr_array:
     return matrix
 
 
-def _connected(graph: Graph) -> sparse.csr_array:
-    """Return distances, above 0, with the pieces chained by distance 1, which HDBSCAN asks for."""
+def _completed(graph: Graph, min_samples: int) -> sparse.csr_array:
+    """Return distances, above 0, with the pairs of distance 1 that HDBSCAN needs to see.
+
+    It asks for one connected piece and for `min_samples` entries in every row, the sample itself counted.
+    """
     matrix = sparse.csr_array(graph.matrix().astype(np.float64))
     matrix.data = np.maximum(matrix.data, np.finfo(np.float32).tiny)
-    pieces, piece = connected_components(_linked(graph), directed=False)
-    first = np.unique(piece, return_index=True)[1]
-    chain = sparse.coo_array((np.ones(pieces - 1), (first[:-1], first[1:])), shape=matrix.shape)
-    return sparse.csr_array(matrix + chain + chain.T)
+    pattern = _linked(graph)
+    first = np.unique(connected_components(pattern, directed=False)[1], return_index=True)[1]
+    short = np.flatnonzero(np.diff(matrix.indptr) < min_samples)
+    following = (short[:, None] + np.arange(1, min_samples)) % len(graph)
+    source = np.concatenate([first[:-1], np.repeat(short, min_samples - 1)])
+    target = np.concatenate([first[1:], following.ravel()])
+    far = sparse.coo_array((np.ones(len(source)), (source, target)), shape=matrix.shape).tocsr()
+    far = sparse.csr_array(far + far.T)
+    far.data[:] = 1
+    absent = sparse.csr_array(far - far.multiply(pattern))
+    absent.eliminate_zeros()
+    return sparse.csr_array(matrix + absent)
 
 
 def _linkage(whole: sparse.csr_array, mine: NDArray[np.int64], eps: float) -> NDArray[np.int64]:
