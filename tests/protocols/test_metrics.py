@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 from unittest import mock
 
 import numpy as np
@@ -17,6 +18,7 @@ from protocols.metrics import ShortGalleryWarning, TieWarning, distances
 from protocols.regdb import RegDB
 from protocols.sysu_mm01 import SysuAll, SysuIndoor
 from tests.reference.metrics import slow_scores
+from tests.reference.public_metrics import public_scores
 
 PROTOCOLS: dict[str, Protocol] = {"sysu": SysuAll(), "regdb": RegDB()}
 quiet = pytest.mark.filterwarnings("ignore")
@@ -89,6 +91,20 @@ def test_equals_slow_reference(kind: str, case: Case) -> None:
     assert found.tied_queries == slow.tied
     for q, expected in enumerate(slow.hits):
         assert found.hits[found.hit_offsets[q] : found.hit_offsets[q + 1]].tolist() == expected
+
+
+@quiet
+@pytest.mark.parametrize("kind", ["sysu", "regdb"])
+@given(case=cases())
+@settings(max_examples=50, deadline=None)
+def test_equals_the_algorithm_of_public_scripts(kind: Literal["sysu", "regdb"], case: Case) -> None:
+    assume(has_match(case, kind))
+    found = case.score(kind)
+    public = public_scores(
+        case.distance, case.query_ids, case.gallery_ids, case.query_cams, case.gallery_cams, kind
+    )
+    np.testing.assert_allclose(found.cmc, public.cmc, atol=1e-12)
+    assert (found.mAP, found.mINP) == pytest.approx((public.mAP, public.mINP), abs=1e-12)
 
 
 def identical(a: Scores, b: Scores) -> None:
