@@ -1,6 +1,7 @@
 """Dual contrast: each modality clustered and learnt alone, visible images with their channel-augmented copy.
 
-This is ADCA's first stage (methods-spec section 5), on which ADCA, PGM, PCA and ECUL build.
+This is ADCA's first stage (methods-spec section 5), on which ADCA, PGM, PCA and ECUL build. What GUR shares too,
+cluster memories and their losses in every phase, is :class:`MemoryContrast`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,129 @@ from methods.base import (
     setting,
 )
 from methods.clustering import Plain, jaccard_clusters
-from methods.memory import ClusterMemory, cluster_means
+from methods.memory import ClusterMemory, cluster_means, loss_updating_in_backward
 from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
 
 MODALITIES = {"visible": VISIBLE, "infrared": INFRARED}
 
 
-class DualConfig(TrainingConfig):
+class ContrastConfig(TrainingConfig):
+    """Hyper-parameters of contrast against cluster memories; defaults are SYSU-MM01's."""
+
+    k1: int = setting(30, "published code", "neighbours within a modality, the sample included", ge=1)
+    k2: int = setting(6, "published code", "expansion neighbours within a modality", ge=1)
+    eps: float = setting(0.6, "published code", "DBSCAN radius on the Jaccard distance", gt=0, le=1)
+    memory_momentum: float = setting(0.1, "published code", "share of the old row in an update", ge=0, le=1)
+    memory_update: Literal["sequential", "hardest", "mean", "random"] = setting(
+        "sequential", "published code", "which batch samples move a cluster's row"
+    )
+    memory_gradient: Literal["frozen", "in_backward"] = setting(
+        "frozen",
+        "reconstructed",
+        "rows that gradients see: those of the forward pass, or those already moved by a later loss on the same "
+        "memory (the public codes, quirk Q6)",
+    )
+    labels_per_batch: int = setting(8, "published code", "pseudo-identities in a visible batch", ge=1)
+    infrared_labels: int = setting(16, "published code", "pseudo-identities in an infrared batch", ge=1)
+
+
+class MemoryLosses:
+    """Losses of one step against cluster memories, and the row updates that they owe.
+
+    A memory may serve several losses of a step. Rows then move in the order of the public codes, where autograd
+    reaches the loss computed last first.
+    """
+
+    def __init__(self, gradient: Literal["frozen", "in_backward"], generator: torch.Generator) -> None:
+        self._in_backward = gradient == "in_backward"
+        self._generator = generator
+        self._owed: list[tuple[ClusterMemory, Tensor, Tensor]] = []
+
+    def loss(self, memory: ClusterMemory, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross entropy of unit features (b, d) against their labels (b,)."""
+        if self._in_backward:
+            return loss_updating_in_backward(memory, features, labels, self._generator)
+        self._owed.append((memory, features.detach(), labels))
+        return memory.loss(features, labels)
+
+    def update(self) -> None:
+        """Move the rows, the loss computed last first."""
+        while self._owed:
+            memory, features, labels = self._owed.pop()
+            memory.update(features, labels, self._generator)
+
+
+class MemoryContrast(TwoStreamMethod):
+    """Cross entropy of streams against cluster memories; a subclass says what clusters and rows are."""
+
+    config: ContrastConfig
+    memories: Mapping[str, ClusterMemory]
+    """The memory that each stream is compared with; two streams may share one."""
+    losses: MemoryLosses
+    seen: dict[str, Tensor]
+    """Unit features of the last forward pass by stream."""
+
+    def begin_losses(self, epoch: Epoch) -> None:
+        """Make the generator of this epoch's (phase's) memory updates."""
+        seed = self.data.seed("memory", epoch.number, epoch.phase)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.losses = MemoryLosses(self.config.memory_gradient, self.generator)
+
+    def cluster(self, bank: FeatureBank, eps: float) -> Tensor:
+        """Return labels of a bank: plain Jaccard distances and DBSCAN."""
+        return jaccard_clusters(
+            bank.features,
+            k1=self.config.k1,
+            eps=eps,
+            min_samples=self.config.min_samples,
+            expansion=Plain(self.config.k2),
+            stage=self.data.stage,
+        ).labels
+
+    def memory(self, rows: Tensor) -> ClusterMemory:
+        """Start a memory from its rows."""
+        c = self.config
+        return ClusterMemory(rows, c.temperature, c.memory_momentum, c.memory_update)
+
+    def stream(self, name: str, bank: FeatureBank, labels: Tensor) -> Stream:
+        """Return the stream of a modality: visible with its augmented copy, infrared with channel adaptation."""
+        index, label = members(bank, labels)
+        p = self.config.labels_per_batch if name.endswith("visible") else self.config.infrared_labels
+        return Stream(
+            name,
+            index,
+            label,
+            p,
+            self.config.instances,
+            ("plain", "channel-exchange"),
+            ("channel-adapt-gray",),
+        )
+
+    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Cross entropy of each stream against its memory."""
+        del epoch
+        return self.dual_loss(batch.parts)
+
+    def dual_loss(self, parts: Mapping[str, Part]) -> dict[str, Tensor]:
+        """Run the parts through the network and compute one term each; keep the features for what follows."""
+        self.seen = dict(zip(parts, self.features(list(parts.values())), strict=True))
+        return self.seen_terms(parts)
+
+    def seen_terms(self, parts: Mapping[str, Part]) -> dict[str, Tensor]:
+        """Compute the terms of features already seen, infrared first, so that its rows move last (Q6)."""
+        streams = [*parts][::-1]
+        return {
+            f"cluster_{name}": self.losses.loss(self.memories[name], self.seen[name], parts[name].label)
+            for name in streams
+        }
+
+    def update(self, batch: Batch, epoch: Epoch) -> None:
+        """Move the rows of the clusters in the batch."""
+        del batch, epoch
+        self.losses.update()
+
+
+class DualConfig(ContrastConfig):
     """Hyper-parameters of dual contrast; defaults are SYSU-MM01's."""
 
     epochs_dual: int = setting(50, "published code", "epochs of stage I (each modality alone)", ge=0)
@@ -41,19 +158,10 @@ class DualConfig(TrainingConfig):
         "reconstructed",
         "weights stage II starts from; best-on-test is the public codes' leak (quirk Q10)",
     )
-    k1: int = setting(30, "published code", "neighbours within a modality, the sample included", ge=1)
-    k2: int = setting(6, "published code", "expansion neighbours within a modality", ge=1)
-    eps: float = setting(0.6, "published code", "DBSCAN radius on the Jaccard distance", gt=0, le=1)
-    memory_momentum: float = setting(0.1, "published code", "share of the old row in an update", ge=0, le=1)
-    memory_update: Literal["sequential", "hardest", "mean", "random"] = setting(
-        "sequential", "published code", "which batch samples move a cluster's row"
-    )
-    labels_per_batch: int = setting(8, "published code", "pseudo-identities in a visible batch", ge=1)
-    infrared_labels: int = setting(16, "published code", "pseudo-identities in an infrared batch", ge=1)
 
 
-class DualContrast(TwoStreamMethod):
-    """Cluster contrast on each modality alone; subclasses add what crosses modalities in stage II."""
+class DualContrast(MemoryContrast):
+    """Contrast of each modality alone; subclasses add what crosses modalities in stage II."""
 
     config: DualConfig
 
@@ -82,7 +190,7 @@ class DualContrast(TwoStreamMethod):
                 labels, f"{reason} with eps = {self.config.eps:.3g}, k1 = {self.config.k1}", record
             )
         with self.data.stage("memory"):
-            self.generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
+            self.begin_losses(epoch)
             self.memories = {name: self.make_memory(banks[name], found[name], epoch) for name in banks}
         plan = EpochPlan(
             labels,
@@ -101,54 +209,11 @@ class DualContrast(TwoStreamMethod):
         return plan
 
     def cluster_modality(self, bank: FeatureBank, epoch: Epoch) -> Tensor:
-        """Return labels of one modality's bank: plain Jaccard distances and DBSCAN."""
+        """Return labels of one modality's bank."""
         del epoch
-        c = self.config
-        return jaccard_clusters(
-            bank.features,
-            k1=c.k1,
-            eps=c.eps,
-            min_samples=c.min_samples,
-            expansion=Plain(c.k2),
-            stage=self.data.stage,
-        ).labels
+        return self.cluster(bank, self.config.eps)
 
     def make_memory(self, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> ClusterMemory:
-        """Start a memory from cluster means."""
+        """Start a modality's memory from cluster means."""
         del epoch
-        c = self.config
-        return ClusterMemory(
-            cluster_means(bank.features, labels), c.temperature, c.memory_momentum, c.memory_update
-        )
-
-    def stream(self, name: str, bank: FeatureBank, labels: Tensor) -> Stream:
-        """Return the stream of a modality: visible with its augmented copy, infrared with channel adaptation."""
-        index, label = members(bank, labels)
-        p = self.config.labels_per_batch if name.endswith("visible") else self.config.infrared_labels
-        return Stream(
-            name,
-            index,
-            label,
-            p,
-            self.config.instances,
-            ("plain", "channel-exchange"),
-            ("channel-adapt-gray",),
-        )
-
-    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
-        """Cross entropy of each modality against its own memory."""
-        del epoch
-        return self.dual_loss(batch.parts)
-
-    def dual_loss(self, parts: Mapping[str, Part]) -> dict[str, Tensor]:
-        """Compute the two terms; keep the features for what follows."""
-        self.seen = dict(zip(parts, self.features(list(parts.values())), strict=True))
-        return {
-            f"cluster_{name}": self.memories[name].loss(f, parts[name].label) for name, f in self.seen.items()
-        }
-
-    def update(self, batch: Batch, epoch: Epoch) -> None:
-        """Move the rows of the clusters in the batch."""
-        del epoch
-        for name, f in self.seen.items():
-            self.memories[name].update(f, batch.parts[name].label, self.generator)
+        return self.memory(cluster_means(bank.features, labels))
