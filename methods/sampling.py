@@ -202,3 +202,57 @@ class Deck:
             self._rest = np.concatenate((self._rest, self._generator.permutation(self._items)))
         taken, self._rest = self._rest[:count], self._rest[count:]
         return taken
+
+
+def paired_batches(
+    visible: IntArray,
+    infrared: IntArray,
+    labels_per_batch: int,
+    instances: int,
+    iterations: int,
+    generator: np.random.Generator,
+    *,
+    blind: bool,
+) -> IntArray:
+    """Draw batches of one class at a position of both halves (OTLA; methods-spec 6, step 1).
+
+    Classes come without replacement until exhausted, and so do the images of a class. A blind draw, for
+    infrared labels that mean nothing yet, takes visible images with replacement, and infrared ones whatever
+    their class, without replacement until exhausted.
+
+    Parameters
+    ----------
+    visible, infrared : int64 arrays (m1,), (m2,)
+        Labels of the two sides; negative ones are left out.
+    labels_per_batch : int
+        P; shrinks to the number of classes there are to draw from.
+    instances, iterations : int
+    generator : numpy Generator
+
+    Returns
+    -------
+    int64 array (iterations, 2 * P * instances)
+        Positions in `visible`, then positions in `infrared`.
+
+    Raises
+    ------
+    MethodError
+        If there is no class to draw from.
+    """
+    seen, unseen = positions_by_label(visible), positions_by_label(infrared)
+    classes = [k for k in seen if (len(infrared) if blind else k in unseen)]
+    if not classes:
+        raise MethodError("no class has images on both sides, so that no batch can be drawn")
+    everything = Deck(np.arange(len(infrared)), generator)
+    decks = [{k: Deck(side[k], generator) for k in classes if k in side} for side in (seen, unseen)]
+    order = Deck(np.array(classes, dtype=np.int64), generator)
+    drawn = []
+    for _ in range(iterations):
+        chosen = [int(k) for k in order.take(min(labels_per_batch, len(classes)))]
+        if blind:
+            left = [generator.choice(seen[k], instances) for k in chosen]
+            right = [everything.take(instances) for _ in chosen]
+        else:
+            left, right = ([side[k].take(instances) for k in chosen] for side in decks)
+        drawn.append(np.concatenate([*left, *right]))
+    return np.array(drawn, dtype=np.int64)

@@ -34,6 +34,7 @@ from methods.base import (
     TrainingData,
     setting,
 )
+from methods.heads import Classifier
 from methods.losses import adp, batch_hard_triplet, wrt
 from methods.sampling import shared_label_batches
 from methods.training import DEMO, warm_up_factor
@@ -120,9 +121,8 @@ class Supervised(Method):
             seed=data.seed("backbone"),
         )
         identities = int(data.identity.max()) + 1 if len(data) else 0
-        classifier = nn.Linear(backbone.dimension, identities, bias=False)
-        generator = torch.Generator().manual_seed(data.seed("classifier"))
-        nn.init.normal_(classifier.weight, 0, 0.001, generator=generator)
+        classifier = Classifier(backbone.dimension)
+        classifier.resize(identities, data.seed("classifier"))
         return {"backbone": backbone, "classifier": classifier}
 
     @classmethod

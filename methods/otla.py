@@ -1,0 +1,350 @@
+"""OTLA: optimal transport label assignment (Wang et al., ECCV 2022).
+
+Visible images keep fixed pseudo-labels; infrared images are dealt out to the visible classes by a balanced
+optimal transport over the classifier's predictions; a modality discriminator behind a reversed gradient and a
+prediction alignment loss close the gap. The paper's unsupervised setting takes the visible labels from a
+network trained on labelled Market-1501, which is not available here: ours come from SpCL on the visible images
+alone, in a stage of its own (quirk Q23).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+
+from methods.association.transport import sinkhorn_labels
+from methods.backbone import SingleStreamResNet
+from methods.base import (
+    INFRARED,
+    NO_OPTIMISER,
+    NOISE,
+    OUTSIDE,
+    VISIBLE,
+    Batch,
+    Epoch,
+    EpochPlan,
+    FeatureBank,
+    Method,
+    MethodConfig,
+    Optimisation,
+    Part,
+    Reference,
+    Stage,
+    Step,
+    Stream,
+    TrainingData,
+    setting,
+)
+from methods.heads import Classifier, ModalityDiscriminator
+from methods.losses import batch_hard_triplet, prediction_alignment, reverse_gradient
+from methods.sampling import gallery_with_singletons, paired_batches
+from methods.self_paced import SelfPacedMemory, SelfPacing
+from methods.training import DEMO, n_clusters, warm_up_factor
+
+
+class OTLAConfig(MethodConfig):
+    """Hyper-parameters of OTLA (methods-spec section 6); defaults are SYSU-MM01's."""
+
+    visible_labels: Literal["spcl"] = setting(
+        "spcl",
+        "reconstructed",
+        "visible labels: SpCL on visible images alone (no labelled source, quirk Q23)",
+    )
+    epochs_visible: int = setting(51, "published code", "epochs of the stage that finds them", ge=1)
+    visible_iterations: int = setting(800, "published code", "its iterations an epoch", ge=1)
+    visible_batch: int = setting(64, "published code", "its batch", ge=2)
+    visible_rate: float = setting(3.5e-4, "published code", "its Adam learning rate, x0.1 every 20", gt=0)
+    k1: int = setting(30, "published code", "neighbours, the sample included", ge=1)
+    k2: int = setting(6, "published code", "expansion neighbours", ge=1)
+    eps: float = setting(0.6, "published code", "DBSCAN radius on the Jaccard distance", gt=0, lt=1)
+    eps_gap: float = setting(0.02, "published code", "distance of the loose and the tight radius", ge=0)
+    min_samples: int = setting(4, "published code", "a core point's neighbours, itself included", ge=1)
+    temperature: float = setting(0.05, "published code", "temperature of the instance memory", gt=0)
+    memory_momentum: float = setting(0.2, "published code", "share of the old row in an update", ge=0, le=1)
+    epochs_transport: int = setting(81, "published code", "epochs of label assignment and training", ge=1)
+    iterations: int = setting(
+        696, "published code", "iterations an epoch: images of the larger modality / 32, + 1", ge=1
+    )
+    labels_per_batch: int = setting(4, "published code", "classes in a batch", ge=2)
+    instances: int = setting(8, "published code", "images of each class and modality", ge=2)
+    transport_power: float = setting(25.0, "published code", "lambda: exponent of the predictions", gt=0)
+    transport_tolerance: float = setting(0.1, "published code", "bound that ends the scaling", gt=0)
+    label_pass: Literal["train", "eval"] = setting(
+        "train", "published code", "batch statistics, or running ones, in the label pass (quirk Q25)"
+    )
+    infrared_identity: float = setting(0.1, "published code", "weight of infrared cross entropy", ge=0)
+    infrared_triplet: float = setting(0.5, "published code", "weight of the infrared triplet", ge=0)
+    margin: float = setting(0.3, "published code", "margin of the triplets", ge=0)
+    alignment_visible: float = setting(0.1, "published code", "prediction alignment, first term", ge=0)
+    alignment_infrared: float = setting(0.5, "published code", "prediction alignment, second term", ge=0)
+    reversal_speed: int = setting(
+        1, "published code", "how fast the reversed gradient comes in (per_add_iters)", ge=1
+    )
+    learning_rate: float = setting(3.5e-3, "published code", "Adam learning rate of necks and heads", gt=0)
+    backbone_rate: float = setting(
+        0.1, "published code", "the backbone's learning rate, as a share of it", gt=0
+    )
+    weight_decay: float = setting(5e-4, "published code", "L2 weight decay", ge=0)
+    lr_schedule: Literal["step", "cosine"] = setting(
+        "step", "published code", "rise for 10 epochs, x0.1 at 20, x0.01 at 50; or a cosine"
+    )
+
+
+class OTLA(Method):
+    """Optimal transport label assignment, with visible labels from SpCL."""
+
+    name = "otla"
+    summary = (
+        "infrared images dealt out to visible clusters by optimal transport, reversed-gradient alignment"
+    )
+    Config = OTLAConfig
+    config: OTLAConfig
+    reference = Reference(
+        title="Optimal Transport for Label-Efficient Visible-Infrared Person Re-Identification",
+        venue="ECCV",
+        year=2022,
+        parts={
+            "network, transport, sampler, losses, optimiser": "published code",
+            "visible labels": "reconstructed: SpCL on visible images alone, on OTLA's own network; the published "
+            "code adapts SpCL from labelled Market-1501. Labels of images or of files are not taken",
+            "transport arithmetic": "harness: float64 logarithms; the published code underflows (quirk Q34)",
+            "test": "harness: mirror averaged; OTLA's own test does not mirror",
+        },
+    )
+    presets = {
+        "paper": {
+            "sysu-mm01": {},
+            "regdb": {"iterations": 129, "visible_iterations": 50, "eps": 0.3, "reversal_speed": 5},
+        },
+        "demo": {
+            "*": {**DEMO, "epochs_visible": 4, "epochs_transport": 6, "visible_iterations": 12}
+            | {"labels_per_batch": 8, "reversal_speed": 100},
+            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
+            "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
+        },
+    }
+
+    def build(self, data: TrainingData) -> dict[str, nn.Module]:
+        """Make network, classifier (still without classes) and modality discriminator; all labels are open."""
+        c = self.config
+        backbone = self._network(data)
+        modality = data.modality.cpu()
+        self._rows = [torch.nonzero(modality == m).flatten() for m in (VISIBLE, INFRARED)]
+        self._labels = [torch.full((len(rows),), NOISE) for rows in self._rows]
+        self._labeller = SelfPacedMemory(
+            SelfPacing(c.k1, c.k2, c.eps, c.eps_gap, c.min_samples, c.temperature, c.memory_momentum)
+        )
+        return {
+            "backbone": backbone,
+            "classifier": Classifier(backbone.dimension),
+            "discriminator": ModalityDiscriminator(backbone.depth_dimension, data.seed("discriminator")),
+        }
+
+    def _network(self, data: TrainingData) -> SingleStreamResNet:
+        return SingleStreamResNet(data.architecture, weights=data.weights, seed=data.seed("backbone"))
+
+    @classmethod
+    def stages(cls, config: OTLAConfig) -> Sequence[Stage]:
+        """Stage I labels the visible images, stage II starts anew and assigns labels to the infrared ones."""
+        return (
+            Stage("visible", config.epochs_visible, config.visible_iterations),
+            Stage("transport", config.epochs_transport, config.iterations),
+        )
+
+    def phases(self, epoch: Epoch) -> Sequence[str]:
+        """In stage II every epoch looks at the infrared images before it trains."""
+        return ("label", "train") if epoch.stage else ("train",)
+
+    def uses_features(self, epoch: Epoch) -> bool:
+        """Features start the instance memory; from then on the memory and the classifier speak."""
+        return epoch.number == 0
+
+    def optimisers(self, stage: Stage) -> Mapping[str, Optimisation]:
+        """Make Adam: over the network alone in stage I, with a smaller rate for its body in stage II."""
+        c, network = self.config, self._backbone
+        body = [*network.stem.parameters(), *network.trunk.parameters()]
+        head = [neck.weight for neck in network.necks]
+        if stage.name == "visible":
+            optimiser = Adam([*body, head[-1]], lr=c.visible_rate, weight_decay=c.weight_decay)
+            return {"model": Optimisation(optimiser, LambdaLR(optimiser, lambda e: self._decay(e, stage)))}
+        classes = n_clusters(self._labels[VISIBLE])
+        if len(self._classifier.weight) != classes:
+            self._classifier.resize(classes, self.data.seed("classifier"))
+        head += [self._classifier.weight]
+        head += [p for p in self.modules["discriminator"].parameters() if p.requires_grad]
+        groups: Any = [{"params": head}, {"params": body, "lr": c.backbone_rate * c.learning_rate}]
+        optimiser = Adam(groups, lr=c.learning_rate, weight_decay=c.weight_decay)
+        schedule = LambdaLR(optimiser, lambda e: warm_up_factor(c.lr_schedule, e, stage.epochs))
+        return {"model": Optimisation(optimiser, schedule)}
+
+    def _decay(self, epoch: int, stage: Stage) -> float:
+        step = self.config.lr_schedule == "step"
+        return float(0.1 ** (epoch // 20)) if step else warm_up_factor("cosine", epoch, stage.epochs)
+
+    @property
+    def _backbone(self) -> Any:
+        return self.modules["backbone"]
+
+    @property
+    def _classifier(self) -> Any:
+        return self.modules["classifier"]
+
+    def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
+        """Stage I: cluster visible images; stage II: draw batches, then (phase 2) assign infrared labels."""
+        if not epoch.stage:
+            return self._label_visible(epoch, bank)
+        if epoch.in_stage == 0 and epoch.phase == "label":
+            self._start_transport()
+        if (classes := n_clusters(self._labels[VISIBLE])) < 2:
+            return EpochPlan(self._spaces(), (), (), 0, skipped=f"{classes} clusters of visible images")
+        return self._look(epoch) if epoch.phase == "label" else self._assign()
+
+    def _label_visible(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
+        """Find visible labels by SpCL; labels of an epoch without clusters do not replace earlier ones."""
+        c, rows = self.config, self._rows[VISIBLE]
+        if epoch.number == 0:
+            self._labeller.rows = bank.of(VISIBLE).features.clone()
+        found = self._labeller.cluster(self.data.stage).cpu()
+        if n_clusters(found) < 2:
+            reason = f"{n_clusters(found)} clusters of visible images with eps = {c.eps:.3g}, k1 = {c.k1}"
+            return EpochPlan(self._spaces(), (), (), 0, skipped=reason)
+        self._labels[VISIBLE] = found
+        classes = self._labeller.labels.cpu()
+        drawn = gallery_with_singletons(
+            classes.numpy(),
+            self.data.camera.cpu()[rows].numpy(),
+            c.visible_batch,
+            4,
+            c.visible_iterations,
+            np.random.default_rng(self.data.seed("visible", epoch.number)),
+        )
+        stream = Stream("visible", rows, classes, c.visible_batch, 1, drawn=torch.from_numpy(drawn))
+        return EpochPlan(self._spaces(), (stream,), (Step("visible", ("visible",)),), c.visible_iterations)
+
+    def _start_transport(self) -> None:
+        """Go back to the first weights, and deal out infrared labels at random."""
+        self._backbone.load_state_dict(self._network(self.data).state_dict())
+        self._labeller.rows = torch.empty(0, 0)
+        generator = torch.Generator().manual_seed(self.data.seed("infrared"))
+        classes, count = n_clusters(self._labels[VISIBLE]), len(self._rows[INFRARED])
+        self._labels[INFRARED] = torch.randint(max(classes, 1), (count,), generator=generator)
+
+    def _look(self, epoch: Epoch) -> EpochPlan:
+        """Draw this epoch's batches with the labels of the epoch before (quirk Q24); look at the infrared half."""
+        c = self.config
+        self._drawn = paired_batches(
+            self._labels[VISIBLE].numpy(),
+            self._labels[INFRARED].numpy(),
+            c.labels_per_batch,
+            c.instances,
+            c.iterations,
+            np.random.default_rng(self.data.seed("pairs", epoch.number)),
+            blind=epoch.in_stage == 0,
+        )
+        half = torch.from_numpy(self._drawn[:, self._drawn.shape[1] // 2 :].copy())
+        shape = len(self._rows[INFRARED]), len(self._classifier.weight)
+        self._predicted = torch.zeros(shape, device=self._classifier.weight.device)
+        stream = self._stream("infrared", self._rows[INFRARED], self._labels[INFRARED], half)
+        step = Step("label", ("infrared",), optimiser=NO_OPTIMISER)
+        return EpochPlan(self._spaces(), (stream,), (step,), c.iterations)
+
+    def _assign(self) -> EpochPlan:
+        """Transport the mean predictions to labels, which the next epoch draws by; train on the same batches."""
+        drawn, sampled = torch.from_numpy(self._drawn.copy()), torch.cat(self._labels)
+        drawn[:, drawn.shape[1] // 2 :] += len(self._rows[VISIBLE])
+        with self.data.stage("associate"):
+            self._labels[INFRARED] = self._transported()
+        stream = self._stream("both", torch.cat(self._rows), sampled, drawn)
+        return EpochPlan(self._spaces(), (stream,), (Step("train", ("both",)),), self.config.iterations)
+
+    def _transported(self) -> Tensor:
+        """Return new infrared labels; images that were not drawn, or all if one class takes all, keep theirs."""
+        labels, total = self._labels[INFRARED].clone(), self._predicted.sum(1, keepdim=True)
+        seen = total[:, 0] > 0
+        mean = self._predicted[seen] / total[seen]
+        found = sinkhorn_labels(mean, self.config.transport_power, self.config.transport_tolerance).cpu()
+        if len(found.unique()) > 1:
+            labels[seen.cpu()] = found
+        return labels
+
+    def _stream(self, name: str, index: Tensor, label: Tensor, drawn: Tensor) -> Stream:
+        p, k = self.config.labels_per_batch, self.config.instances
+        return Stream(name, index, label, p, k, ("grey-erasing",), ("erasing",), drawn=drawn)
+
+    def _spaces(self) -> dict[str, Tensor]:
+        """Return labels over all images: of each modality, and of both where they share the classes."""
+        spaces = {}
+        for name, modality in (("visible", VISIBLE), ("infrared", INFRARED)):
+            spaces[name] = torch.full((len(self.data),), OUTSIDE)
+            spaces[name][self._rows[modality]] = self._labels[modality]
+        spaces["joint"] = torch.maximum(spaces["visible"], spaces["infrared"])
+        return spaces
+
+    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Stage I: SpCL's; stage II: collect predictions, or the terms of methods-spec section 6."""
+        if batch.step == "visible":
+            part = batch.parts["visible"]
+            self._seen = normalize(self._backbone(part.images, part.modality)[0].float())
+            return {"spcl": self._labeller.loss(self._seen, self._position(VISIBLE, part))}
+        if batch.step == "label":
+            self._collect(batch.parts["infrared"])
+            return {}
+        return self._terms(batch, epoch)
+
+    def _position(self, modality: int, part: Part) -> Tensor:
+        return torch.searchsorted(self._rows[modality].to(part.index.device), part.index)
+
+    def _collect(self, part: Part) -> None:
+        """Add up the predictions of every occurrence of an infrared image; their sum over classes counts them."""
+        self._backbone.train(self.config.label_pass == "train")
+        logits = self._classifier(self._backbone(part.images, part.modality)[0]).float()
+        self._backbone.train()
+        self._predicted.index_add_(0, self._position(INFRARED, part), logits.softmax(1))
+
+    def _terms(self, batch: Batch, epoch: Epoch) -> dict[str, Tensor]:
+        c, part = self.config, batch.parts["both"]
+        depths, pooled = self._backbone.depths(part.images)
+        logits = self._classifier(depths[-1]).float()
+        # the visible half's classes count for both halves, position by position
+        y = part.label.chunk(2)[0]
+        (seen, unseen), (x_seen, x_unseen) = logits.chunk(2), pooled.chunk(2)
+        return {
+            "identity_visible": cross_entropy(seen, y),
+            "triplet_visible": batch_hard_triplet(x_seen, y, c.margin),
+            "identity_infrared": c.infrared_identity * cross_entropy(unseen, y),
+            "triplet_infrared": c.infrared_triplet * batch_hard_triplet(x_unseen, y, c.margin),
+            "modality": self._modality_term(torch.cat(depths, 1), part.modality, batch, epoch),
+            "alignment": prediction_alignment(seen, unseen, (c.alignment_visible, c.alignment_infrared)),
+        }
+
+    def _modality_term(self, features: Tensor, modality: Tensor, batch: Batch, epoch: Epoch) -> Tensor:
+        """Tell the modalities apart; the reversed gradient makes the network forget them, little by little."""
+        step = (epoch.in_stage * self.config.iterations + batch.iteration) * self.config.reversal_speed
+        scale = 2 / (1 + math.exp(-10 * step / 10_000)) - 1
+        generator = torch.Generator().manual_seed(self.data.seed("dropout", epoch.number, batch.iteration))
+        guess = self.modules["discriminator"](reverse_gradient(features, scale), generator)
+        return binary_cross_entropy_with_logits(guess, (modality == VISIBLE).float())
+
+    def update(self, batch: Batch, epoch: Epoch) -> None:
+        """Move the instance memory in stage I."""
+        if batch.step == "visible":
+            self._labeller.update(self._seen.detach(), self._position(VISIBLE, batch.parts["visible"]))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the labels, and what SpCL keeps."""
+        labels = {"labels.visible": self._labels[VISIBLE], "labels.infrared": self._labels[INFRARED]}
+        return labels | {f"labeller.{name}": value for name, value in self._labeller.state().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore labels and instance memory."""
+        self._labels = [state[f"labels.{name}"].cpu() for name in ("visible", "infrared")]
+        mine = {k.removeprefix("labeller."): v for k, v in state.items() if k.startswith("labeller.")}
+        self._labeller.load_state(mine)
