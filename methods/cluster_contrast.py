@@ -6,6 +6,7 @@ are our transfer: no public reference for them exists (methods-spec section 2).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -27,19 +28,17 @@ from methods.base import (
 )
 from methods.clustering import Clustering, Plain, jaccard_clusters
 from methods.memory import ClusterMemory, cluster_means
-from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
+from methods.training import DEMO, TrainingConfig, TwoStreamMethod, members, spread, too_few
 
 
-class ClusterContrastConfig(TrainingConfig):
-    """Hyper-parameters of cluster contrast; defaults are SYSU-MM01's."""
+class OneStageContrastConfig(TrainingConfig):
+    """Hyper-parameters whatever the distance; defaults are SYSU-MM01's."""
 
     spaces: Literal["joint", "dual"] = setting(
         "joint", "adapted", "cluster both modalities as one set, or each alone"
     )
     augmented_view: bool = setting(False, "adapted", "add the channel-augmented copy of visible images")
     epochs: int = setting(50, "published code", "epochs", ge=1)
-    k1: int = setting(30, "published code", "neighbours, the sample included", ge=1)
-    k2: int = setting(6, "published code", "expansion neighbours", ge=1)
     eps: float = setting(0.6, "published code", "DBSCAN radius on the Jaccard distance", gt=0, le=1)
     memory_momentum: float = setting(0.1, "published code", "share of the old row in an update", ge=0, le=1)
     memory_update: Literal["sequential", "hardest", "mean", "random"] = setting(
@@ -48,33 +47,13 @@ class ClusterContrastConfig(TrainingConfig):
     labels_per_batch: int = setting(16, "published code", "pseudo-identities in a batch of a stream", ge=1)
 
 
-class ClusterContrast(TwoStreamMethod):
-    """Cluster contrast on the joint set (default) or on each modality alone."""
+class OneStageContrast(TwoStreamMethod):
+    """Cluster contrast in one stage; a subclass says how a bank is clustered."""
 
-    name = "cluster-contrast"
-    summary = "one memory row per cluster of the joint set (or of each modality)"
-    Config = ClusterContrastConfig
-    config: ClusterContrastConfig
-    reference = Reference(
-        title="Cluster Contrast for Unsupervised Person Re-Identification",
-        venue="ACCV, arXiv 2103.11568",
-        year=2022,
-        parts={
-            "clustering, memory, loss": "published code",
-            "two-stream backbone, 288 x 144, both modalities in one set": "adapted: no public reference",
-            "eps on RegDB": "adapted: the value its visible-infrared descendants use",
-        },
-    )
-    presets = {
-        "paper": {"sysu-mm01": {}, "regdb": {"eps": 0.3, "iterations": 100}},
-        "demo": {},
-        "joint": {"*": {"spaces": "joint"}},
-        "dual": {"*": {"spaces": "dual"}},
-        "dual+ca": {"*": {"spaces": "dual", "augmented_view": True, "labels_per_batch": 8}},
-    }
+    config: OneStageContrastConfig
 
     @classmethod
-    def stages(cls, config: ClusterContrastConfig) -> Sequence[Stage]:
+    def stages(cls, config: OneStageContrastConfig) -> Sequence[Stage]:
         """One stage."""
         return (Stage("train", config.epochs, config.iterations),)
 
@@ -89,11 +68,12 @@ class ClusterContrast(TwoStreamMethod):
                 "infrared": bank.of(INFRARED),
             }
         )
-        found = {name: self.cluster(part).labels for name, part in banks.items()}
+        found = {name: self.cluster(part, epoch).labels for name, part in banks.items()}
         labels = {name: spread(found[name], banks[name].index, len(bank)) for name in found}
-        record = {"eps": c.eps, "k2": float(c.k2)}
+        record = {"eps": c.eps, **self.neighbourhood(epoch)}
         if reason := too_few(found):
-            return self.skip(labels, f"{reason} with eps = {c.eps:.3g}, k1 = {c.k1}", record)
+            settings = ", ".join(f"{name} = {value:.3g}" for name, value in record.items())
+            return self.skip(labels, f"{reason} with {settings}", record)
         with self.data.stage("memory"):
             self._generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
             self._memories = {
@@ -109,17 +89,13 @@ class ClusterContrast(TwoStreamMethod):
         step = Step("train", tuple(banks))
         return EpochPlan(labels, streams, (step,), c.iterations, record)
 
-    def cluster(self, bank: FeatureBank) -> Clustering:
-        """Cluster a bank by plain k-reciprocal Jaccard distances."""
-        c = self.config
-        return jaccard_clusters(
-            bank.features,
-            k1=c.k1,
-            eps=c.eps,
-            min_samples=c.min_samples,
-            expansion=Plain(c.k2),
-            stage=self.data.stage,
-        )
+    @abstractmethod
+    def neighbourhood(self, epoch: Epoch) -> dict[str, float]:
+        """Return the neighbour counts of an epoch, for the history and for messages."""
+
+    @abstractmethod
+    def cluster(self, bank: FeatureBank, epoch: Epoch) -> Clustering:
+        """Cluster a bank."""
 
     def _stream(self, name: str, index: Tensor, label: Tensor) -> Stream:
         visible = ("plain", "channel-exchange") if self.config.augmented_view else ("plain",)
@@ -141,3 +117,59 @@ class ClusterContrast(TwoStreamMethod):
         """Move the rows of the clusters in the batch."""
         for name, f in self._seen.items():
             self._memories[name].update(f, batch.parts[name].label, self._generator)
+
+
+class ClusterContrastConfig(OneStageContrastConfig):
+    """Hyper-parameters of cluster contrast on plain k-reciprocal Jaccard distances."""
+
+    k1: int = setting(30, "published code", "neighbours, the sample included", ge=1)
+    k2: int = setting(6, "published code", "expansion neighbours", ge=1)
+
+
+class ClusterContrast(OneStageContrast):
+    """Cluster contrast on the joint set (default) or on each modality alone."""
+
+    name = "cluster-contrast"
+    summary = "one memory row per cluster of the joint set (or of each modality)"
+    Config = ClusterContrastConfig
+    config: ClusterContrastConfig
+    reference = Reference(
+        title="Cluster Contrast for Unsupervised Person Re-Identification",
+        venue="ACCV, arXiv 2103.11568",
+        year=2022,
+        parts={
+            "clustering, memory, loss": "published code",
+            "two-stream backbone, 288 x 144, both modalities in one set": "adapted: no public reference",
+            "eps on RegDB": "adapted: the value its visible-infrared descendants use",
+        },
+    )
+    presets = {
+        "paper": {"sysu-mm01": {}, "regdb": {"eps": 0.3, "iterations": 100}},
+        "demo": {
+            "*": {**DEMO, "epochs": 10, "labels_per_batch": 8},
+            "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
+            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
+        },
+        "joint": {"*": {"spaces": "joint"}},
+        "dual": {"*": {"spaces": "dual"}},
+        "dual+ca": {"*": {"spaces": "dual", "augmented_view": True, "labels_per_batch": 8}},
+    }
+
+    def neighbourhood(self, epoch: Epoch) -> dict[str, float]:
+        """Return the neighbour counts of an epoch, for the history and for messages."""
+        del epoch
+        c = self.config
+        return {"k1": float(c.k1), "k2": float(c.k2)}
+
+    def cluster(self, bank: FeatureBank, epoch: Epoch) -> Clustering:
+        """Cluster a bank by plain k-reciprocal Jaccard distances."""
+        del epoch
+        c = self.config
+        return jaccard_clusters(
+            bank.features,
+            k1=c.k1,
+            eps=c.eps,
+            min_samples=c.min_samples,
+            expansion=Plain(c.k2),
+            stage=self.data.stage,
+        )

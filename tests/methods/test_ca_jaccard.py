@@ -1,0 +1,155 @@
+"""CA-Jaccard: the distance by plain loops (one camera, two, a camera with one image), the warm-up, the edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from sklearn.cluster import DBSCAN
+from torch.nn.functional import normalize
+
+from harness.configuration import resolve
+from methods.base import Epoch, FeatureBank
+from methods.ca_jaccard import CAJaccard, CAJaccardConfig
+from methods.cluster_contrast import ClusterContrast
+from methods.clustering import CameraAware, camera_aware_graph
+from methods.errors import MethodError
+from tests.methods.episodes import bank, identity, pairwise, shuffled, train, training_data
+
+SMALL = {
+    "k1_intra": 3,
+    "k1_inter": 4,
+    "k2_intra": 2,
+    "k2_inter": 2,
+    "eps": 0.6,
+    "epochs": 2,
+    "iterations": 2,
+    "labels_per_batch": 3,
+    "instances": 2,
+    "min_samples": 2,
+}
+
+
+def naive_distances(
+    features: np.ndarray, camera: np.ndarray, k1: tuple[int, int], k2: tuple[int, int]
+) -> np.ndarray:
+    """CA-Jaccard as methods-spec section 4 tells it, sample by sample."""
+    n = len(features)
+    d = 2 - 2 * features @ features.T
+    ranked = [sorted(range(n), key=lambda j: (j != i, d[i, j], j)) for i in range(n)]
+    intra = [[j for j in ranked[i] if camera[j] == camera[i]] for i in range(n)]
+    inter = [[j for j in ranked[i] if camera[j] != camera[i]] for i in range(n)]
+    v = np.zeros((n, n))
+    for i in range(n):
+        mutual = [j for j in intra[i][: k1[0] + 1] if i in intra[j][: k1[0] + 1]]
+        mutual += [j for j in inter[i][: k1[1] + 1] if i in inter[j][: k1[1] + 1]]
+        v[i, mutual] = np.exp(-d[i, mutual]) / np.exp(-d[i, mutual]).sum()
+    expanded = np.stack([v[intra[i][: k2[0]] + inter[i][: k2[1]]].mean(0) for i in range(n)])
+    shared = np.minimum(expanded[:, None], expanded[None]).sum(2)
+    return np.maximum(0, 1 - shared / (2 - shared))
+
+
+CAMERAS = {
+    "one camera": np.zeros(60, np.int64),
+    "two cameras": np.arange(60) % 2,
+    "a camera with one image": np.where(np.arange(60) == 7, 9, np.arange(60) % 3),
+    "two images elsewhere": np.where(np.arange(60) < 2, 1, 0),
+}
+
+
+def clumped(seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(10, 16, generator=generator)
+    return normalize(centres.repeat(6, 1) + 0.6 * torch.randn(60, 16, generator=generator))
+
+
+@pytest.mark.parametrize("case", CAMERAS)
+def test_distances_are_the_naive_ones(case: str) -> None:
+    features, camera = clumped(), CAMERAS[case]
+    expected = naive_distances(features.double().numpy(), camera, (5, 20), (2, 4))
+    graph, _ = camera_aware_graph(features, CameraAware(torch.from_numpy(camera)), radius=0.9)
+    found = np.ones((60, 60))
+    found[graph.row.numpy(), graph.neighbour.numpy()] = graph.distance.numpy()
+    expected[expected > 0.9] = 1
+    assert (expected < 1).sum() > 60
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", CAMERAS)
+def test_pseudo_labels_are_dbscan_on_the_naive_distances(case: str) -> None:
+    features, camera = clumped(), CAMERAS[case]
+    method = CAJaccard(CAJaccardConfig(eps=0.4), training_data())
+    rows = FeatureBank(
+        features, torch.zeros(60, dtype=torch.int64), torch.from_numpy(camera), torch.arange(60)
+    )
+    for epoch, k2 in ((0, (3, 3)), (1, (2, 4))):
+        expected = DBSCAN(eps=0.4, min_samples=4, metric="precomputed").fit(
+            naive_distances(features.double().numpy(), camera, (5, 20), k2)
+        )
+        found = method.cluster(rows, Epoch(epoch, 0, epoch)).labels
+        assert found.tolist() == expected.labels_.tolist()
+        assert found.max() > 0
+
+
+def test_warm_up_overwrites_both_k2_in_the_first_epoch_only() -> None:
+    method = CAJaccard(CAJaccardConfig(), training_data())
+    counts = [method.neighbourhood(Epoch(e, 0, e)) for e in range(3)]
+    assert [(c["k2_intra"], c["k2_inter"]) for c in counts] == [(3, 3), (2, 4), (2, 4)]
+    without = CAJaccard(CAJaccardConfig(warm_up_k2=0), training_data())
+    assert without.neighbourhood(Epoch(0, 0, 0))["k2_inter"] == 4
+
+
+@pytest.mark.parametrize("spaces", ["joint", "dual"])
+def test_an_epoch_finds_the_identities_and_trains(spaces: str) -> None:
+    method = CAJaccard(CAJaccardConfig(**SMALL, spaces=spaces), training_data(cameras=2))
+    epoch = Epoch(1, 0, 1)
+    plan = method.begin_epoch(epoch, bank(cameras=2))
+    truth = identity()
+    for labels in plan.labels.values():
+        inside = labels > -2
+        assert torch.equal(pairwise(labels[inside]), pairwise(truth[inside]))
+    assert set(train(method, plan, epoch)) == {f"cluster_{space}" for space in plan.labels}
+
+
+def test_everything_but_the_clustering_is_cluster_contrast() -> None:
+    for name in ("begin_epoch", "loss", "update", "stages", "optimisers", "build"):
+        assert getattr(CAJaccard, name).__qualname__ == getattr(ClusterContrast, name).__qualname__
+
+
+def test_all_noise_skips_the_epoch_and_names_the_settings() -> None:
+    method = CAJaccard(CAJaccardConfig(**SMALL | {"eps": 1e-6}), training_data())
+    plan = method.begin_epoch(Epoch(0, 0, 0), shuffled(bank()))
+    assert plan.iterations == 0
+    assert not plan.streams
+    for word in ("eps", "k1_inter", "fewer than two clusters"):
+        assert word in plan.skipped
+
+
+def test_one_cluster_skips_the_epoch() -> None:
+    method = CAJaccard(CAJaccardConfig(**SMALL | {"eps": 1.0}), training_data())
+    plan = method.begin_epoch(Epoch(0, 0, 0), bank())
+    assert "joint: 1" in plan.skipped
+
+
+@pytest.mark.parametrize("name", ["k1_intra", "k1_inter"])
+def test_more_neighbours_than_images_are_refused(name: str) -> None:
+    method = CAJaccard(CAJaccardConfig(**SMALL | {name: 61}), training_data())
+    with pytest.raises(MethodError, match=f"{name} = 61"):
+        method.begin_epoch(Epoch(0, 0, 0), bank())
+
+
+def test_plain_k1_is_no_setting_of_the_distance() -> None:
+    with pytest.raises(ValidationError, match="k1"):
+        CAJaccardConfig(k1=30)
+
+
+@pytest.mark.parametrize("dataset", ["sysu-mm01", "regdb"])
+def test_presets_are_valid_and_published(dataset: str) -> None:
+    for name in CAJaccard.presets:
+        preset, variant = (name, None) if name in ("paper", "demo") else ("paper", name)
+        assert isinstance(resolve(CAJaccard, dataset, preset, variant, [])[0], CAJaccardConfig)
+    config = resolve(CAJaccard, dataset, "paper", None, [])[0].model_dump()
+    published = {"k1_intra": 5, "k1_inter": 20, "k2_intra": 2, "k2_inter": 4, "memory_momentum": 0.1}
+    assert published.items() <= config.items()
+    assert (config["eps"], config["iterations"]) == ((0.6, 200) if dataset == "sysu-mm01" else (0.3, 100))
