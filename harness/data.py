@@ -13,7 +13,8 @@ from harness.errors import HarnessError
 from harness.files import write_atomic
 from harness.progress import Reporter
 from protocols.base import Protocol
-from protocols.check import check, dataset_at, fingerprint, is_synthetic
+from protocols.check import check, dataset_at, fingerprint
+from protocols.files import is_synthetic
 from protocols.twin import VERSION, synthesise
 
 SYNTHETIC = "synthetic"

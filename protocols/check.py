@@ -18,8 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from protocols import regdb, sysu_mm01
 from protocols.base import DataError, LabelledImages, Protocol, Trial
-from protocols.files import DataWarning
-from protocols.twin import MARKER
+from protocols.files import MARKER, DataWarning, is_synthetic
 
 TREES = {"sysu-mm01": sysu_mm01.TREE, "regdb": regdb.TREE}
 SUFFIXES = {"sysu-mm01": ".jpg", "regdb": ".bmp"}
@@ -92,11 +91,6 @@ def dataset_at(root: Path) -> str:
         f"{root} is no data root: looked for cam1 .. cam6 and exp, or for Visible, Thermal and idx. "
         f"Expected trees:\n{trees}"
     )
-
-
-def is_synthetic(root: Path) -> bool:
-    """Say whether a root is a twin."""
-    return (root / MARKER).is_file()
 
 
 def image_folders(dataset: str) -> tuple[str, ...]:
@@ -187,28 +181,33 @@ def sysu_rows(root: Path) -> list[Row]:
 
 
 def regdb_rows(root: Path) -> list[Row]:
-    """Count RegDB's identities and images in every split; a leak between training and test is an error."""
-    rows = []
+    """Count RegDB's identities and images over all splits; a leak between training and test is an error."""
+    found: dict[tuple[str, int], dict[int, int]] = {}
     for split in regdb.RegDB.splits:
         folders: dict[str, set[str]] = {}
         for part in ("train", "test"):
             for modality, name in regdb.NAMES.items():
                 side = regdb.read_index(root, part, modality, split)
                 folders[part] = folders.get(part, set()) | regdb.folders(side)
-                rows.append(count_row(f"split {split}, {part} {name} images", regdb.IMAGES, len(side)))
-                rows.append(
-                    count_row(
-                        f"split {split}, {part} {name} identities",
-                        regdb.IDENTITIES,
-                        len(np.unique(side.identity)),
-                    )
-                )
+                for what, known, count in (
+                    ("images", regdb.IMAGES, len(side)),
+                    ("identities", regdb.IDENTITIES, len(np.unique(side.identity))),
+                ):
+                    found.setdefault((f"{part} {name} {what}, each split", known), {})[split] = count
         if both := sorted(folders["train"] & folders["test"]):
             raise DataError(
                 f"{root}/idx, split {split}: identity folder {both[0]} is in training and in test "
                 f"({len(both)} such); get the original files"
             )
-    return rows
+    return [splits_row(what, known, counts) for (what, known), counts in found.items()]
+
+
+def splits_row(what: str, known: int, counts: dict[int, int]) -> Row:
+    """Compare a count of every split; name the splits only where they are not alike."""
+    if len(set(counts.values())) == 1:
+        return count_row(what, known, counts[min(counts)])
+    wrong = ", ".join(f"{count} in split {split}" for split, count in counts.items() if count != known)
+    return Row(what, str(known), wrong, False)
 
 
 def promised_rows(root: Path, dataset: str) -> list[Row]:
@@ -247,7 +246,7 @@ def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = F
     """
     written = []
     for split in protocol.splits:
-        for trial in protocol.trials(root, split, allow_partial=allow_partial or is_synthetic(root)):
+        for trial in protocol.trials(root, split, allow_partial=allow_partial):
             written += export_trial(trial, out / protocol.id / trial.setting)
     if not written:
         warnings.warn(f"{protocol.id} has no trials on {root}", DataWarning, stacklevel=2)

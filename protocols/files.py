@@ -7,6 +7,9 @@ from pathlib import Path
 
 from protocols.base import DataError
 
+MARKER = "SYNTHETIC.json"
+"""The file at the root of a synthetic twin."""
+
 
 class DataWarning(UserWarning):
     """Something on disk is odd but usable."""
@@ -14,6 +17,36 @@ class DataWarning(UserWarning):
 
 class PartialDataWarning(DataWarning):
     """Counts are not the known ones, and the user asked to go on."""
+
+
+def is_synthetic(root: Path) -> bool:
+    """Say whether a root is a twin."""
+    return (root / MARKER).is_file()
+
+
+def unknown_counts(root: Path, dataset: str, text: str, allow_partial: bool) -> None:
+    """Refuse counts that are not the known ones, or warn if the user wants partial data.
+
+    A twin has other counts by design, and its rows are marked anyway. The warning is the same for every list of
+    a root, so that it is shown once.
+
+    Raises
+    ------
+    DataError
+        With `text`, which says what differs; not if `allow_partial`, and not for a twin.
+    """
+    if is_synthetic(root):
+        return
+    if not allow_partial:
+        raise DataError(
+            f"{text}; restore the missing files, or use --allow-partial-data, which marks every row"
+        )
+    warnings.warn(
+        f"{root}: counts are not the known ones of {dataset}; rows made from it are marked real-partial, "
+        f"and `reidbench data check {root}` lists the differences",
+        PartialDataWarning,
+        stacklevel=4,
+    )
 
 
 def images_in(folder: Path, suffix: str) -> list[str]:

@@ -20,7 +20,7 @@ from protocols.base import (
     Trial,
     read_lines,
 )
-from protocols.files import PartialDataWarning, wrong_layout
+from protocols.files import PartialDataWarning, unknown_counts, wrong_layout
 from protocols.metrics import evaluate
 
 NAMES = {Modality.VISIBLE: "visible", Modality.INFRARED: "thermal"}
@@ -78,6 +78,11 @@ def check_sides(
     root: Path, split: int, visible: LabelledImages, thermal: LabelledImages, allow_partial: bool
 ) -> None:
     """Compare both modalities of a part with the known counts and with each other."""
+    if set(visible.identity.tolist()) != set(thermal.identity.tolist()):
+        text = f"{root}, split {split}: the label sets of the two modalities differ"
+        if not allow_partial:
+            raise DataError(f"{text}; get the original files, or use --allow-partial-data")
+        warnings.warn(text, PartialDataWarning, stacklevel=3)
     problems = []
     for name, side in (("visible", visible), ("thermal", thermal)):
         ids = len(np.unique(side.identity))
@@ -85,16 +90,8 @@ def check_sides(
             problems.append(
                 f"{name}: {len(side)} images of {ids} identities (expected {IMAGES} of {IDENTITIES})"
             )
-    if set(visible.identity.tolist()) != set(thermal.identity.tolist()):
-        problems.append("the label sets of the two modalities differ")
-    if not problems:
-        return
-    text = f"{root}, split {split}: {'; '.join(problems)}"
-    if not allow_partial:
-        raise DataError(
-            f"{text}; restore the missing files, or use --allow-partial-data, which marks every row"
-        )
-    warnings.warn(text, PartialDataWarning, stacklevel=3)
+    if problems:
+        unknown_counts(root, RegDB.dataset, f"{root}, split {split}: {'; '.join(problems)}", allow_partial)
 
 
 def folders(side: LabelledImages) -> set[str]:

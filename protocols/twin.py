@@ -43,6 +43,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from protocols.base import DataError
+from protocols.files import MARKER
 from protocols.regdb import NAMES
 from protocols.rendering import (
     HEIGHT,
@@ -56,7 +57,6 @@ from protocols.rendering import (
 from protocols.sysu_mm01 import INFRARED_CAMERAS, TEST_COUNTS, TRAIN_COUNTS
 
 VERSION = 1
-MARKER = "SYNTHETIC.json"
 SPLITS = 10
 SOURCE_CAMERAS = 24
 DEFAULTS = {"regdb": (120, 10), "sysu": (100, 3)}

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from protocols.base import DataError
-from protocols.check import check, dataset_at, export, fingerprint, is_synthetic
+from protocols.check import check, dataset_at, export, fingerprint
+from protocols.files import is_synthetic
 from protocols.regdb import RegDB
 from protocols.sysu_mm01 import SysuIndoor
 
@@ -67,6 +68,24 @@ def test_damaged_marker(regdb: Path, text: str) -> None:
     (regdb / "SYNTHETIC.json").write_text(text)
     with pytest.raises(DataError, match=r"SYNTHETIC.json is damaged"):
         check(regdb, "regdb")
+
+
+def test_a_count_that_differs_in_one_split_is_named_with_it(
+    regdb: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocols.regdb.IMAGES", 24)
+    monkeypatch.setattr("protocols.regdb.IDENTITIES", 6)
+    (regdb / "SYNTHETIC.json").unlink()
+    assert check(regdb, "regdb", images=False).ok
+    index = regdb / "idx" / "test_thermal_4.txt"
+    index.write_text("".join(index.read_text().splitlines(keepends=True)[:-1]))
+    report = check(regdb, "regdb", images=False)
+    assert len(report.rows) == 8
+    assert [(row.what, row.found) for row in report.rows if not row.ok] == [
+        ("test thermal images, each split", "23 in split 4")
+    ]
+    with pytest.raises(DataError, match="expected 24, found 23 in split 4"):
+        report.refuse()
 
 
 def test_problems_are_named(regdb: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +98,24 @@ def test_wrong_counts_are_refused_or_a_warning(root: Path) -> None:
             DataError, match=r"4 images of 2 identities \(expected 2060 of 206\).*--allow-partial"
         ):
             read(root, 1)
-        with pytest.warns(PartialDataWarning, match="expected 2060 of 206"):
+        with pytest.warns(PartialDataWarning, match="not the known ones of regdb; .*`reidbench data check"):
             read(root, 1, allow_partial=True)
+
+
+def test_counts_are_warned_of_once(root: Path) -> None:
+    """Whatever is read: the text is one, so the filter of the command line shows it once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        RegDB().training(root, 1, allow_partial=True)
+        RegDB().trials(root, 1, allow_partial=True)
+    assert len({str(warning.message) for warning in caught}) == 1
+
+
+def test_a_twin_has_other_counts_and_needs_no_warning(tiny_regdb: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert RegDB().training(tiny_regdb, 1)
+        assert RegDB().trials(tiny_regdb, 1)
 
 
 @quiet
@@ -117,6 +134,8 @@ def test_label_sets_that_differ(root: Path) -> None:
     write(root, "Visible/3/1.bmp 5\n")
     with pytest.raises(DataError, match="the label sets of the two modalities differ"):
         RegDB().trials(root, 1)
+    with pytest.warns(PartialDataWarning, match="split 1: the label sets"):
+        RegDB().trials(root, 1, allow_partial=True)
 
 
 @quiet

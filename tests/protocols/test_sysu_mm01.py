@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -84,12 +85,20 @@ def test_wrong_counts_are_refused_or_a_warning(root: Path) -> None:
         SysuAll().training(root, 0)
     with pytest.raises(DataError, match=r"2 identities \(expected 96\)"):
         SysuAll().trials(root, 0)
-    with pytest.warns(PartialDataWarning, match="expected 395"):
+    with pytest.warns(PartialDataWarning, match="not the known ones of sysu-mm01; "):
         training = SysuAll().training(root, 0, allow_partial=True)
     assert training.images.paths[0] == "cam1/0001/0001.jpg"
     assert training.images.paths[-1] == "cam6/0003/0010.jpg"
     assert np.bincount(training.images.modality).tolist() == [120, 60]
     assert np.unique(training.identity).tolist() == [1, 2, 3]
+
+
+def test_a_twin_has_other_counts_and_needs_no_warning(tiny_sysu: Path) -> None:
+    """Its folders hold three images, too few for multi shot."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert SysuAll().training(tiny_sysu, 0)
+        assert {t.setting for t in SysuAll().trials(tiny_sysu, 0)} == {"single-shot"}
 
 
 @quiet

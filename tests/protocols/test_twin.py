@@ -12,11 +12,11 @@ from PIL import Image
 
 from protocols import twin
 from protocols.base import DataError, Modality
-from protocols.files import PartialDataWarning
+from protocols.files import MARKER
 from protocols.regdb import RegDB
 from protocols.rendering import draw_camera, draw_person, generator, photograph
 from protocols.sysu_mm01 import TEST_COUNTS, TRAIN_COUNTS
-from protocols.twin import DIFFICULTIES, MARKER, plan_twin, render_source, synthesise
+from protocols.twin import DIFFICULTIES, plan_twin, render_source, synthesise
 
 SIZE = (16, 32)
 REGDB_PIXELS = "8387699218121b02"
@@ -132,8 +132,7 @@ def test_regdb_layout_and_halves(tmp_path: Path) -> None:
 
 def test_protocol_reads_a_twin(tmp_path: Path) -> None:
     synthesise(tmp_path / "t", "regdb", identities=4, images=3, size=SIZE)
-    with pytest.warns(PartialDataWarning):
-        training = RegDB().training(tmp_path / "t", 1, allow_partial=True)
+    training = RegDB().training(tmp_path / "t", 1)
     assert np.bincount(training.images.modality).tolist() == [6, 6]
     assert set(training.images.modality) == {Modality.VISIBLE, Modality.INFRARED}
 
