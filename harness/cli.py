@@ -216,7 +216,7 @@ def time(
     figure: Annotated[Path | None, typer.Option(help="Log-log scaling figure to write.")] = None,
 ) -> None:
     """Time every stage of the clustering core on synthetic features, beside the public algorithm and faiss."""
-    from harness import timing
+    import harness.timing as timing
     from harness.engine import make_fabric
     from harness.files import check_folder, write_atomic
     from harness.tabulate import text_table
