@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
@@ -326,7 +327,7 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="samples", ylabel="median wall time (s)")
     sizes = sorted(set(frame["n"]))
     axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
-    axes.minorticks_off()
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     write_atomic(path, to_png(figure))
