@@ -290,10 +290,19 @@ def data_synth(
 
     if like not in ("regdb", "sysu"):
         raise HarnessError(f"--like {like}: expected regdb or sysu")
-    made = synthesise(
-        out, like, identities=identities, images=images, seed=seed, difficulty=difficulty, full_size=full_size
-    )
-    console().print(made)
+    reporter = make_reporter()
+    with reporter.bars():
+        made = synthesise(
+            out,
+            like,
+            identities=identities,
+            images=images,
+            seed=seed,
+            difficulty=difficulty,
+            full_size=full_size,
+            track=lambda people: reporter.track(people, len(people), "render people"),
+        )
+    console().print(str(made), highlight=False, markup=False, soft_wrap=True)
 
 
 @data_app.command("check", epilog="Example: reidbench data check /data/RegDB")
@@ -304,7 +313,7 @@ def data_check(
     from harness.show import check_page
 
     page, ok = check_page(root, allow_partial)
-    console().print(page)
+    console().print(page, soft_wrap=True)  # a path that is broken over lines cannot be copied
     raise typer.Exit(0 if ok else 2)
 
 
@@ -321,17 +330,23 @@ def data_fingerprint(root: Annotated[Path, typer.Argument(help="Root of the data
 )
 def data_export(
     protocol: Annotated[str, typer.Option(help="regdb, sysu-all or sysu-indoor.")],
-    data: Annotated[Path, typer.Option(help="Root of the data set.")],
     out: Annotated[Path, typer.Option(help="Folder for the CSV files.")],
+    data: DataOption = None,
     allow_partial: PartialOption = False,
 ) -> None:
     """Write query and gallery lists as CSV, in evaluation order, for anybody's code."""
+    from harness.data import find_root
     from harness.registry import load_protocols
     from protocols.check import export
 
     for chosen in load_protocols(protocol):
-        for path in export(chosen, data, out, allow_partial=allow_partial):
-            console().print(str(path), highlight=False)
+        root = find_root(data, chosen, 0, make_reporter())
+        written = export(chosen, root, out, allow_partial=allow_partial)
+        for folder in dict.fromkeys(path.parent for path in written):
+            files = sum(path.parent == folder for path in written)
+            console().print(
+                f"{folder}: {files} query and gallery lists", markup=False, highlight=False, soft_wrap=True
+            )
 
 
 def console() -> Console:
@@ -383,9 +398,21 @@ def mendable() -> tuple[type[BaseException], ...]:
     return tuple(found)
 
 
+def show_warnings_once() -> None:
+    """Write each warning as one line, and never the same one again; Python's own filter forgets."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_args: object, **_more: object) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            sys.stderr.write(f"warning: {message}\n")
+
+    warnings.showwarning = show
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a mendable error ends in one message and exit code 2 (3: the run is held)."""
-    warnings.showwarning = lambda message, *_args, **_more: sys.stderr.write(f"warning: {message}\n")  # type: ignore[assignment]
+    show_warnings_once()
     try:
         app(args=list(arguments) if arguments is not None else None)
     except BaseException as error:

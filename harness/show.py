@@ -17,6 +17,7 @@ from harness.registry import Entry, load_method, methods, protocols
 
 if TYPE_CHECKING:
     from methods.base import Method, MethodConfig
+    from protocols.check import CheckReport
 
 DATASETS = ("sysu-mm01", "regdb")
 ABSENT = "-"
@@ -226,7 +227,20 @@ def check_page(root: Path, allow_partial: bool) -> tuple[RenderableType, bool]:
     rows = [(row.what, row.expected, row.found, "ok" if row.ok else wrong) for row in report.rows]
     kind = "synthetic twin" if report.synthetic else "real data"
     counts = table_of(f"{root}: {report.dataset}, {kind}", ("count", "expected", "found", ""), rows)
-    usable = not report.problems and (report.counts_ok or allow_partial)
-    marked = "; every row of a run will say so" if allow_partial and not report.counts_ok else ""
-    verdict = ("the data may be used" if usable else "the data must be mended before use") + marked
-    return Group(counts, Text("\n".join([*report.problems, verdict]))), usable
+    usable = not report.problems and (report.counts_ok or (allow_partial and not report.synthetic))
+    lines = [*report.problems, check_verdict(report, allow_partial)]
+    return Group(counts, Text("\n".join(lines))), usable
+
+
+def check_verdict(report: CheckReport, allow_partial: bool) -> str:
+    """Say in one line what to do with the data."""
+    if report.problems:
+        n = len(report.problems)
+        return f"{n} file{'s' * (n > 1)} must be mended before use"
+    if report.counts_ok:
+        return "the data may be used"
+    if report.synthetic:
+        return "the twin is damaged: delete it and make it again with reidbench data synth"
+    if allow_partial:
+        return "the data may be used; every row made from them is marked real-partial"
+    return "restore the missing files, or use --allow-partial-data, which marks every row"

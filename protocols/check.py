@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from protocols import regdb, sysu_mm01
 from protocols.base import DataError, LabelledImages, Protocol, Trial
-from protocols.files import MARKER, DataWarning, is_synthetic
+from protocols.files import MARKER, DataWarning, ForeignFileWarning, is_synthetic
 
 TREES = {"sysu-mm01": sysu_mm01.TREE, "regdb": regdb.TREE}
 SUFFIXES = {"sysu-mm01": ".jpg", "regdb": ".bmp"}
@@ -152,8 +153,11 @@ def check(root: Path, dataset: str, *, images: bool = True) -> CheckReport:
     DataError
         If split files are malformed, or identities leak between splits.
     """
-    rows = sysu_rows(root) if dataset == "sysu-mm01" else regdb_rows(root)
     synthetic = is_synthetic(root)
+    with warnings.catch_warnings():
+        if images:  # foreign files are among the problems below
+            warnings.simplefilter("ignore", ForeignFileWarning)
+        rows = sysu_rows(root) if dataset == "sysu-mm01" else regdb_rows(root)
     if synthetic and not all(row.ok for row in rows):
         rows = promised_rows(root, dataset)
     problems = list(odd_files(root, dataset)) if images else []
@@ -216,19 +220,22 @@ def promised_rows(root: Path, dataset: str) -> list[Row]:
         counts = dict(json.loads((root / MARKER).read_text(encoding="utf-8"))["counts"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{root / MARKER} is damaged ({error}); make the twin again") from error
-    return [
-        count_row(f"images below {top}", counts.get(top, 0), sum(1 for _ in files_below(root, (top,))))
-        for top in image_folders(dataset)
-    ]
+    found = {
+        top: sum(map(partial(is_image, dataset), files_below(root, (top,)))) for top in image_folders(dataset)
+    }
+    return [count_row(f"images below {top}", counts.get(top, 0), n) for top, n in found.items()]
+
+
+def is_image(dataset: str, path: Path) -> bool:
+    """Say whether a file's name is that of an image of the data set."""
+    return path.suffix.lower() == SUFFIXES[dataset]
 
 
 def odd_files(root: Path, dataset: str) -> Iterator[str]:
     """Yield a line for every unreadable, foreign or duplicate file."""
     paths = list(files_below(root, image_folders(dataset)))
-    foreign = [path for path in paths if path.suffix.lower() != SUFFIXES[dataset]]
-    for path in foreign:
-        yield f"foreign file {path}"
-    good = [path for path in paths if path not in set(foreign)]
+    yield from (f"foreign file {path}" for path in paths if not is_image(dataset, path))
+    good = [path for path in paths if is_image(dataset, path)]
     with ThreadPoolExecutor(max_workers=8) as pool:
         yield from filter(None, pool.map(unreadable, good))
     seen: dict[str, Path] = {}

@@ -15,6 +15,10 @@ class DataWarning(UserWarning):
     """Something on disk is odd but usable."""
 
 
+class ForeignFileWarning(DataWarning):
+    """A file that is no image lies among images."""
+
+
 class PartialDataWarning(DataWarning):
     """Counts are not the known ones, and the user asked to go on."""
 
@@ -70,7 +74,7 @@ def images_in(folder: Path, suffix: str) -> list[str]:
         if entry.suffix.lower() == suffix:
             names.append(entry.name)
         else:
-            warnings.warn(f"{entry} is not a {suffix} file and is left out", DataWarning, stacklevel=2)
+            warnings.warn(f"{entry} is not a {suffix} file and is left out", ForeignFileWarning, stacklevel=2)
     if not names:
         raise DataError(f"{folder} holds no {suffix} image; restore its images or remove the folder")
     return sorted(names)

@@ -31,7 +31,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -95,6 +95,10 @@ class Plan:
     texts: dict[str, str]
 
 
+Track = Callable[[Sequence[Sequence[Shot]]], Iterable[Sequence[Shot]]]
+"""Passes on the shots of each person, showing how far it is."""
+
+
 @dataclass(frozen=True)
 class TwinReport:
     """What was made: where, and the content of its marker file."""
@@ -120,6 +124,7 @@ def synthesise(
     difficulty: str = "medium",
     size: tuple[int, int] | None = None,
     full_size: bool = False,
+    track: Track = iter,
 ) -> TwinReport:
     """Make a twin, whole or not at all.
 
@@ -137,6 +142,8 @@ def synthesise(
         Of all images. By default 64 x 128 (RegDB), or another size for each image (SYSU-MM01).
     full_size : bool
         The real data set's counts, at 16 x 32 pixels unless `size` says otherwise.
+    track : callable, optional
+        Wraps the loop over people; a full-size twin takes minutes.
 
     Raises
     ------
@@ -166,7 +173,7 @@ def synthesise(
     }
     plan.texts[MARKER] = json.dumps(marker, indent=2, sort_keys=True) + "\n"
     with whole_folder(out) as temporary:
-        write_twin(temporary, plan, seed, DIFFICULTIES[difficulty], size)
+        write_twin(temporary, plan, seed, DIFFICULTIES[difficulty], size, track)
     return TwinReport(out, marker)
 
 
@@ -291,7 +298,12 @@ def regdb_path(modality: int, identity: int, number: int) -> str:
 
 
 def write_twin(
-    root: Path, plan: Plan, seed: int, difficulty: Difficulty, size: tuple[int, int] | None
+    root: Path,
+    plan: Plan,
+    seed: int,
+    difficulty: Difficulty,
+    size: tuple[int, int] | None,
+    track: Track,
 ) -> None:
     """Render all images, a person at a time, and write the split files."""
     for folder in {(root / name).parent for name in [*plan.texts, *(shot.path for shot in plan.shots)]}:
@@ -299,7 +311,7 @@ def write_twin(
     people: dict[int, list[Shot]] = {}
     for shot in plan.shots:
         people.setdefault(shot.person, []).append(shot)
-    for shots in people.values():
+    for shots in track(list(people.values())):
         render_shots(root, seed, difficulty, size, shots)
     for name, text in plan.texts.items():
         (root / name).write_text(text, encoding="utf-8")
