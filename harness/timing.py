@@ -34,7 +34,7 @@ STAGES = (SEARCH, "reciprocal", "encode", "expand", "jaccard", "cluster")
 MEASURES = ("wall_min_s", "wall_median_s", "peak_mib")
 PER_IDENTITY = 20
 """Samples of a synthetic identity."""
-LATENT = 64
+LATENT = 32
 """Dimensions in which synthetic identities lie: features of a trained network fill few directions."""
 
 Say = Callable[[str], None]
@@ -89,7 +89,7 @@ def parse_rivals(text: str) -> list[str]:
 
 
 def synthetic_features(n: int, dim: int, seed: int) -> Tensor:
-    """Make clustered unit rows: n / 20 identities in a space of 64 dimensions, and noise in all directions.
+    """Make clustered unit rows: n / 20 identities in a space of 32 dimensions, and noise in all directions.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def synthetic_features(n: int, dim: int, seed: int) -> Tensor:
     latent = min(dim, LATENT)
     centre = torch.randn(max(1, n // PER_IDENTITY), latent, generator=rng)
     identity = torch.randint(len(centre), (n,), generator=rng)
-    place = centre[identity] + 0.6 * torch.randn(n, latent, generator=rng)
+    place = centre[identity] + 0.8 * torch.randn(n, latent, generator=rng)
     features = place @ torch.randn(latent, dim, generator=rng)
     for rows in features.split(4096):
         rows += 0.25 * latent**0.5 * torch.randn(rows.shape, generator=rng)
