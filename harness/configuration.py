@@ -50,8 +50,8 @@ ENGINE_PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper-large": {},
     "demo": {
         "architecture": "resnet18",
-        "height": 96,
-        "width": 48,
+        "height": 64,
+        "width": 32,
         "weights": "synthetic-source",
         "precision": "bf16",
         "channels_last": True,

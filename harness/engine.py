@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -48,6 +49,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
         )
     if kind == "cpu" and precision == "16":
         raise HarnessError("--precision 16 needs a CUDA device; use bf16 or 32 on the CPU")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
@@ -171,7 +173,7 @@ class Engine:
                 f"the loss {', '.join(bad)} is not finite in epoch {epoch.number}, iteration {iteration}; "
                 "lower learning_rate, or use --precision 32"
             )
-        self.reporter.live("  ".join(f"{name} {float(value):.3f}" for name, value in terms.items()))
+        self.reporter.live("  ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items()))
 
     def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
         """Return -(Q Gᵀ) in float64 (protocols-spec 3.1): on a GPU where it is, on the CPU as an array.

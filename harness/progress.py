@@ -42,7 +42,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Print one line, and log it."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
         if self._log is not None:
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(text + "\n")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DATASETS = ("sysu-mm01", "regdb")
 ABSENT = "-"
+OWN = "reidbench"
+NOT_PUBLISHED = ("adapted", "harness", "reconstructed")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,19 @@ def listing(what: str) -> RenderableType:
         rows = [(e.name, described(e), e.dataset, e.origin) for e in protocols().values()]
         pages.append(table_of("protocols", ("protocol", "what it measures", "data set", "from"), rows))
     return Group(*pages)
+
+
+def method_markdown() -> str:
+    """Return the README's table of our own methods: what they are, the paper, and what nobody published."""
+    lines = ["| method | what it is | paper | ours or reconstructed |", "|---|---|---|---|"]
+    for entry in methods().values():
+        if entry.origin != OWN:
+            continue
+        reference = load_method(entry.name).reference
+        paper = f"{reference.venue} ({reference.year})" if reference.venue else "-"
+        mine = [part for part, source in reference.parts.items() if source.startswith(NOT_PUBLISHED)]
+        lines.append(f"| `{entry.name}` | {entry.summary} | {paper} | {'; '.join(mine) or '-'} |")
+    return "\n".join(lines) + "\n"
 
 
 def header(cls: type[Method]) -> Text:
