@@ -322,7 +322,7 @@ def data_fingerprint(root: Annotated[Path, typer.Argument(help="Root of the data
     """Print the digest of a data root: equal data, equal digest."""
     from protocols.check import dataset_at, fingerprint
 
-    console().print(fingerprint(root, dataset_at(root)), highlight=False)
+    sys.stdout.write(fingerprint(root, dataset_at(root)) + "\n")
 
 
 @data_app.command(
