@@ -132,4 +132,4 @@ def test_wrong_counts_alone_may_be_allowed(tiny_regdb: Path, tmp_path: Path) -> 
     assert "WRONG" in text_of(page)
     page, usable = show.check_page(root, True)
     assert usable
-    assert "every row of a run will say so" in text_of(page)
+    assert "marked real-partial" in text_of(page)
