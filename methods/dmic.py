@@ -8,36 +8,20 @@ samples). What the paper's public text does not settle is marked reconstructed i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
-import torch
 from pydantic import model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from methods.base import (
-    INFRARED,
-    VISIBLE,
-    Batch,
-    Epoch,
-    EpochPlan,
-    FeatureBank,
-    Reference,
-    Stage,
-    Step,
-    Stream,
-    TrainingData,
-    setting,
-)
+from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Stage, setting
 from methods.clustering import Expansion, ModalityCamera, ModalityMean, Plain, jaccard_clusters
-from methods.memory import ClusterMemory, InstanceMemory, cluster_means, random_members
-from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
-
-NAMES = {VISIBLE: "visible", INFRARED: "infrared"}
+from methods.hierarchical import JOINT, NAMES, HierarchicalConfig, HierarchicalContrast
+from methods.memory import cluster_means, random_members
 
 
-class DMICConfig(TrainingConfig):
+class DMICConfig(HierarchicalConfig):
     """Hyper-parameters of DMIC (dmic-spec section 7); defaults are SYSU-MM01's."""
 
     epochs_intra: int = setting(50, "predecessor", "epochs of stage I (within modalities)", ge=0)
@@ -119,7 +103,7 @@ CLUSTER_ONLY = {
 }
 
 
-class DMIC(TwoStreamMethod):
+class DMIC(HierarchicalContrast):
     """Dynamic modality-camera invariant clustering."""
 
     name = "dmic"
@@ -167,11 +151,6 @@ class DMIC(TwoStreamMethod):
         "public": {"*": {"stage_init": "best-on-test"}},
     }
 
-    def build(self, data: TrainingData) -> dict[str, nn.Module]:
-        """Make the backbone; instance memories start empty and are filled when their stage begins."""
-        self._instance_rows: dict[str, Tensor] = {}
-        return super().build(data)
-
     @classmethod
     def stages(cls, config: DMICConfig) -> Sequence[Stage]:
         """Stage I within modalities, stage II with the joint terms."""
@@ -202,17 +181,10 @@ class DMIC(TwoStreamMethod):
         banks = {NAMES[m]: bank.of(m) for m in NAMES}
         found = {name: self._cluster(part, self.config.intra_k1, k2, eps) for name, part in banks.items()}
         if stage.name == "joint":
-            banks["joint"] = bank
-            found["joint"] = self._cluster(bank, self.config.joint_k1, self.config.joint_k2, eps)
-        labels = {name: spread(found[name], banks[name].index, len(bank)) for name in found}
+            banks[JOINT] = bank
+            found[JOINT] = self._cluster(bank, self.config.joint_k1, self.config.joint_k2, eps)
         record = {"eps": eps, "k2": float(k2), "joint_k2": float(self.config.joint_k2)}
-        if reason := too_few(found):
-            return self.skip(labels, f"{reason} with eps = {eps:.3g}, k1 = {self.config.intra_k1}", record)
-        with self.data.stage("memory"):
-            self._fill_memories(epoch, banks, found)
-        streams = self._streams(banks, found)
-        step = Step(stage.name, tuple(stream.name for stream in streams))
-        return EpochPlan(labels, streams, (step,), stage.iterations, record)
+        return self.plan(epoch, banks, found, record, f"eps = {eps:.3g}, k1 = {self.config.intra_k1}")
 
     def _cluster(self, bank: FeatureBank, k1: int, k2: int, eps: float) -> Tensor:
         expansions: dict[str, Expansion] = {
@@ -229,103 +201,10 @@ class DMIC(TwoStreamMethod):
             stage=self.data.stage,
         ).labels
 
-    def _fill_memories(
-        self, epoch: Epoch, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]
-    ) -> None:
-        """Start the cluster memories of this epoch; instance memories start once, with their stage."""
-        c = self.config
-        self._generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
-        self._clusters: dict[str, ClusterMemory] = {}
-        for name, bank in banks.items():
-            if name == "joint":
-                rows = cluster_means(bank.features, found[name], bank.modality)
-            elif c.memory_init == "random":
-                rows = random_members(bank.features, found[name], self._generator)
-            else:
-                rows = cluster_means(bank.features, found[name])
-            self._clusters[name] = ClusterMemory(rows, c.temperature, c.memory_momentum, c.memory_update)
-        if c.instance_memory:
-            if epoch.in_stage == 0 or not self._instance_rows:
-                self._instance_rows = {name: bank.features.clone() for name, bank in banks.items()}
-            self._row_of = {name: self._rows(bank) for name, bank in banks.items()}
-            self._instances = {
-                name: InstanceMemory(
-                    self._instance_rows[name],
-                    found[name],
-                    c.temperature,
-                    c.memory_momentum,
-                    c.instance_reduce,
-                )
-                for name in banks
-            }
-
-    def _rows(self, bank: FeatureBank) -> Tensor:
-        """Map training rows to rows of a bank."""
-        row = torch.full((len(self.data),), -1, dtype=torch.int64, device=bank.index.device)
-        row[bank.index] = torch.arange(len(bank), device=bank.index.device)
-        return row
-
-    def _streams(self, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]) -> tuple[Stream, ...]:
-        """One stream per modality by its own labels; in stage II one more each by joint labels."""
-        streams = []
-        for modality, name in NAMES.items():
-            streams.append(self._stream(name, *members(banks[name], found[name])))
-            if "joint" in banks:
-                index, label = members(banks["joint"], found["joint"])
-                mine = self.data.modality.cpu()[index] == modality
-                if bool(mine.any()):
-                    streams.append(self._stream(f"joint-{name}", index[mine], label[mine]))
-        return tuple(streams)
-
-    def _stream(self, name: str, index: Tensor, label: Tensor) -> Stream:
-        return Stream(
-            name,
-            index,
-            label,
-            self.config.labels_per_batch,
-            self.config.instances,
-            visible_views=("plain", "channel-exchange"),
-            infrared_views=("channel-adapt-gray",),
-        )
-
-    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
-        """Sum of dmic-spec section 5: cluster and instance terms, intra and (weighted by lambda) joint."""
-        names = list(batch.parts)
-        features = dict(zip(names, self.features([batch.parts[name] for name in names]), strict=True))
-        self._seen = {name: f.detach() for name, f in features.items()}
-        terms: dict[str, Tensor] = {}
-        for name, f in features.items():
-            part, joint = batch.parts[name], name.startswith("joint-")
-            space, weight = ("joint", self.config.joint_weight) if joint else (name, 1.0)
-            if self.config.instance_memory:
-                rows = self._row_of[space][part.index]
-                terms[f"instance_{name}"] = weight * self._instances[space].loss(f, rows)
-            if not joint:
-                terms[f"cluster_{name}"] = self._clusters[name].loss(f, part.label)
-        joint_names = [name for name in names if name.startswith("joint-")]
-        if joint_names:
-            f = torch.cat([features[name] for name in joint_names])
-            label = torch.cat([batch.parts[name].label for name in joint_names])
-            terms["cluster_joint"] = self.config.joint_weight * self._clusters["joint"].loss(f, label)
-        return terms
-
-    def update(self, batch: Batch, epoch: Epoch) -> None:
-        """Move the memories with the features of the forward pass."""
-        spaces: dict[str, list[str]] = {}
-        for name in batch.parts:
-            spaces.setdefault("joint" if name.startswith("joint-") else name, []).append(name)
-        for space, names in spaces.items():
-            f = torch.cat([self._seen[name] for name in names])
-            label = torch.cat([batch.parts[name].label for name in names])
-            self._clusters[space].update(f, label, self._generator)
-            if self.config.instance_memory:
-                index = torch.cat([batch.parts[name].index for name in names])
-                self._instances[space].update(f, self._row_of[space][index])
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the instance memories, which live as long as their stage."""
-        return {f"instance.{name}": rows for name, rows in self._instance_rows.items()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the instance memories."""
-        self._instance_rows = {key.removeprefix("instance."): rows for key, rows in state.items()}
+    def first_rows(self, name: str, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> Tensor:
+        """Start joint rows from modality-balanced means, the others from a random member or the mean."""
+        if name == JOINT:
+            return cluster_means(bank.features, labels, bank.modality)
+        if self.config.memory_init == "random":
+            return random_members(bank.features, labels, self._generator)
+        return cluster_means(bank.features, labels)

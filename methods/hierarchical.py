@@ -1,0 +1,182 @@
+"""Hierarchical contrast (DMIC's HMCL, dmic-spec section 5): cluster- and instance-level memories, within and across
+modalities. DMIC and its follow-up MPJL differ in how they cluster and in how cluster rows start.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import (
+    INFRARED,
+    VISIBLE,
+    Batch,
+    Epoch,
+    EpochPlan,
+    FeatureBank,
+    Step,
+    Stream,
+    TrainingData,
+    setting,
+)
+from methods.memory import ClusterMemory, InstanceMemory
+from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
+
+NAMES = {VISIBLE: "visible", INFRARED: "infrared"}
+JOINT = "joint"
+
+
+class HierarchicalConfig(TrainingConfig):
+    """What the memories and their losses read."""
+
+    instance_memory: bool = setting(
+        True, "published code", "instance-level memories beside cluster-level ones"
+    )
+    memory_update: Literal["random", "sequential", "mean", "hardest"] = setting(
+        "random", "published code", "which batch samples move a cluster's row"
+    )
+    memory_momentum: float = setting(0.0, "published code", "share of the old row in an update", ge=0, le=1)
+    instance_reduce: Literal["sum", "mean"] = setting(
+        "sum", "published code", "instances of a label: sum or mean"
+    )
+    joint_weight: float = setting(0.7, "published code", "lambda: weight of the joint terms", ge=0)
+
+
+class HierarchicalContrast(TwoStreamMethod):
+    """Cluster and instance memories of each modality, and of both together where they are clustered jointly."""
+
+    config: HierarchicalConfig
+
+    def build(self, data: TrainingData) -> dict[str, nn.Module]:
+        """Make the backbone; instance memories start empty and are filled when their stage begins."""
+        self._instance_rows: dict[str, Tensor] = {}
+        self._instance_stage = -1
+        return super().build(data)
+
+    @abstractmethod
+    def first_rows(self, name: str, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> Tensor:
+        """Return the rows with which the cluster memory of a label space starts an epoch."""
+
+    def plan(
+        self,
+        epoch: Epoch,
+        banks: Mapping[str, FeatureBank],
+        found: Mapping[str, Tensor],
+        record: Mapping[str, float],
+        settings: str,
+    ) -> EpochPlan:
+        """Fill the memories and draw streams from the clusters found, or say why not (naming `settings`)."""
+        stage = self.stages(self.config)[epoch.stage]
+        labels = {name: spread(found[name], banks[name].index, len(self.data)) for name in found}
+        if reason := too_few(found):
+            return self.skip(labels, f"{reason} with {settings}", record)
+        with self.data.stage("memory"):
+            self._fill_memories(epoch, banks, found)
+        streams = self._streams(banks, found)
+        step = Step(stage.name, tuple(stream.name for stream in streams))
+        return EpochPlan(labels, streams, (step,), stage.iterations, record)
+
+    def _fill_memories(
+        self, epoch: Epoch, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]
+    ) -> None:
+        """Start the cluster memories of this epoch; instance memories start once, with their stage."""
+        c = self.config
+        self._generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
+        self._clusters: dict[str, ClusterMemory] = {}
+        for name, bank in banks.items():
+            rows = self.first_rows(name, bank, found[name], epoch)
+            self._clusters[name] = ClusterMemory(rows, c.temperature, c.memory_momentum, c.memory_update)
+        if c.instance_memory:
+            if epoch.stage != self._instance_stage:
+                self._instance_rows = {name: bank.features.clone() for name, bank in banks.items()}
+                self._instance_stage = epoch.stage
+            self._row_of = {name: self._rows(bank) for name, bank in banks.items()}
+            self._instances = {
+                name: InstanceMemory(
+                    self._instance_rows[name],
+                    found[name],
+                    c.temperature,
+                    c.memory_momentum,
+                    c.instance_reduce,
+                )
+                for name in banks
+            }
+
+    def _rows(self, bank: FeatureBank) -> Tensor:
+        """Map training rows to rows of a bank."""
+        row = torch.full((len(self.data),), -1, dtype=torch.int64, device=bank.index.device)
+        row[bank.index] = torch.arange(len(bank), device=bank.index.device)
+        return row
+
+    def _streams(self, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]) -> tuple[Stream, ...]:
+        """One stream per modality by its own labels; one more each by joint labels where there are any."""
+        streams = []
+        for modality, name in NAMES.items():
+            streams.append(self._stream(name, *members(banks[name], found[name])))
+            if JOINT in banks:
+                index, label = members(banks[JOINT], found[JOINT])
+                mine = self.data.modality.cpu()[index] == modality
+                if bool(mine.any()):
+                    streams.append(self._stream(f"joint-{name}", index[mine], label[mine]))
+        return tuple(streams)
+
+    def _stream(self, name: str, index: Tensor, label: Tensor) -> Stream:
+        return Stream(
+            name,
+            index,
+            label,
+            self.config.labels_per_batch,
+            self.config.instances,
+            visible_views=("plain", "channel-exchange"),
+            infrared_views=("channel-adapt-gray",),
+        )
+
+    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Sum of dmic-spec section 5: cluster and instance terms, intra and (weighted by lambda) joint."""
+        names = list(batch.parts)
+        features = dict(zip(names, self.features([batch.parts[name] for name in names]), strict=True))
+        self._seen = {name: f.detach() for name, f in features.items()}
+        terms: dict[str, Tensor] = {}
+        for name, f in features.items():
+            part, joint = batch.parts[name], name.startswith("joint-")
+            space, weight = (JOINT, self.config.joint_weight) if joint else (name, 1.0)
+            if self.config.instance_memory:
+                rows = self._row_of[space][part.index]
+                terms[f"instance_{name}"] = weight * self._instances[space].loss(f, rows)
+            if not joint:
+                terms[f"cluster_{name}"] = self._clusters[name].loss(f, part.label)
+        joint_names = [name for name in names if name.startswith("joint-")]
+        if joint_names:
+            f = torch.cat([features[name] for name in joint_names])
+            label = torch.cat([batch.parts[name].label for name in joint_names])
+            terms["cluster_joint"] = self.config.joint_weight * self._clusters[JOINT].loss(f, label)
+        return terms
+
+    def update(self, batch: Batch, epoch: Epoch) -> None:
+        """Move the memories with the features of the forward pass."""
+        spaces: dict[str, list[str]] = {}
+        for name in batch.parts:
+            spaces.setdefault(JOINT if name.startswith("joint-") else name, []).append(name)
+        for space, names in spaces.items():
+            f = torch.cat([self._seen[name] for name in names])
+            label = torch.cat([batch.parts[name].label for name in names])
+            self._clusters[space].update(f, label, self._generator)
+            if self.config.instance_memory:
+                index = torch.cat([batch.parts[name].index for name in names])
+                self._instances[space].update(f, self._row_of[space][index])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the instance memories, which live as long as their stage, and the number of that stage."""
+        rows = {f"instance.{name}": rows for name, rows in self._instance_rows.items()}
+        return {**rows, "stage": torch.tensor(self._instance_stage)} if rows else {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the instance memories."""
+        self._instance_rows = {
+            key.removeprefix("instance."): rows for key, rows in state.items() if key != "stage"
+        }
+        self._instance_stage = int(state["stage"]) if state else -1
