@@ -67,10 +67,14 @@ def run(
     allow_partial: PartialOption = False,
     twin_seed: Annotated[int, typer.Option(help="Seed of the twin of --data synthetic.")] = 0,
 ) -> None:
-    """Train a method on every training split a protocol needs, score it, and print the table."""
-    from harness import launch
+    """Train a method on every training split a protocol needs, score it, and print the table.
+
+    With 'all' every registered method has its turn; one that fails is reported at the end (exit code 2).
+    """
+    from harness import launch, sweep
 
     reporter = make_reporter()
+    failures: list[sweep.Failure] = []
     if manifest is not None:
         tasks = launch.plan_from_manifest(manifest, data, out, device, workers, force)
     else:
@@ -90,13 +94,29 @@ def run(
             allow_partial=allow_partial,
             twin_seed=twin_seed,
         )
-        tasks = launch.plan(request, reporter)
+        if method == sweep.ALL:
+            tasks, failures = sweep.plan_all(request, reporter)
+        else:
+            tasks = launch.plan(request, reporter)
     if dry_run:
         for line in launch.describe(tasks):
             reporter.line(line)
-        return
-    paths = launch.run_all(tasks, reporter)
-    launch.show_results(paths, protocol, console())
+    elif method == sweep.ALL:
+        finished, stopped = sweep.run_each(tasks, reporter)
+        failures += stopped
+        if finished:
+            launch.show_results([done.path for done in finished], protocol, console())
+    else:
+        launch.show_results(launch.run_all(tasks, reporter), protocol, console())
+    report_failures(failures, reporter)
+
+
+def report_failures(failures: Sequence[Any], reporter: Any) -> None:
+    """Print what failed, if anything did, and end with exit code 2."""
+    for failure in failures:
+        reporter.line(str(failure))
+    if failures:
+        raise typer.Exit(2)
 
 
 @app.command("list", epilog="Example: reidbench list methods")
