@@ -146,9 +146,7 @@ class ClusterContrast(OneStageContrast):
     presets = {
         "paper": {"sysu-mm01": {}, "regdb": {"eps": 0.3, "iterations": 100}},
         "demo": {
-            "*": {**DEMO, "epochs": 10, "labels_per_batch": 8},
-            "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
+            "*": {**DEMO, "epochs": 10, "labels_per_batch": 24, "k1": 20, "k2": 4, "eps": 0.45},
         },
         "joint": {"*": {"spaces": "joint"}},
         "dual": {"*": {"spaces": "dual"}},

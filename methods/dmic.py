@@ -19,6 +19,7 @@ from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Stage, settin
 from methods.clustering import Expansion, ModalityCamera, ModalityMean, Plain, jaccard_clusters
 from methods.hierarchical import JOINT, NAMES, HierarchicalConfig, HierarchicalContrast
 from methods.memory import cluster_means, random_members
+from methods.training import DEMO
 
 
 class DMICConfig(HierarchicalConfig):
@@ -95,6 +96,15 @@ def k2_at(config: DMICConfig, epoch: int, epochs: int) -> int:
 
 PLAIN = {"expansion": "plain", "joint_k1": 30, "joint_k2": 6}
 FIXED = {"eps_schedule": "fixed", "k2_schedule": "fixed"}
+DEMO_PLAIN, DEMO_FIXED = {"joint_k1": 20, "joint_k2": 4}, {"eps_high": 0.5, "eps_low": 0.5}
+DEMO_VARIANTS = {
+    "baseline": DEMO_PLAIN | DEMO_FIXED,
+    "+mie": DEMO_FIXED,
+    "+dnc": DEMO_PLAIN,
+    "+hmcl": DEMO_PLAIN | DEMO_FIXED,
+    "+mie+hmcl": DEMO_FIXED,
+    "+dnc+hmcl": DEMO_PLAIN,
+}
 CLUSTER_ONLY = {
     "instance_memory": False,
     "memory_init": "mean",
@@ -139,7 +149,22 @@ class DMIC(HierarchicalContrast):
             },
         },
         "paper-large": {"*": {"labels_per_batch": 8}},
-        "demo": {},
+        "demo": {
+            "*": DEMO
+            | {
+                "epochs_intra": 4,
+                "epochs_joint": 6,
+                "labels_per_batch": 8,
+                "intra_k1": 12,
+                "joint_k1": 20,
+                "joint_k2": 8,
+                "k2_start": 3,
+                "k2_end": 4,
+                "eps_high": 0.55,
+                "eps_low": 0.4,
+                "turning_epoch": 3,
+            }
+        },
         "baseline": {"*": PLAIN | FIXED | CLUSTER_ONLY},
         "+mie": {"*": FIXED | CLUSTER_ONLY},
         "+dnc": {"*": PLAIN | CLUSTER_ONLY},
@@ -147,6 +172,7 @@ class DMIC(HierarchicalContrast):
         "+mie+dnc": {"*": CLUSTER_ONLY},
         "+mie+hmcl": {"*": FIXED},
         "+dnc+hmcl": {"*": PLAIN},
+        **{f"{variant}@demo": {"*": values} for variant, values in DEMO_VARIANTS.items()},
         "intra-only": {"*": {"epochs_joint": 0}},
         "public": {"*": {"stage_init": "best-on-test"}},
     }

@@ -30,8 +30,8 @@ SETTINGS = tiny_settings(
     "k2_end=3",
     "joint_k1=8",
     "joint_k2=4",
-    "eps_high=0.9",
-    "eps_low=0.8",
+    "eps_high=0.55",
+    "eps_low=0.5",
     "turning_epoch=1",
     "min_samples=2",
 )
