@@ -159,8 +159,7 @@ def _modules(
         return labels
     network = Infomap(two_level=True, directed=directed, silent=True, seed=seed)
     network.add_links(zip(*(part.tolist() for part in links), strict=True))
-    network.run()
-    for node, module in network.get_modules().items():
+    for node, module in network.run().modules().items():
         labels[node] = module
     return labels
 
