@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Sizes of `make bench`, and further options of it (BENCH=--benchmark-compare compares with the run before).
+SIZES ?= 8000,16000,34167
+DIM ?= 2048
+BENCH ?=
 CPUS := $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: demo test check bench install clean
@@ -27,7 +31,8 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-autosave
+	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-autosave \
+		--benchmark-columns=min,median,rounds --sizes $(SIZES) --dim $(DIM) $(BENCH)
 
 clean:
 	rm -rf $(VENV) runs data .benchmarks

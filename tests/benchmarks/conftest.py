@@ -1,0 +1,24 @@
+"""Sizes of the benchmarks: tiny unless asked for, so that the code is exercised wherever the tests run."""
+
+from __future__ import annotations
+
+import pytest
+
+SIZES, DIM = "200,400", 32
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("reidbench benchmarks")
+    group.addoption("--sizes", default=SIZES, help="numbers of samples, separated by commas")
+    group.addoption("--dim", type=int, default=DIM, help="width of the features")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "size" in metafunc.fixturenames:
+        text = metafunc.config.getoption("--sizes", default=SIZES)
+        metafunc.parametrize("size", [int(part) for part in text.split(",")], scope="module")
+
+
+@pytest.fixture(scope="session")
+def dim(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--dim", default=DIM))
