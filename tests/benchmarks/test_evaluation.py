@@ -1,8 +1,9 @@
 """Evaluation: ours on the CPU, the tensor path, and the loop of public scripts, on one gallery in one run.
 
-Galleries have the sizes of the real protocols. Compare the rows of a group::
+Galleries have at most as many queries as the largest of ``--sizes``, and at most those of the real protocols.
+Compare the rows of a group::
 
-    pytest tests/benchmarks/test_evaluation.py --benchmark-enable --benchmark-columns=min,median
+    pytest tests/benchmarks/test_evaluation.py --sizes 4000 --benchmark-enable --benchmark-columns=min,median
 """
 
 from __future__ import annotations
@@ -70,10 +71,11 @@ DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda])]
 
 @pytest.fixture(params=GALLERIES)
 def gallery(request: pytest.FixtureRequest, benchmark: Any) -> tuple[Gallery, Arrays]:
-    """A gallery of the real size when times are taken, and a small one when the code is only exercised."""
+    """A gallery of the real size, or as far as ``--sizes`` goes."""
     benchmark.group = f"evaluation, {request.param}"
     chosen = GALLERIES[request.param]
-    arrays = chosen.arrays(0.05 if benchmark.disabled else 1.0)
+    largest = max(map(int, request.config.getoption("--sizes", default="200").split(",")))
+    arrays = chosen.arrays(min(1.0, largest / chosen.query))
     benchmark.extra_info["distances"] = arrays["distance"].shape
     return chosen, arrays
 
