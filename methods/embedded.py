@@ -1,0 +1,65 @@
+"""Clusters of embeddings that are not unit vectors (GUR, ICCV 2023; quirk Q29)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from methods.association.neighbours import top_neighbours
+from methods.base import StageTimer, no_timer
+from methods.clustering import (
+    LARGEST_RADIUS,
+    Neighbours,
+    Plain,
+    density_clusters,
+    encode,
+    expand,
+    expanded_sets,
+    jaccard_distances,
+)
+from methods.clustering.checks import check_eps, check_k, check_min_samples
+
+
+def euclidean_neighbours(rows: Tensor, k: int) -> Neighbours:
+    """Find the k samples of least Euclidean distance, itself included; `rows` (n, d) need not be unit.
+
+    Lists are ordered by (distance, index); similarities are inner products.
+    """
+    check_k(len(rows), k)
+    squares = (rows * rows).sum(1, keepdim=True)
+    # the larger 2 a.b - b.b, the smaller |a - b|
+    score, index = top_neighbours(
+        torch.cat([2 * rows, -torch.ones_like(squares)], 1), torch.cat([rows, squares], 1), k, own=True
+    )
+    score, order = score.sort(dim=1, descending=True, stable=True)
+    index = index.gather(1, order)
+    return Neighbours(index, (score + squares[index].squeeze(2)) / 2)
+
+
+def embedding_clusters(
+    rows: Tensor, *, k1: int, k2: int, eps: float, min_samples: int, stage: StageTimer = no_timer
+) -> Tensor:
+    """Cluster rows (n, d) of any length: Euclidean neighbours, weights and distances as for unit rows, DBSCAN.
+
+    Parameters are those of :func:`methods.clustering.jaccard_clusters` with plain expansion.
+
+    Returns
+    -------
+    int64 tensor (n,)
+    """
+    check_eps(eps)
+    check_min_samples(min_samples)
+    expansion = Plain(k2)
+    expansion.check(len(rows), k1)
+    with stage("neighbours"):
+        neighbours = euclidean_neighbours(rows, k1)
+    with stage("reciprocal"):
+        sets = expanded_sets(neighbours.index)
+    with stage("encode"):
+        encoding = encode(rows, neighbours, sets)
+    with stage("expand"):
+        encoding = expand(encoding, neighbours.index, expansion)
+    with stage("jaccard"):
+        graph = jaccard_distances(encoding, min(eps, LARGEST_RADIUS))
+    with stage("cluster"):
+        return density_clusters(graph, eps, min_samples)
