@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from harness.seeds import seed_for
 from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Method, Part, Stream, TrainingData
+from tests.methods.contrast_cases import DIMENSION
 
 
 def training_data(identities: int = 6, images: int = 5, cameras: int = 1) -> TrainingData:
@@ -27,11 +28,11 @@ def modality_and_camera(identities: int, images: int, cameras: int) -> tuple[Ten
 
 
 def bank(
-    identities: int = 6, images: int = 5, noise: float = 0.02, cameras: int = 1, seed: int = 0
+    identities: int = 6, images: int = 5, noise: float = 0.05, cameras: int = 1, seed: int = 0
 ) -> FeatureBank:
     """Features around one centre per identity, the same in both modalities."""
     generator = torch.Generator().manual_seed(seed)
-    centres = normalize(torch.randn(identities, 512, generator=generator))
+    centres = normalize(torch.randn(identities, DIMENSION, generator=generator))
     features = centres.repeat_interleave(images, 0).repeat(2, 1)
     features = normalize(features + noise * torch.randn(features.shape, generator=generator))
     modality, camera = modality_and_camera(identities, images, cameras)
@@ -53,7 +54,7 @@ def part(method: Method, stream: Stream, generator: torch.Generator, size: int =
     """Random images with the labels of `size` samples of a stream."""
     rows = torch.randperm(len(stream.index), generator=generator)[:size]
     modality = method.data.modality[stream.index[rows]]
-    images = torch.randn(len(rows), 3, 32, 16, generator=generator)
+    images = torch.randn(len(rows), 3, 8, 4, generator=generator)
     view = torch.zeros(len(rows), dtype=torch.int64)
     return Part(
         images, modality, method.data.camera[stream.index[rows]], stream.label[rows], stream.index[rows], view

@@ -15,7 +15,10 @@ from methods.ca_jaccard import CAJaccard, CAJaccardConfig
 from methods.cluster_contrast import ClusterContrast
 from methods.clustering import CameraAware, camera_aware_graph
 from methods.errors import MethodError
+from tests.methods.contrast_cases import stub_network
 from tests.methods.episodes import bank, identity, pairwise, shuffled, train, training_data
+
+__all__ = ["stub_network"]
 
 SMALL = {
     "k1_intra": 3,

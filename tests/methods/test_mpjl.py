@@ -1,0 +1,227 @@
+"""MPJL: schedules by hand, EFE's settings, first rows, SBMR against a plain loop, what outlives an epoch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from harness.configuration import resolve
+from methods.base import Epoch, EpochPlan
+from methods.errors import MethodError
+from methods.mpjl import FIRST, MPJL, SECOND, THIRD, MPJLConfig, eps_at, grown
+from tests.methods.contrast_cases import DIMENSION, stub_network
+from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, train, training_data
+from tests.reference import association as reference
+
+__all__ = ["stub_network"]
+
+SMALL = {
+    "epochs_first": 2,
+    "epochs_second": 2,
+    "epochs_third": 2,
+    "span": 2,
+    **{
+        f"{stage}_{name}": value
+        for stage in ("first", "second", "third")
+        for name, value in (("k1", 6), ("cap", 2))
+    },
+    **{f"{stage}_{name}_growth": 1 for stage in ("first", "second", "third") for name in ("k1", "cap")},
+    "joint_k1": 10,
+    "joint_cap": 3,
+    "joint_k1_growth": 1,
+    "eps_low": 0.6,
+    "iterations": 2,
+    "labels_per_batch": 3,
+    "instances": 2,
+    "min_samples": 2,
+}
+EPOCHS = {FIRST: Epoch(0, 0, 0), SECOND: Epoch(2, 1, 0), THIRD: Epoch(4, 2, 0)}
+
+
+def paper(dataset: str) -> MPJLConfig:
+    config = resolve(MPJL, dataset, "paper", None, [])[0]
+    assert isinstance(config, MPJLConfig)
+    return config
+
+
+def small(**changes: object) -> MPJL:
+    return MPJL(MPJLConfig(**SMALL | changes), training_data(cameras=2))
+
+
+def at(method: MPJL, stage: str, noise: float = 0.05) -> EpochPlan:
+    return method.begin_epoch(EPOCHS[stage], bank(noise=noise, cameras=2))
+
+
+SYSU = {
+    # name: values at epochs 0, 24, 48 of a stage: s, s * sqrt(g), s * g
+    "first_k1": (20, 35, 60),
+    "first_cap": (6, 10, 18),
+    "second_k1": (30, 42, 60),
+    "second_cap": (6, 10, 18),
+    "third_k1": (30, 42, 60),
+    "third_cap": (6, 10, 18),
+    "joint_k1": (40, 69, 120),
+    "joint_cap": (16, 16, 16),
+}
+REGDB = {
+    # at epochs 0, 29, 59: s, s * g^(29/59), s * g
+    "first_k1": (20, 28, 40),
+    "first_cap": (3, 4, 6),
+    "second_k1": (30, 37, 45),
+    "second_cap": (3, 5, 9),
+    "third_k1": (40, 49, 60),
+    "third_cap": (8, 10, 12),
+    "joint_k1": (60, 73, 90),
+    "joint_cap": (10, 12, 15),
+}
+
+
+@pytest.mark.parametrize("name", SYSU)
+def test_neighbour_counts_by_hand(name: str) -> None:
+    assert tuple(grown(paper("sysu-mm01"), name, e) for e in (0, 24, 48)) == SYSU[name]
+    assert tuple(grown(paper("regdb"), name, e) for e in (0, 29, 59)) == REGDB[name]
+
+
+def test_eps_by_hand() -> None:
+    sysu, regdb = paper("sysu-mm01"), paper("regdb")
+    assert eps_at(sysu, FIRST, 0) == pytest.approx(0.6)
+    # 0.6 * 0.5^(24/50)
+    assert eps_at(sysu, FIRST, 24) == pytest.approx(0.430187, abs=1e-6)
+    # 0.3 * 0.5^(29/60)
+    assert eps_at(regdb, FIRST, 29) == pytest.approx(0.21460, abs=1e-5)
+    for stage in (SECOND, THIRD):
+        assert eps_at(sysu, stage, 5) == pytest.approx(0.6 / 2**0.5)
+        assert eps_at(sysu, stage, 10) == pytest.approx(0.3)
+        assert eps_at(sysu, stage, 30) == pytest.approx(0.3 * 2**0.5)
+        # RegDB jumps from 0.15 to above 0.2 after the turn
+        assert eps_at(regdb, stage, 10) == pytest.approx(0.15)
+        assert eps_at(regdb, stage, 11) == pytest.approx(0.2 * 2 ** (1 / 40))
+        assert eps_at(regdb, stage, 50) == pytest.approx(0.4)
+
+
+def test_schedule_lists_every_epoch_and_joint_counts_in_the_third_stage_only() -> None:
+    for dataset, epochs in (("sysu-mm01", (25, 25, 50)), ("regdb", (30, 30, 60))):
+        frame = MPJL.schedule(paper(dataset))
+        assert tuple(frame.groupby("stage", sort=False).size()) == epochs
+        assert bool(((frame.joint_k1 > 0) == (frame.stage == THIRD)).all())
+        assert bool((2 * frame.cap <= frame.k1).all())
+
+
+@pytest.mark.parametrize("stage", EPOCHS)
+def test_an_epoch_finds_the_identities_and_trains(stage: str) -> None:
+    method = small()
+    plan = at(method, stage)
+    assert set(plan.labels) == {"visible", "infrared"} | ({"joint"} if stage == THIRD else set())
+    for labels in plan.labels.values():
+        inside = labels > -2
+        assert torch.equal(pairwise(labels[inside]), pairwise(identity()[inside]))
+    terms = train(method, plan, EPOCHS[stage], iterations=2)
+    assert ("cluster_joint" in terms) == (stage == THIRD)
+    assert {"cluster_visible", "cluster_infrared", "instance_visible", "instance_infrared"} <= set(terms)
+
+
+def test_joint_terms_weigh_seven_tenths() -> None:
+    method = small()
+    drawn = batch(method, at(method, THIRD))
+    terms = method.loss(drawn, EPOCHS[THIRD])
+    joint = [f"joint-{modality}" for modality in ("visible", "infrared")]
+    f = torch.cat([method._seen[name] for name in joint])
+    label = torch.cat([drawn.parts[name].label for name in joint])
+    expected = 0.7 * cross_entropy(f @ method._clusters["joint"].rows.T / 0.05, label)
+    assert float(terms["cluster_joint"].detach()) == pytest.approx(float(expected), rel=1e-5)
+
+
+def nearest_member(row: Tensor, features: Tensor) -> float:
+    return float((features - row).norm(dim=1).min())
+
+
+def test_rows_start_from_members_then_from_means() -> None:
+    method, features = small(), bank(cameras=2)
+    for stage in EPOCHS:
+        plan = at(method, stage)
+        rows, labels = method._clusters["visible"].rows, plan.labels["visible"]
+        for number, row in enumerate(rows):
+            members = features.features[labels == number]
+            is_member = nearest_member(row, members) < 1e-6
+            assert is_member == (stage == FIRST)
+
+
+def test_sbmr_is_the_loop_over_clusters_in_order_with_the_rows_before() -> None:
+    # wide clusters, so that only some members pass the threshold
+    method, plain = small(sbmr_threshold=0.2), small(sbmr_threshold=1.0)
+    plan, features = at(method, THIRD, noise=0.1), bank(noise=0.1, cameras=2)
+    at(plain, THIRD, noise=0.1)
+    for mine, other in (("visible", "infrared"), ("infrared", "visible")):
+        inside = plan.labels[mine] > -2
+        before = plain._clusters[other].rows.double().numpy()
+        expected = reference.refine(
+            features.features[inside].double().numpy(), plan.labels[mine][inside].numpy(), before, 0.2, 0.4
+        )
+        found = method._clusters[other].rows
+        assert torch.allclose(found.double(), torch.from_numpy(expected), atol=1e-5)
+        assert not torch.allclose(found.double(), torch.from_numpy(before), atol=1e-3)
+
+
+@pytest.mark.parametrize("stage", [FIRST, SECOND])
+def test_sbmr_waits_for_the_third_stage(stage: str) -> None:
+    method, plain = small(sbmr_threshold=-1.0), small(sbmr_threshold=1.0)
+    at(method, stage)
+    at(plain, stage)
+    assert torch.equal(method._clusters["visible"].rows, plain._clusters["visible"].rows)
+
+
+def test_instance_memories_go_on_in_another_process_and_restart_with_the_stage() -> None:
+    method = small()
+    train(method, at(method, FIRST), EPOCHS[FIRST])
+    other = small()
+    other.load_state({k: v.clone() for k, v in method.state().items()})
+    second = Epoch(1, 0, 1)
+    for m in (method, other):
+        m.begin_epoch(second, bank(seed=3, cameras=2))
+    assert torch.equal(method._instances["infrared"].rows, other._instances["infrared"].rows)
+    assert not torch.equal(method._instances["infrared"].rows, bank(seed=3, cameras=2).features[30:])
+    at(method, SECOND)
+    assert torch.equal(method._instances["infrared"].rows, bank(cameras=2).features[30:])
+
+
+def test_a_stage_that_starts_with_a_skipped_epoch_still_gets_its_memories() -> None:
+    method = small()
+    at(method, SECOND)
+    features = bank(cameras=2)
+    tight = small(eps=1e-6, turning_epoch=1, eps_low=0.6)
+    tight.load_state(method.state())
+    assert tight.begin_epoch(EPOCHS[THIRD], shuffled(features)).skipped
+    later = Epoch(6, 2, 2)
+    train(tight, tight.begin_epoch(later, features), later)
+    assert tight._instances["joint"].rows.shape == (60, DIMENSION)
+
+
+def test_all_noise_and_one_cluster_skip_the_epoch() -> None:
+    method = small(eps=1e-6)
+    plan = method.begin_epoch(EPOCHS[FIRST], shuffled(bank(cameras=2)))
+    assert plan.iterations == 0
+    for word in ("eps", "k1 = 6", "cap = 2"):
+        assert word in plan.skipped
+    one = small(eps=1.0).begin_epoch(EPOCHS[FIRST], bank(cameras=2))
+    assert "visible: 1" in one.skipped
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"first_k1": 31}, {"third_k1": 16, "third_k1_growth": 9}, {"joint_k1": 61}]
+)
+def test_lists_longer_than_the_data_are_refused_before_any_epoch(wrong: dict[str, float]) -> None:
+    with pytest.raises(MethodError, match="k1 grows to"):
+        small(**wrong)
+
+
+@pytest.mark.parametrize("dataset", ["sysu-mm01", "regdb"])
+def test_presets_are_valid_and_the_demo_fits_the_twins(dataset: str) -> None:
+    demo = resolve(MPJL, dataset, "demo", None, [])[0]
+    frame = MPJL.schedule(demo)  # type: ignore[arg-type]
+    assert len(frame) == 10
+    assert frame.k1.max() <= 20
+    assert frame.joint_k1.max() <= 40
+    public = resolve(MPJL, dataset, "paper", "public", [])[0]
+    assert [stage.initial for stage in MPJL.stages(public)] == ["last", "best-on-test", "best-on-test"]  # type: ignore[arg-type]
