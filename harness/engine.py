@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numba
 import numpy as np
 import torch
 from lightning_fabric import Fabric
@@ -50,6 +51,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
     if kind == "cpu" and precision == "16":
         raise HarnessError("--precision 16 needs a CUDA device; use bf16 or 32 on the CPU")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    share_threads()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
@@ -59,6 +61,18 @@ def make_fabric(device: str, precision: str) -> Fabric:
     fabric = Fabric(accelerator=kind, devices=devices, precision=PRECISIONS[precision])  # type: ignore[arg-type]
     fabric.launch()
     return fabric
+
+
+def share_threads() -> None:
+    """Let torch and numba use equally many threads.
+
+    Both stand on one OpenMP runtime, whose number of threads numba sets for torch too when it starts: without
+    this, results would depend on whether a process has clustered yet, and ``OMP_NUM_THREADS`` would be ignored
+    from then on.
+    """
+    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    numba.set_num_threads(threads)  # starts numba's threads, so torch's number comes second
+    torch.set_num_threads(threads)
 
 
 class Engine:
