@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # one thread a worker: more only wait for each other; read by OpenMP and numba when they are imported
+    os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
 import pytest
 
 from protocols.twin import synthesise
@@ -59,7 +63,8 @@ def process_environment() -> dict[str, str]:
     """Return the environment of a child process: this checkout importable, one thread."""
     here = str(Path(__file__).parents[1])
     kept = {k: v for k, v in os.environ.items() if k != "REIDBENCH_DATA"}
-    return kept | {"PYTHONPATH": here, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    return kept | one_thread | {"PYTHONPATH": here, "NO_COLOR": "1", "COLUMNS": "200"}
 
 
 def tiny_settings(*more: str) -> list[str]:
