@@ -62,7 +62,7 @@ class RunSpec(BaseModel):
     @property
     def id(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical JSON of what decides the numbers."""
-        identity = self.model_dump(exclude={"label", "preset", "data"})
+        identity = self.model_dump(exclude={"label", "preset"})
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]
 
 
