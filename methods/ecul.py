@@ -1,0 +1,271 @@
+"""ECUL, a reconstruction (Wu et al., arXiv 2412.19134; no code, and only the abstract was available).
+
+Extended modality-camera clustering (EMCC), memories updated in two steps (TSMem), and contrast within modalities,
+over joint clusters and between neighbouring images of the two modalities. The formulas are ours; a published number
+of ECUL must not stand beside a result of this file without the word reconstruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from methods.association.neighbours import mutual_neighbours
+from methods.base import (
+    INFRARED,
+    NOISE,
+    VISIBLE,
+    Batch,
+    Epoch,
+    EpochPlan,
+    FeatureBank,
+    Reference,
+    Step,
+    TrainingData,
+    setting,
+)
+from methods.clustering import Capped, jaccard_clusters
+from methods.dual import MODALITIES, DualConfig, DualContrast
+from methods.memory import ClusterMemory, InstanceMemory, cluster_means, random_members
+from methods.pca import in_both_modalities
+from methods.training import DEMO, spread
+
+
+class ECULConfig(DualConfig):
+    """Hyper-parameters of the reconstruction (methods-spec section 10); defaults are SYSU-MM01's."""
+
+    k2: int = setting(6, "reconstructed", "EMCC: nearest neighbours kept of each camera", ge=1)
+    k3: int = setting(
+        12, "reconstructed", "EMCC: neighbours from which they are kept; k3 = k2 gives MIE", ge=1
+    )
+    joint_k1: int = setting(40, "reconstructed", "neighbours over both modalities", ge=1)
+    joint_k2: int = setting(16, "reconstructed", "k2 over both modalities", ge=1)
+    joint_k3: int = setting(32, "reconstructed", "k3 over both modalities", ge=1)
+    switch: float = setting(
+        0.5, "reconstructed", "TSMem: share of a stage's epochs in its first step", ge=0, le=1
+    )
+    early_update: Literal["sequential", "hardest", "mean", "random"] = setting(
+        "random", "reconstructed", "TSMem, first step: which batch samples move a cluster's row"
+    )
+    early_momentum: float = setting(
+        0.0, "reconstructed", "TSMem, first step: share of the old row", ge=0, le=1
+    )
+    memory_update: Literal["sequential", "hardest", "mean", "random"] = setting(
+        "mean", "reconstructed", "TSMem, second step: which batch samples move a cluster's row"
+    )
+    memory_momentum: float = setting(
+        0.1, "reconstructed", "TSMem, second step: share of the old row", ge=0, le=1
+    )
+    instance_momentum: float = setting(0.1, "reconstructed", "share of an image's old row", ge=0, le=1)
+    intra_weight: float = setting(1.0, "reconstructed", "weight of the terms within modalities", ge=0)
+    joint_weight: float = setting(1.0, "reconstructed", "weight of the terms over joint clusters", ge=0)
+    instance_weight: float = setting(1.0, "reconstructed", "weight of the instance term", ge=0)
+    labels_per_batch: int = setting(4, "predecessor", "pseudo-identities in a visible batch", ge=1)
+    infrared_labels: int = setting(4, "predecessor", "pseudo-identities in an infrared batch", ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ECULConfig:
+        for prefix in ("", "joint_"):
+            k1, k2, k3 = (getattr(self, f"{prefix}{name}") for name in ("k1", "k2", "k3"))
+            if not k2 <= k3 <= k1:
+                raise ValueError(f"{prefix}k2 <= {prefix}k3 <= {prefix}k1 must hold, not {k2}, {k3}, {k1}")
+        return self
+
+
+class NeighbourMemory(InstanceMemory):
+    """One row per training image; the positives of an image are its neighbours in the other modality.
+
+    Parameters
+    ----------
+    rows : float32 tensor (n, d)
+    pairs : int64 tensor (m, 2)
+        Rows that are each other's positives.
+    """
+
+    def __init__(self, rows: Tensor, pairs: Tensor, temperature: float, momentum: float) -> None:
+        super().__init__(rows, torch.arange(len(rows)), temperature, momentum)
+        both = torch.cat([pairs, pairs.flip(1)])
+        self._partner = both[both[:, 0].argsort(stable=True), 1]
+        self._count = both[:, 0].bincount(minlength=len(rows))
+        self._start = self._count.cumsum(0) - self._count
+
+    def positives(self, index: Tensor) -> Tensor:
+        """Return which rows (b, n) are positives of the images `index` (b,)."""
+        count = self._count[index]
+        sample = torch.arange(len(index), device=index.device).repeat_interleave(count)
+        rank = torch.arange(len(sample), device=index.device) - (count.cumsum(0) - count)[sample]
+        mask = torch.zeros(len(index), len(self.rows), dtype=torch.bool, device=index.device)
+        mask[sample, self._partner[self._start[index][sample] + rank]] = True
+        return mask
+
+    def loss(self, features: Tensor, index: Tensor) -> Tensor:
+        """Return the mean of -log(sum over positives / sum over all) of the images that have positives."""
+        with torch.autocast(features.device.type, enabled=False):
+            paired = self._count[index] > 0
+            scores = features[paired].float() @ self.rows.T / self.temperature
+            own = scores.masked_fill(~self.positives(index[paired]), -torch.inf)
+            return (scores.logsumexp(1) - own.logsumexp(1)).sum() / paired.sum().clamp(min=1)
+
+
+class ECUL(DualContrast):
+    """Extended cross-modality united learning, reconstructed."""
+
+    name = "ecul"
+    summary = (
+        "reconstruction: capped modality-camera clusters, two-step memories, neighbours across modalities"
+    )
+    Config = ECULConfig
+    config: ECULConfig
+    reference = Reference(
+        title="Extended Cross-Modality United Learning for Unsupervised Visible-Infrared Person Re-identification",
+        venue="arXiv 2412.19134; reconstruction, no public code",
+        year=2024,
+        parts={
+            "clusters within and across modalities, instances across": "paper (abstract); formulas reconstructed",
+            "EMCC": "reconstructed: k2 and k3 named by a summary; MIE's weights on capped neighbours, after MPJL",
+            "TSMem": "reconstructed: diversity early, generalisation later; switch and rules are ours",
+            "instance term, all weights": "reconstructed",
+            "backbone, batches, augmentation, optimiser": "predecessor (PCA)",
+        },
+        url="https://arxiv.org/abs/2412.19134",
+    )
+    presets = {
+        "paper": {
+            "sysu-mm01": {},
+            "regdb": {"eps": 0.3, "iterations": 100, "joint_k1": 38, "joint_k3": 18, "joint_k2": 9},
+        },
+        "demo": {
+            "*": {**DEMO, "epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8},
+            "regdb": {
+                **{"k1": 10, "k3": 6, "k2": 3, "eps": 0.5},
+                **{"joint_k1": 20, "joint_k3": 12, "joint_k2": 6},
+            },
+            "sysu-mm01": {
+                **{"k1": 12, "k3": 8, "k2": 2, "eps": 0.55},
+                **{"joint_k1": 18, "joint_k3": 14, "joint_k2": 2},
+            },
+        },
+    }
+
+    def build(self, data: TrainingData) -> dict[str, nn.Module]:
+        """Make the backbone; the instance memory comes with stage II."""
+        self._instance_rows: Tensor | None = None
+        return super().build(data)
+
+    def early(self, epoch: Epoch) -> bool:
+        """Whether memories are in their first, diverse step (TSMem)."""
+        return epoch.in_stage < self.config.switch * self.stages(self.config)[epoch.stage].epochs
+
+    def cluster_modality(self, bank: FeatureBank, epoch: Epoch) -> Tensor:
+        """Return labels of one modality's bank, balanced over its cameras."""
+        del epoch
+        c = self.config
+        return self._cluster(bank, c.k1, c.k2, c.k3)
+
+    def _cluster(self, bank: FeatureBank, k1: int, k2: int, k3: int) -> Tensor:
+        """Cluster by EMCC: k3 filters the neighbours, at most k2 of each camera are fused."""
+        return jaccard_clusters(
+            bank.features,
+            k1=k1,
+            eps=self.config.eps,
+            min_samples=self.config.min_samples,
+            expansion=Capped(k3, k2, bank.modality, bank.camera),
+            stage=self.data.stage,
+        ).labels
+
+    def make_memory(self, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> ClusterMemory:
+        """Start rows from random members in the first step, from modality-balanced means in the second."""
+        c = self.config
+        if self.early(epoch):
+            rows = random_members(bank.features, labels, self.generator)
+            return ClusterMemory(rows, c.temperature, c.early_momentum, c.early_update)
+        return self.memory(cluster_means(bank.features, labels, bank.modality))
+
+    def cross(
+        self, plan: EpochPlan, epoch: Epoch, bank: FeatureBank, found: Mapping[str, Tensor]
+    ) -> EpochPlan:
+        """Add a step on joint clusters of both modalities, with neighbours across as positives."""
+        del found
+        c = self.config
+        joint = self._cluster(bank, c.joint_k1, c.joint_k2, c.joint_k3)
+        with self.data.stage("associate"):
+            shared = in_both_modalities(joint, bank.modality.to(joint.device))
+            pairs = self._pairs(bank, joint)
+        plan = replace(
+            plan,
+            labels={**plan.labels, "joint": spread(joint, bank.index, len(bank))},
+            record={
+                **plan.record,
+                "shared_clusters": float(len(joint[shared].unique())),
+                "neighbour_pairs": float(len(pairs)),
+            },
+        )
+        if not bool(shared.any()):
+            return plan
+        with self.data.stage("memory"):
+            memory = self.make_memory(bank, joint, epoch)
+            self._instances = self._instance_memory(bank, pairs)
+        self.memories = {**self.memories, **{f"joint-{name}": memory for name in MODALITIES}}
+        trained = joint.masked_fill(~shared, NOISE).to(bank.index.device)
+        streams = tuple(
+            self.stream(f"joint-{name}", bank.of(modality), trained[bank.modality == modality])
+            for name, modality in MODALITIES.items()
+        )
+        step = Step("joint", tuple(stream.name for stream in streams))
+        return replace(plan, streams=(*plan.streams, *streams), steps=(*plan.steps, step))
+
+    def _pairs(self, bank: FeatureBank, joint: Tensor) -> Tensor:
+        """Return the training rows (m, 2) of mutual neighbours across modalities that share a joint label."""
+        visible, infrared = bank.of(VISIBLE), bank.of(INFRARED)
+        labels = joint.to(bank.index.device)
+        pairs = mutual_neighbours(
+            visible.features,
+            infrared.features,
+            labels[bank.modality == VISIBLE],
+            labels[bank.modality == INFRARED],
+            self.config.joint_k1,
+        )
+        return torch.stack([visible.index[pairs[:, 0]], infrared.index[pairs[:, 1]]], 1)
+
+    def _instance_memory(self, bank: FeatureBank, pairs: Tensor) -> NeighbourMemory:
+        if self._instance_rows is None:
+            self._instance_rows = torch.empty_like(bank.features)
+            self._instance_rows[bank.index] = bank.features
+        return NeighbourMemory(
+            self._instance_rows, pairs, self.config.temperature, self.config.instance_momentum
+        )
+
+    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Return cluster terms of the step; the joint step adds the instance term."""
+        del epoch
+        joint = batch.step == "joint"
+        weight = self.config.joint_weight if joint else self.config.intra_weight
+        terms = {name: weight * term for name, term in self.dual_loss(batch.parts).items()}
+        if joint:
+            instances = self._instances.loss(*self._seen_images(batch))
+            terms["instance"] = self.config.instance_weight * instances
+        return terms
+
+    def _seen_images(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the features of the last forward pass and their training rows."""
+        index = torch.cat([part.index for part in batch.parts.values()])
+        return torch.cat([self.seen[name] for name in batch.parts]), index
+
+    def update(self, batch: Batch, epoch: Epoch) -> None:
+        """Move the rows of the clusters, and in the joint step of the images, in the batch."""
+        super().update(batch, epoch)
+        if batch.step == "joint":
+            self._instances.update(*self._seen_images(batch))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the rows of the images, which live as long as stage II."""
+        return {} if self._instance_rows is None else {"instance": self._instance_rows}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the rows of the images."""
+        self._instance_rows = state.get("instance")
