@@ -34,7 +34,7 @@ STAGES = (SEARCH, "reciprocal", "encode", "expand", "jaccard", "cluster")
 MEASURES = ("wall_min_s", "wall_median_s", "peak_mib")
 PER_IDENTITY = 20
 """Samples of a synthetic identity."""
-LATENT = 32
+LATENT = 64
 """Dimensions in which synthetic identities lie: features of a trained network fill few directions."""
 
 Say = Callable[[str], None]
@@ -89,7 +89,7 @@ def parse_rivals(text: str) -> list[str]:
 
 
 def synthetic_features(n: int, dim: int, seed: int) -> Tensor:
-    """Make clustered unit rows: n / 20 identities in a space of 32 dimensions, and noise in all directions.
+    """Make clustered unit rows: n / 20 identities in a space of 64 dimensions, and noise in all directions.
 
     Returns
     -------

@@ -33,11 +33,15 @@ def dot(x: Floats, y: Floats) -> np.float32:
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def reverse_rank(index: Ints) -> Ints:
-    """Return (n, k): the position of i in the list of its p-th neighbour, k where it is absent."""
+def reverse_rank(index: Ints, order: Longs) -> Ints:
+    """Return (n, k): the position of i in the list of its p-th neighbour, k where it is absent.
+
+    `order` is the order in which threads take the samples; neighbours one after the other share cached lists.
+    """
     n, k = index.shape
     rank = np.full((n, k), k, np.int32)
-    for i in prange(n):
+    for r in prange(n):
+        i = order[r]
         for p in range(k):
             j = index[i, p]
             if j < 0:
@@ -79,8 +83,8 @@ def _expanded_row(i: int, index: Ints, rank: Ints, half: int, stamp: Ints, out: 
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def expanded_sets(index: Ints, rank: Ints, half: int, chunk: int) -> tuple[Longs, Ints]:
-    """Return the expanded k-reciprocal sets R* as (start (n + 1,), members)."""
+def expanded_sets(index: Ints, rank: Ints, half: int, order: Longs, chunk: int) -> tuple[Longs, Ints]:
+    """Return the expanded k-reciprocal sets R* as (start (n + 1,), members); `order` as in reverse_rank."""
     n, k = index.shape
     chunks = (n + chunk - 1) // chunk
     width = k * (half + 1)
@@ -91,7 +95,8 @@ def expanded_sets(index: Ints, rank: Ints, half: int, chunk: int) -> tuple[Longs
         stamp = np.zeros(n, np.int32)
         rows = np.empty((last - first) * width, np.int32)
         used = 0
-        for i in range(first, last):
+        for r in range(first, last):
+            i = order[r]
             size[i] = _expanded_row(i, index, rank, half, stamp, rows[used:])
             used += size[i]
         parts[c] = rows[:used].copy()
@@ -99,8 +104,11 @@ def expanded_sets(index: Ints, rank: Ints, half: int, chunk: int) -> tuple[Longs
     start[1:] = np.cumsum(size)
     member = np.empty(start[n], np.int32)
     for c in prange(chunks):
-        first = start[c * chunk]
-        member[first : first + len(parts[c])] = parts[c]
+        used = 0
+        for r in range(c * chunk, min(n, (c + 1) * chunk)):
+            i = order[r]
+            member[start[i] : start[i + 1]] = parts[c][used : used + size[i]]
+            used += size[i]
     return start, member
 
 
@@ -320,7 +328,7 @@ def overlaps(
 
 @njit(cache=True, nogil=True)
 def mirrored(start: Longs, column: Ints, value: Floats) -> tuple[Longs, Ints, Floats]:
-    """Return the whole symmetric matrix, columns ascending, from its upper triangle with diagonal."""
+    """Return the whole symmetric matrix, columns in any order, from its upper triangle with diagonal."""
     n = len(start) - 1
     begin = np.zeros(n + 1, np.int64)
     for i in range(n):
@@ -336,15 +344,71 @@ def mirrored(start: Longs, column: Ints, value: Floats) -> tuple[Longs, Ints, Fl
     for i in range(n):
         for t in range(start[i], start[i + 1]):
             j = column[t]
+            out_column[fill[i]] = j
+            out_value[fill[i]] = value[t]
+            fill[i] += 1
             if j != i:
                 out_column[fill[j]] = i
                 out_value[fill[j]] = value[t]
                 fill[j] += 1
-        inner = np.argsort(column[start[i] : start[i + 1]])
-        for t in inner:
-            out_column[fill[i]] = column[start[i] + t]
-            out_value[fill[i]] = value[start[i] + t]
-            fill[i] += 1
+    return begin, out_column, out_value
+
+
+@njit(cache=True, nogil=True)
+def first_heavy_column(start: Longs, column: Ints, weight: Ints) -> Ints:
+    """Return each row's first column among those at least half as heavy as its heaviest, n for an empty row.
+
+    It is a minimum hash of the row: rows that share their weight tend to share it.
+    """
+    n = len(start) - 1
+    first = np.full(n, n, np.int32)
+    for i in range(n):
+        heaviest = 0
+        for t in range(start[i], start[i + 1]):
+            heaviest = max(heaviest, weight[t])
+        for t in range(start[i], start[i + 1]):
+            if 2 * np.int64(weight[t]) >= heaviest:
+                first[i] = min(first[i], column[t])
+    return first
+
+
+@njit(cache=True, nogil=True)
+def renumbered(
+    start: Longs, column: Ints, weight: Ints, order: Longs, rank: Longs
+) -> tuple[Longs, Ints, Ints]:
+    """Return the rows in `order`, their columns renumbered by `rank`, the inverse of `order`."""
+    n = len(start) - 1
+    begin = np.zeros(n + 1, np.int64)
+    out_column, out_weight = np.empty_like(column), np.empty_like(weight)
+    for r in range(n):
+        first, last = start[order[r]], start[order[r] + 1]
+        begin[r + 1] = begin[r] + last - first
+        for t in range(first, last):
+            out_column[begin[r] + t - first] = rank[column[t]]
+        out_weight[begin[r] : begin[r + 1]] = weight[first:last]
+    return begin, out_column, out_weight
+
+
+@njit(cache=True, nogil=True)
+def restored(
+    start: Longs, column: Ints, value: Floats, order: Longs, rank: Longs
+) -> tuple[Longs, Ints, Floats]:
+    """Undo the renumbering of a symmetric matrix, columns ascending.
+
+    Each row is written as a column, rows in their old order: that sorts every row, for the matrix is symmetric.
+    """
+    n = len(start) - 1
+    begin = np.zeros(n + 1, np.int64)
+    for i in range(n):
+        begin[i + 1] = begin[i] + start[rank[i] + 1] - start[rank[i]]
+    fill = begin[:-1].copy()
+    out_column, out_value = np.empty_like(column), np.empty_like(value)
+    for i in range(n):
+        for t in range(start[rank[i]], start[rank[i] + 1]):
+            j = order[column[t]]
+            out_column[fill[j]] = i
+            out_value[fill[j]] = value[t]
+            fill[j] += 1
     return begin, out_column, out_value
 
 

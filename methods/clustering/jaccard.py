@@ -106,11 +106,27 @@ def jaccard_distances(encoding: Encoding, radius: float) -> Graph:
         whole = portable.overlaps(encoding.start, encoding.column, encoding.weight, least)
         s = whole[2].double() / ONE
         return Graph(whole[0], whole[1], (1 - s / (2 - s)).clamp(min=0).float(), radius)
-    start, column, weight = encoding.start.numpy(), encoding.column.numpy(), encoding.weight.numpy()
-    n = len(encoding)
-    order = np.arange((n + CHUNK - 1) // CHUNK, dtype=np.int32)
-    order = order[np.argsort(order % THREADS, kind="stable")]
-    transposed = compiled.by_column(start, column, weight, n)
-    upper, neighbour, shared = compiled.overlaps(start, column, weight, transposed, least, order, CHUNK)
-    begin, partner, distance = compiled.mirrored(upper, neighbour, distance_of(shared))
-    return Graph(torch.from_numpy(begin), torch.from_numpy(partner), torch.from_numpy(distance), radius)
+    begin, near, distance = _compiled(
+        encoding.start.numpy(), encoding.column.numpy(), encoding.weight.numpy(), least
+    )
+    return Graph(torch.from_numpy(begin), torch.from_numpy(near), torch.from_numpy(distance), radius)
+
+
+def _compiled(
+    start: compiled.Longs, column: compiled.Ints, weight: compiled.Ints, least: int
+) -> tuple[compiled.Longs, compiled.Ints, compiled.Floats]:
+    """Return (start, neighbour, distance), after putting samples that resemble each other side by side.
+
+    A row's partners then lie close together in memory, which halves the time where the caches are full.
+    """
+    n = len(start) - 1
+    order = np.argsort(compiled.first_heavy_column(start, column, weight), kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(n)
+    rows = compiled.renumbered(start, column, weight, order, rank)
+    chunks = np.arange((n + CHUNK - 1) // CHUNK, dtype=np.int32)
+    chunks = chunks[np.argsort(chunks % THREADS, kind="stable")]
+    transposed = compiled.by_column(*rows, n)
+    upper, neighbour, shared = compiled.overlaps(*rows, transposed, least, chunks, CHUNK)
+    near = compiled.mirrored(upper, neighbour, distance_of(shared))
+    return compiled.restored(*near, order, rank)

@@ -11,6 +11,8 @@ from torch import Tensor
 from methods.clustering import compiled, portable
 
 CHUNK = 512
+FEW = 8
+"""First neighbours whose smallest index groups samples that lie together."""
 
 
 @dataclass(frozen=True)
@@ -66,5 +68,6 @@ def _sets(index: Tensor, half: int) -> Sets:
     if index.device.type != "cpu":
         return Sets(*portable.expanded_sets(index, half))
     lists = np.ascontiguousarray(index.numpy(), dtype=np.int32)
-    start, member = compiled.expanded_sets(lists, compiled.reverse_rank(lists), half, CHUNK)
+    order = np.argsort(lists[:, :FEW].min(axis=1), kind="stable")
+    start, member = compiled.expanded_sets(lists, compiled.reverse_rank(lists, order), half, order, CHUNK)
     return Sets(torch.from_numpy(start), torch.from_numpy(member))

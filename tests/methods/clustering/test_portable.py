@@ -37,7 +37,7 @@ QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 def test_every_stage(features: Tensor, k: int) -> None:
     neighbours = nearest_neighbours(features, k)
     lists = neighbours.index
-    rank = compiled.reverse_rank(np.ascontiguousarray(lists.numpy(), dtype=np.int32))
+    rank = compiled.reverse_rank(np.ascontiguousarray(lists.numpy(), dtype=np.int32), np.arange(len(lists)))
     assert portable.reverse_rank(lists).tolist() == rank.tolist()
     sets = expanded_sets(lists)
     start, member = portable.expanded_sets(lists, half_of(k))
