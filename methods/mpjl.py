@@ -136,7 +136,7 @@ class MPJL(HierarchicalContrast):
             "*": {
                 **DEMO,
                 **{"epochs_first": 3, "epochs_second": 3, "epochs_third": 4, "labels_per_batch": 8},
-                **{"span": 4, "eps_span": 4, "turning_epoch": 1, "rise_span": 3},
+                **{"span": 4, "eps_span": 10, "turning_epoch": 8},
                 **{f"{stage}_k1_growth": 1.2 for stage in STAGES},
                 **{f"{stage}_cap_growth": 1.5 for stage in STAGES},
                 **{"joint_k1_growth": 1.2, "joint_cap_growth": 1},
