@@ -61,7 +61,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         If the file is damaged or not ours.
     """
     try:
-        tensors = load_file(path, device="cpu")
+        # clones, because a file's tensors are not aligned as torch's own are, and sums depend on alignment
+        tensors = {key: value.clone() for key, value in load_file(path, device="cpu").items()}
         raw = path.read_bytes()
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
         state = unpack(json.loads(header["__metadata__"]["state"]), tensors)

@@ -1,0 +1,331 @@
+"""What every registered method owes the harness; a new method is picked up by being registered.
+
+Runs are in this process and of seconds: 32 x 16 pixels, two iterations, as few epochs as a method allows.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torchvision
+from pydantic import ValidationError
+from rich.console import Console
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from harness import launch, registry, show
+from harness.checkpoint import load_checkpoint
+from harness.configuration import ENGINE_PRESETS, resolve
+from harness.errors import HarnessError
+from harness.progress import Reporter
+from harness.registry import load_method
+from harness.run import RunDirectory
+from harness.runner import PATIENCE, Run, Task, execute
+from methods.base import Method, Source, TrainingData
+from methods.clustering import compiled
+from methods.errors import MethodError
+from protocols.regdb import RegDB
+from tests.conftest import TINY
+
+METHODS = sorted(name for name, entry in registry.methods().items() if not entry.error)
+UNSUPERVISED = [name for name in METHODS if load_method(name).supervision == "usl"]
+DATASETS = ("regdb", "sysu-mm01")
+SMALL: dict[str, float] = {
+    **{"iterations": 2, "labels": 4, "instances": 2, "batch": 8, "samples": 2},
+    **{"k1": 6, "k2": 2, "k3": 2, "cap": 2, "eps": 0.5},
+}
+"""Sizes that fit a twin of 12 people, by the first of these words that is part of a field's name."""
+KEPT = {"gap", "span", "growth"}
+"""Words of fields that keep their defaults, because they are no sizes."""
+
+
+def small_values(method: type[Method], epochs: int = 1) -> dict[str, float]:
+    """Shrink a configuration: every field `epochs...` gets `epochs` (two if it is the only one)."""
+    numeric = {
+        key
+        for key, field in method.Config.model_fields.items()
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool)
+    }
+    lengths = sorted(key for key in numeric if key.startswith("epochs"))
+    values: dict[str, float] = {key: max(epochs, 2 if len(lengths) == 1 else 1) for key in lengths}
+    for key in numeric - set(lengths):
+        words = key.split("_")
+        word = next((word for word in SMALL if word in words), None)
+        if word and not KEPT.intersection(words):
+            values[key] = SMALL[word]
+    return values
+
+
+def thin_resnet18(**options: Any) -> nn.Module:
+    """Return a ResNet-18 of the usual widths, with convolutions in 32 groups: 3 % of the parameters."""
+    network = resnet18(**options)
+    for parent in list(network.modules()):
+        for name, conv in parent.named_children():
+            if isinstance(conv, nn.Conv2d) and conv.in_channels >= 64:
+                shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+                setattr(parent, name, nn.Conv2d(*shape, groups=32, bias=False))  # type: ignore[arg-type]
+    return network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work in an empty folder, on one thread, with a network whose checkpoints are small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("contract"))
+        patch.setattr(torchvision.models, "resnet18", thin_resnet18)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+Planner = Callable[..., Task]
+
+
+@pytest.fixture(scope="module")
+def task(tiny_regdb: Path, tiny_sysu: Path) -> Planner:
+    """Plan a tiny run of a method, in a folder of its own."""
+    roots = {"regdb": ("regdb", tiny_regdb, "1"), "sysu-mm01": ("sysu-all", tiny_sysu, None)}
+
+    def planned(name: str, dataset: str, out: str, epochs: int = 1, seed: int = 0) -> Task:
+        protocol, root, trials = roots[dataset]
+        small = small_values(load_method(name), epochs)
+        request = launch.Request(
+            method=name,
+            protocol=protocol,
+            data=str(root),
+            trials=trials,
+            seeds=(seed,),
+            sets=(
+                *TINY,
+                "flip=false",
+                "evaluate_every=9",
+                *(f"{key}={value}" for key, value in small.items()),
+            ),
+            device="cpu",
+            out=Path(out),
+        )
+        (found,) = launch.plan(request, reporter())
+        return found
+
+    return planned
+
+
+@pytest.fixture(scope="module")
+def undisturbed(task: Planner) -> Callable[[str, str], RunDirectory]:
+    """Return the files of a method's run on a data set; each is made once."""
+
+    @cache
+    def made(name: str, dataset: str) -> RunDirectory:
+        return go(task(name, dataset, "first"))
+
+    return made
+
+
+def reporter() -> Reporter:
+    return Reporter(Console(quiet=True))
+
+
+def go(task: Task) -> RunDirectory:
+    """Execute a run, with global generators left in an arbitrary state: nobody may depend on them."""
+    torch.seed()
+    np.random.seed()  # noqa: NPY002
+    return execute(task, reporter())
+
+
+def history(directory: RunDirectory) -> pd.DataFrame:
+    return pd.read_csv(directory.history)
+
+
+def weights(directory: RunDirectory) -> dict[str, Tensor]:
+    modules = load_checkpoint(directory.last)["modules"]
+    return {f"{name}.{key}": value for name, state in modules.items() for key, value in state.items()}
+
+
+def same_files(found: RunDirectory, expected: RunDirectory) -> None:
+    for name in ("history", "metrics", "ranks", "last"):
+        assert getattr(found, name).read_bytes() == getattr(expected, name).read_bytes(), name
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("name", METHODS)
+def test_trains_on_both_data_sets(name: str, dataset: str, undisturbed: Callable[..., RunDirectory]) -> None:
+    done = undisturbed(name, dataset)
+    assert done.complete
+    values = pd.read_csv(done.metrics)["value"]
+    assert len(values)
+    assert values.between(0, 100).all()
+    table = history(done)
+    if load_method(name).supervision == "none":
+        assert table.empty
+        return
+    assert table["epoch"].max() >= 1
+    assert not table["skipped"].any()
+    losses = table.filter(like="loss_")
+    assert losses.notna().any(axis=1).groupby(table["epoch"]).any().all()
+    assert np.isfinite(losses.to_numpy()[losses.notna().to_numpy()]).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_seed_gives_the_same_bytes(
+    name: str, task: Planner, undisturbed: Callable[..., RunDirectory]
+) -> None:
+    same_files(go(task(name, "sysu-mm01", "again")), undisturbed(name, "sysu-mm01"))
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_resumes_to_the_same_bytes(
+    name: str,
+    task: Planner,
+    undisturbed: Callable[..., RunDirectory],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not load_method(name).stages(load_method(name).Config()):
+        pytest.skip("it has no epochs to resume")
+    store, planned = Run._store_progress, task(name, "regdb", "resumed")
+
+    def store_one_epoch_only(run: Run) -> None:
+        if run.done > 1:
+            raise Killed
+        store(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_store_progress", store_one_epoch_only)
+        with pytest.raises(Killed):
+            go(planned)
+    assert not planned.directory.complete
+    assert load_checkpoint(planned.directory.last)["done"] == 1
+    same_files(go(planned), undisturbed(name, "regdb"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_only_the_supervised_learn_from_identities(
+    name: str,
+    task: Planner,
+    undisturbed: Callable[..., RunDirectory],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    true, make, given = RegDB.training, Run._make_method, []
+    expected = weights(undisturbed(name, "regdb"))
+
+    def mixed_up(protocol: RegDB, *place: Any, **options: Any) -> Any:
+        found = true(protocol, *place, **options)
+        return replace(found, identity=np.random.default_rng(0).permutation(found.identity))
+
+    def make_and_keep(run: Run, *started: Any) -> Method:
+        given.append(make(run, *started))
+        return given[-1]
+
+    monkeypatch.setattr(RegDB, "training", mixed_up)
+    monkeypatch.setattr(Run, "_make_method", make_and_keep)
+    found = weights(go(task(name, "regdb", "mixed")))
+    same = found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
+    if load_method(name).supervision == "supervised":
+        assert not same
+        return
+    assert same
+    assert type(given[0].data) is TrainingData
+    with pytest.raises(MethodError, match="supervised"):
+        given[0].data.identity  # noqa: B018
+
+
+def all_noise(_start: Any, _neighbour: Any, core: np.ndarray) -> np.ndarray:
+    return np.full(len(core), -1, dtype=np.int64)
+
+
+@pytest.mark.parametrize("name", UNSUPERVISED)
+def test_gives_up_clearly_when_all_is_noise(
+    name: str, task: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "density_labels", all_noise)
+    planned = task(name, "regdb", "noise", epochs=PATIENCE)
+    with pytest.raises(HarnessError, match=f"{PATIENCE} epochs in a row"):
+        go(planned)
+    assert not planned.directory.complete
+    assert len(history(planned.directory)) == PATIENCE - 1
+    assert history(planned.directory)["skipped"].all()
+
+
+@pytest.mark.parametrize("name", UNSUPERVISED)
+def test_goes_on_after_an_epoch_of_noise(name: str, task: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, begin, now = compiled.density_labels, load_method(name).begin_epoch, [0]
+
+    def begin_epoch(method: Method, epoch: Any, bank: Any) -> Any:
+        now[0] = epoch.number
+        return begin(method, epoch, bank)
+
+    monkeypatch.setattr(load_method(name), "begin_epoch", begin_epoch)
+    monkeypatch.setattr(
+        compiled, "density_labels", lambda *graph: labels(*graph) if now[0] else all_noise(*graph)
+    )
+    table = history(go(task(name, "regdb", "recovered", epochs=2)))
+    skipped = table.groupby("epoch")["skipped"].all()
+    assert skipped[0]
+    assert not skipped[1]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_configuration_is_declared(name: str) -> None:
+    config = load_method(name).Config
+    made = config()
+    for key, field in config.model_fields.items():
+        extra = field.json_schema_extra
+        assert field.description, key
+        assert isinstance(extra, dict), key
+        assert extra["source"] in get_args(Source), key
+        default = getattr(made, key)
+        assert not isinstance(default, float) or math.isfinite(default), key
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(made, key, default)
+    with pytest.raises(ValidationError, match="no_such_key"):
+        config(no_such_key=1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_presets_hold_on_both_data_sets(name: str) -> None:
+    method = load_method(name)
+    assert {"paper", "demo"} <= set(method.presets)
+    for preset in method.presets:
+        base, _, sizes = preset.partition("@")
+        for dataset in DATASETS:
+            assert set(method.presets[preset]) <= {"*", *DATASETS}, preset
+            if base in ENGINE_PRESETS:
+                resolve(method, dataset, base, None, ())
+                continue
+            for chosen in (sizes,) if sizes else ("paper", "demo"):
+                resolve(method, dataset, chosen, base, ())
+    config, _ = resolve(method, "regdb", "demo", None, ())
+    assert sum(stage.epochs for stage in method.stages(config)) <= 12
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_documents_itself(name: str) -> None:
+    method = load_method(name)
+    assert method.name == name
+    for text in (importlib.import_module(method.__module__).__doc__, method.__doc__, method.Config.__doc__):
+        assert text
+        assert text.strip()
+    assert method.__doc__ != Method.__doc__
+    assert "\n" not in method.summary
+    assert method.reference.title
+    assert method.reference.parts
+    assert all(method.reference.parts.values())
+    console = Console(width=300, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(show.page(name, "paper"))
+    page = console.export_text()
+    assert method.summary in page
+    assert all(f" {key} " in page for key in method.Config.model_fields)
