@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import model_validator
@@ -96,8 +96,9 @@ def k2_at(config: DMICConfig, epoch: int, epochs: int) -> int:
 
 PLAIN = {"expansion": "plain", "joint_k1": 30, "joint_k2": 6}
 FIXED = {"eps_schedule": "fixed", "k2_schedule": "fixed"}
-DEMO_PLAIN, DEMO_FIXED = {"joint_k1": 20, "joint_k2": 4}, {"eps_high": 0.5, "eps_low": 0.5}
-DEMO_VARIANTS = {
+DEMO_PLAIN: dict[str, Any] = {"joint_k1": 20, "joint_k2": 4}
+DEMO_FIXED: dict[str, Any] = {"eps_high": 0.5, "eps_low": 0.5}
+DEMO_VARIANTS: dict[str, dict[str, Any]] = {
     "baseline": DEMO_PLAIN | DEMO_FIXED,
     "+mie": DEMO_FIXED,
     "+dnc": DEMO_PLAIN,
@@ -150,8 +151,8 @@ class DMIC(HierarchicalContrast):
         },
         "paper-large": {"*": {"labels_per_batch": 8}},
         "demo": {
-            "*": DEMO
-            | {
+            "*": {
+                **DEMO,
                 "epochs_intra": 4,
                 "epochs_joint": 6,
                 "labels_per_batch": 8,

@@ -78,7 +78,7 @@ def test_diff_of_presets_and_of_methods() -> None:
         "height",
         "engine",
         "288",
-        "96",
+        "64",
     ]
     page = show.diff("dmic", "cluster-contrast", "paper")
     assert cells(line_with(page, " intra_k1 ", "sysu-mm01")) == ["intra_k1", "sysu-mm01", "30", "-"]
