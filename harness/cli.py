@@ -58,7 +58,9 @@ def run(
     preset: Annotated[str, typer.Option(help="demo, paper or paper-large.")] = "paper",
     sets: SetOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="32, bf16 or 16. Default: the preset's.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, 32, bf16 or 16. Default: the preset's.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     out: OutOption = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="Run again although the run has finished.")] = False,

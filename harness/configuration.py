@@ -32,7 +32,10 @@ class EngineConfig(BaseModel):
     weights: str = Field(
         "imagenet", description="imagenet, synthetic-source, none, or the path of a state dict"
     )
-    precision: Literal["32", "bf16", "16"] = Field("32", description="arithmetic of training and extraction")
+    precision: Literal["auto", "32", "bf16", "16"] = Field(
+        "32",
+        description="arithmetic of training and extraction; auto: bf16 where the device has units for it",
+    )
     channels_last: bool = Field(False, description="memory format; faster on CPUs and with bf16")
     flip: bool = Field(True, description="average features of an image and its mirror")
     evaluate_every: int = Field(1, ge=1, description="epochs between two evaluations on the test set")
@@ -53,7 +56,7 @@ ENGINE_PRESETS: Mapping[str, Mapping[str, Any]] = {
         "height": 64,
         "width": 32,
         "weights": "synthetic-source",
-        "precision": "bf16",
+        "precision": "auto",
         "channels_last": True,
         "evaluate_every": 2,
     },

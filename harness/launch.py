@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness.configuration import resolve, split_variant
 from harness.data import examine, find_root
+from harness.engine import settle_precision
 from harness.errors import HarnessError
 from harness.progress import Reporter
 from harness.registry import load_method, load_protocols, protocols_of
@@ -76,6 +77,7 @@ def plan(request: Request, reporter: Reporter) -> list[Task]:
     root = find_root(request.data, chosen[0], request.twin_seed, reporter)
     sets = [*request.sets, *([f"precision={request.precision}"] if request.precision else [])]
     config, engine = resolve(cls, chosen[0].dataset, request.preset, variant, sets)
+    engine = settle_precision(engine, request.device)
     data = examine(root, chosen[0].dataset, allow_partial=request.allow_partial)
     splits = parse_trials(request.trials, chosen[0].splits)
     specs = [

@@ -17,6 +17,7 @@ from harness.progress import Reporter
 from harness.seeds import seed_for
 from methods.augment import normalise
 from methods.backbone import gem, load_resnet
+from methods.clustering.first_pass import has_bfloat16_units
 from protocols.twin import render_source
 
 IDENTITIES, IMAGES = 300, 12
@@ -25,6 +26,11 @@ PEAK_RATE = 1.5e-3
 SCALE = 16.0
 """Of the cosines that the classifier sees; without it so short a training hardly starts."""
 SEED = 20241211
+
+
+def arithmetic() -> str:
+    """Say in which precision this machine trains the source, as ``--precision`` calls it."""
+    return "bf16" if has_bfloat16_units(torch.device("cpu")) else "32"
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -86,12 +92,13 @@ def train_source(architecture: str, height: int, width: int, reporter: Reporter)
         ]
     )
     network.train()
+    bfloat16 = arithmetic() == "bf16"
     for i in reporter.track(range(ITERATIONS), ITERATIONS, "source training"):
         rows = order[i * BATCH : (i + 1) * BATCH]
         raw = pixels[rows].permute(0, 3, 1, 2).float() / 255
         jittered = jitter(raw, generator).mul(255).round().byte().permute(0, 2, 3, 1)
         batch = normalise(jittered).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             loss = cross_entropy(network(batch), target[rows])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

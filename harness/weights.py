@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.files import write_atomic
 from harness.progress import Reporter
 from harness.run import source_digest
-from harness.source import train_source
+from harness.source import arithmetic, train_source
 
 CACHE = Path("data") / "weights"
 
@@ -43,7 +43,8 @@ def digest_of(state: Mapping[str, Tensor]) -> str:
 def weights_identity(config: EngineConfig) -> str:
     """Name what the weights will be, without making them: part of a run's identity."""
     if config.weights == "synthetic-source":
-        recipe = source_digest("harness.source") + source_digest("protocols.twin")
+        modules = ("harness.source", "protocols.twin", "protocols.rendering")
+        recipe = "".join(map(source_digest, modules)) + arithmetic()
         return f"synthetic-source {hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if config.weights in ("imagenet", "none"):
         return config.weights

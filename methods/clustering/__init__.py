@@ -8,6 +8,7 @@ from methods.clustering.camera_aware import CameraAware, camera_aware_clusters, 
 from methods.clustering.dbscan import dbscan
 from methods.clustering.encoding import Encoding, encode, expand
 from methods.clustering.expansion import Capped, Expansion, ModalityCamera, ModalityMean, NoExpansion, Plain
+from methods.clustering.first_pass import has_bfloat16_units
 from methods.clustering.jaccard import Graph, jaccard_distances
 from methods.clustering.neighbours import Neighbours, nearest_neighbours
 from methods.clustering.pipeline import (
@@ -43,6 +44,7 @@ __all__ = [
     "encode",
     "expand",
     "expanded_sets",
+    "has_bfloat16_units",
     "hdbscan",
     "infomap",
     "jaccard_clusters",

@@ -63,7 +63,7 @@ def test_demo_changes_the_engine_and_opens_the_division() -> None:
     _, demo = resolve(SourceOnly, "regdb", "demo", None, ["precision=32"])
     assert paper == EngineConfig()
     assert (paper.division, demo.division) == ("closed", "open")
-    assert (demo.architecture, demo.height, demo.width, demo.precision) == ("resnet18", 96, 48, "32")
+    assert (demo.architecture, demo.height, demo.width, demo.precision) == ("resnet18", 64, 32, "32")
     assert (demo.weights, demo.channels_last, demo.evaluate_every) == ("synthetic-source", True, 2)
 
 

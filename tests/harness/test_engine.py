@@ -1,4 +1,4 @@
-"""Torch and numba share one OpenMP runtime: clustering must not change how many threads torch uses."""
+"""The engine fits itself to the machine: threads that torch and numba share, and precision."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from harness import engine
+from harness.configuration import EngineConfig
 from tests.conftest import process_environment
 
 CODE = """
@@ -28,3 +30,12 @@ def test_clustering_leaves_torch_its_threads(threads: int) -> None:
         [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [str(threads)] * 2
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "32")])
+def test_auto_precision_follows_the_hardware(
+    monkeypatch: pytest.MonkeyPatch, native: bool, expected: str
+) -> None:
+    monkeypatch.setattr(engine, "has_bfloat16_units", lambda device: native)
+    assert engine.settle_precision(EngineConfig(precision="auto"), "cpu").precision == expected
+    assert engine.settle_precision(EngineConfig(precision="32"), "cpu").precision == "32"
