@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,17 @@ from harness.errors import HarnessError
 from harness.evaluation import metric_values
 from harness.registry import load_protocols
 from protocols.base import DataError
+from protocols.files import DataWarning
 from protocols.metrics import distances
 
 LABELS = ("query_ids", "gallery_ids", "query_cams", "gallery_cams")
 FEATURES = ("query_features", "gallery_features")
+KNOWN = (*LABELS, *FEATURES, "distance", "distances")
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def read_arrays(path: Path) -> Arrays:
-    """Read the arrays of an ``.npz`` file; nothing is unpickled.
+    """Read the arrays of an ``.npz`` file; nothing is unpickled, and what has another use is left empty.
 
     Raises
     ------
@@ -33,16 +37,23 @@ def read_arrays(path: Path) -> Arrays:
         raise HarnessError(
             f"{path}: no such file; expected an .npz with {', '.join(LABELS)} and distance or features"
         )
+    arrays: Arrays = {}
+    key = ""
     try:
         loaded = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise HarnessError(f"{path} holds a single array; write named arrays with numpy.savez")
         with loaded:
-            return {key: loaded[key] for key in loaded.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+            for key in loaded.files:
+                arrays[key] = loaded[key] if key in KNOWN else np.empty(0)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         if isinstance(error, HarnessError):
             raise
-        raise HarnessError(f"{path} is not a readable .npz of plain arrays: {error}") from error
+        where = f": the array {key!r}" if key else ""
+        raise HarnessError(f"{path}{where} is not readable as .npz of plain arrays: {error}") from error
+    if "distances" in arrays:
+        arrays.setdefault("distance", arrays.pop("distances"))
+    return arrays
 
 
 def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
@@ -51,7 +62,7 @@ def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
     Raises
     ------
     HarnessError
-        If it is missing, not one-dimensional, or not integer.
+        If it is missing, not one-dimensional, not integer, or beyond 64 bits with a sign.
     """
     if key not in arrays:
         raise HarnessError(
@@ -64,7 +75,10 @@ def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
         whole = values.dtype.kind == "f" and bool(np.all(values == np.round(values)))
         hint = f"; write {key}.astype('int64')" if whole else ""
         raise HarnessError(f"{path}: {key} holds {values.dtype}; expected integers{hint}")
-    return values.astype(np.int64)
+    found = values.astype(np.int64)
+    if values.dtype.kind == "u" and (found < 0).any():
+        raise HarnessError(f"{path}: {key} has numbers of 2**63 and more; number the images from 0")
+    return found
 
 
 def distance_of(path: Path, arrays: Arrays) -> npt.NDArray[np.floating]:
@@ -89,7 +103,14 @@ def distance_of(path: Path, arrays: Arrays) -> npt.NDArray[np.floating]:
             )
     if not given:
         return arrays["distance"].astype(np.float64)
-    return distances(*(arrays[key].astype(np.float64) for key in FEATURES))
+    for key in given:
+        norms = np.linalg.norm(arrays[key].astype(np.float64), axis=1)
+        if (np.abs(norms - 1) > 0.01).any():
+            text = (
+                f"{path}: {key} has rows whose norm is not 1; their inner products are compared as they are"
+            )
+            warnings.warn(f"{text}, normalise them for the cosine", DataWarning, stacklevel=2)
+    return distances(*(arrays[key] for key in FEATURES))
 
 
 def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
@@ -98,8 +119,8 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
     Parameters
     ----------
     path : Path
-        ``.npz`` with ``distance`` (q, g) or ``query_features`` (q, d) and ``gallery_features`` (g, d),
-        compared by their inner product as they are (normalise them for the cosine), and the integer
+        ``.npz`` with ``distance`` or ``distances`` (q, g), or ``query_features`` (q, d) and
+        ``gallery_features`` (g, d), which are compared by their inner product as they are, and the integer
         vectors ``query_ids``, ``gallery_ids``, ``query_cams``, ``gallery_cams``.
     protocol_id : str
 
@@ -128,4 +149,11 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
         scores = chosen[0].score(distance_of(path, arrays), **labels)
     except DataError as error:
         raise HarnessError(f"{path}: {error}") from error
+    if scores.n_valid < scores.n_query:
+        warnings.warn(
+            f"{scores.n_query} queries, {scores.n_valid} valid queries; those without a match in the gallery "
+            "that they see are left out of all means",
+            DataWarning,
+            stacklevel=2,
+        )
     return pd.DataFrame(list(metric_values(scores).items()), columns=["metric", "value"])

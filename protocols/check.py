@@ -46,7 +46,7 @@ class CheckReport:
     rows : list of Row
         Counts; on a twin, those that its own generation promised.
     problems : list of str
-        Unreadable images, foreign files, byte-identical duplicates, leaking identities; one line each.
+        Unreadable images and byte-identical duplicates; one line each. A foreign file is only warned of.
     """
 
     dataset: str
@@ -155,7 +155,7 @@ def check(root: Path, dataset: str, *, images: bool = True) -> CheckReport:
     """
     synthetic = is_synthetic(root)
     with warnings.catch_warnings():
-        if images:  # foreign files are among the problems below
+        if images:  # all foreign files are named below
             warnings.simplefilter("ignore", ForeignFileWarning)
         rows = sysu_rows(root) if dataset == "sysu-mm01" else regdb_rows(root)
     if synthetic and not all(row.ok for row in rows):
@@ -179,8 +179,10 @@ def sysu_rows(root: Path) -> list[Row]:
     ):
         rows.append(count_row(f"{part} identities", known, len(chosen)))
         for camera, count in counts.items():
-            found = sum(len(sysu_mm01.folder_images(root, camera, identity)) for identity in chosen)
-            rows.append(count_row(f"{part} images, camera {camera}", count, found))
+            found = [len(sysu_mm01.folder_images(root, camera, identity)) for identity in chosen]
+            rows.append(count_row(f"{part} images, camera {camera}", count, sum(found)))
+            if part == "test" and (seen := sysu_mm01.GALLERY_IDENTITIES.get(camera)):
+                rows.append(count_row(f"test identities, camera {camera}", seen, np.count_nonzero(found)))
     return rows
 
 
@@ -190,14 +192,17 @@ def regdb_rows(root: Path) -> list[Row]:
     for split in regdb.RegDB.splits:
         folders: dict[str, set[str]] = {}
         for part in ("train", "test"):
+            labels: set[int] = set()
             for modality, name in regdb.NAMES.items():
                 side = regdb.read_index(root, part, modality, split)
                 folders[part] = folders.get(part, set()) | regdb.folders(side)
+                labels ^= set(side.identity.tolist())
                 for what, known, count in (
-                    ("images", regdb.IMAGES, len(side)),
-                    ("identities", regdb.IDENTITIES, len(np.unique(side.identity))),
+                    (f"{part} {name} images", regdb.IMAGES, len(side)),
+                    (f"{part} {name} identities", regdb.IDENTITIES, len(np.unique(side.identity))),
                 ):
-                    found.setdefault((f"{part} {name} {what}, each split", known), {})[split] = count
+                    found.setdefault((f"{what}, each split", known), {})[split] = count
+            found.setdefault((f"{part} labels of one modality alone, each split", 0), {})[split] = len(labels)
         if both := sorted(folders["train"] & folders["test"]):
             raise DataError(
                 f"{root}/idx, split {split}: identity folder {both[0]} is in training and in test "
@@ -232,9 +237,11 @@ def is_image(dataset: str, path: Path) -> bool:
 
 
 def odd_files(root: Path, dataset: str) -> Iterator[str]:
-    """Yield a line for every unreadable, foreign or duplicate file."""
+    """Yield a line for every unreadable or duplicate image; warn of every foreign file."""
     paths = list(files_below(root, image_folders(dataset)))
-    yield from (f"foreign file {path}" for path in paths if not is_image(dataset, path))
+    for path in paths:
+        if not is_image(dataset, path):
+            warnings.warn(f"foreign file {path} is ignored", ForeignFileWarning, stacklevel=2)
     good = [path for path in paths if is_image(dataset, path)]
     with ThreadPoolExecutor(max_workers=8) as pool:
         yield from filter(None, pool.map(unreadable, good))

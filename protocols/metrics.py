@@ -284,16 +284,17 @@ def summarise(
     first = hits[offsets[:-1][valid]] if ahead is None else ahead[valid] + 1
     precision = np.full(len(count), np.nan)
     precision[valid] = mean_precision(hits, offsets)
+    mean, pessimistic = float(precision[valid].mean()), float(mean_precision(worst, offsets).mean())
     if tied.any():
         warnings.warn(
-            f"{tied.sum()} of {valid.sum()} queries have matches that tie with other identities; "
-            "gallery order decides",
+            f"{tied.sum()} of {valid.sum()} queries have matches that tie with other identities; gallery order "
+            f"decides: mAP {100 * mean:.2f}, and {100 * pessimistic:.2f} if wrong ones came first",
             TieWarning,
             stacklevel=3,
         )
     return Scores(
         cmc=np.bincount(first[first <= LENGTH] - 1, minlength=LENGTH).cumsum() / valid.sum(),
-        mAP=float(precision[valid].mean()),
+        mAP=mean,
         mINP=float((count[valid] / hits[offsets[1:][valid] - 1]).mean()),
         average_precision=precision,
         hits=hits,
@@ -302,5 +303,5 @@ def summarise(
         n_valid=int(valid.sum()),
         n_gallery=n_gallery,
         tied_queries=int(tied.sum()),
-        mAP_pessimistic=float(mean_precision(worst, offsets).mean()),
+        mAP_pessimistic=pessimistic,
     )

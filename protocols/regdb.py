@@ -62,7 +62,7 @@ def read_index(root: Path, part: str, modality: Modality, split: int) -> Labelle
 
 def parse_line(root: Path, path: Path, number: int, line: str) -> tuple[str, int]:
     """Split a line at its last run of blanks into a relative path and a label."""
-    match = re.fullmatch(r"(.*\S)[ \t]+(\d+)\s*", line)
+    match = re.fullmatch(r"(.*\S)[ \t]+(\d{1,18})\s*", line)
     if match is None:
         raise DataError(f"{path}, line {number}: {line!r} is not a path, a blank and an integer label")
     name, label = match.group(1), int(match.group(2))

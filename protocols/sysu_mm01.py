@@ -42,7 +42,8 @@ TREE = """<root>/cam1 .. cam6/0001/0001.jpg      camera / identity (four digits)
 TRAIN_COUNTS = {1: 4721, 2: 5753, 3: 7909, 4: 5811, 5: 5973, 6: 4000}
 TEST_COUNTS = {1: 1374, 2: 1565, 3: 1883, 4: 1918, 5: 1918, 6: 1920}
 TRAIN_IDENTITIES, TEST_IDENTITIES = 395, 96
-"""Known counts by camera (protocols-spec 1.3)."""
+GALLERY_IDENTITIES = {1: 56, 2: 56, 4: 94, 5: 95}
+"""Known counts by camera (protocols-spec 1.3): images, and test identities that the galleries hold."""
 
 
 def read_ids(root: Path, name: str) -> list[int]:
@@ -155,6 +156,8 @@ def read_permutations(root: Path) -> npt.NDArray[np.object_]:
         cells: npt.NDArray[np.object_] = loadmat(path)["rand_perm_cam"]
     except (ValueError, KeyError, NotImplementedError, TypeError, OSError, MatReadError) as error:
         raise DataError(f"{path} is not the official permutation file: {error}") from error
+    if cells.shape != (6, 1) or not all(np.asarray(cell).dtype == object for cell in cells.flat):
+        raise DataError(f"{path} is not the official permutation file: expected a cell of 6 x 1 cells")
     return cells
 
 
@@ -169,7 +172,7 @@ def official_draw(
     Raises
     ------
     DataError
-        If a permutation is not as long as its folder; names camera, identity and both counts.
+        If a permutation is not one of its folder; names camera, identity and both counts.
     """
     rows = []
     for identity, camera, names in sorted(folders, key=lambda folder: (folder[1], folder[0])):
@@ -179,6 +182,11 @@ def official_draw(
             raise DataError(
                 f"rand_perm_cam.mat has {order.shape[1]} images of identity {identity} in camera {camera}, "
                 f"the folder {len(names)}; the file and the images must be of one release"
+            )
+        if len(order) <= trial or sorted(order[trial]) != list(range(1, len(names) + 1)):
+            raise DataError(
+                f"rand_perm_cam.mat, camera {camera}, identity {identity}: row {trial + 1} is missing or not a "
+                f"permutation of 1..{len(names)}; get the original file"
             )
         rows += [(identity, camera, names[k - 1]) for k in order[trial, :shots].astype(int)]
     return rows

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from harness.errors import HarnessError
 from harness.scoring import score_file
+from protocols.files import DataWarning
 
 METRICS = ["rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP"]
 
@@ -56,6 +57,50 @@ def test_features_score_like_their_distances_with_full_digits(tmp_path: Path) ->
     assert by_features["value"].dtype == np.float64
 
 
+ORACLES = sorted((Path(__file__).parents[1] / "data" / "protocols").glob("*.npz"))
+
+
+@pytest.mark.parametrize("path", ORACLES, ids=lambda p: p.stem)
+def test_recorded_outputs_of_public_code_as_they_lie(path: Path) -> None:
+    """What has no use here (strings, recorded results) is left alone; ``distances`` is a distance."""
+    case = np.load(path, allow_pickle=False)
+    sysu = "sysu-indoor" if "indoor" in path.stem else "sysu-all"
+    name = sysu if case["kind"] == "sysu" else "regdb"
+    cmc = [case["cmc"][min(rank, len(case["cmc"])) - 1] for rank in (1, 5, 10, 20)]
+    values = score_file(path, name)["value"].to_numpy()
+    np.testing.assert_allclose(values / 100, [*cmc, case["mAP"], case["mINP"]], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("ids", "cams"), [(np.int32, np.uint8), (np.uint64, np.int16)])
+def test_labels_of_any_integer_type_and_matrices_of_any_order(
+    tmp_path: Path, order: Literal["C", "F"], ids: type, cams: type
+) -> None:
+    plain = arrays()
+    other = {
+        key: plain[key].astype(ids if key.endswith("ids") else cams) for key in plain if key != "distance"
+    }
+    other["paths"] = np.array(["a", None], dtype=object)
+    other["distance"] = np.asarray(plain["distance"], order=order)
+    expected = score_file(saved(tmp_path, plain), "regdb")
+    assert score_file(saved(tmp_path, other), "regdb").equals(expected)
+
+
+def test_huge_identities_stay_apart(tmp_path: Path) -> None:
+    top = np.iinfo(np.int64).max
+    content = arrays(distance=np.array([[0.1, 0.2]]), query_ids=[top], gallery_ids=[top - 1, top])
+    content |= {"query_cams": [1], "gallery_cams": [2, 2]}
+    assert score_file(saved(tmp_path, content), "regdb")["value"].to_list() == [0, 100, 100, 100, 50, 50]
+
+
+def test_queries_without_a_match_are_counted_and_features_that_are_no_unit_rows_named(tmp_path: Path) -> None:
+    with pytest.warns(DataWarning, match="6 queries, 4 valid queries"):
+        score_file(saved(tmp_path, arrays(query_ids=np.arange(6) % 3 + 1)), "regdb")
+    features = {"distance": None, "query_features": np.ones((6, 1)), "gallery_features": np.full((9, 1), 2.0)}
+    with pytest.warns(DataWarning, match="gallery_features has rows whose norm is not 1"):
+        score_file(saved(tmp_path, arrays(**features)), "regdb")
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int32, np.uint8])
 def test_distances_of_any_real_type(tmp_path: Path, dtype: type) -> None:
     distance = np.arange(54).reshape(6, 9)[:, ::-1]
@@ -93,7 +138,8 @@ def test_sysu_hides_camera_2_from_camera_3(tmp_path: Path) -> None:
         ({"distance": np.zeros((6, 9), complex)}, ["distance", "complex"]),
         ({"distance": np.full((6, 9), np.nan)}, ["distance", "NaN"]),
         ({"gallery_ids": np.arange(9) + 50}, ["match"]),
-        ({"distance": np.array([[None] * 9] * 6)}, ["plain arrays"]),
+        ({"distance": np.array([[None] * 9] * 6)}, ["'distance'", "plain arrays"]),
+        ({"query_ids": np.full(6, 2**63, dtype=np.uint64)}, ["query_ids", "2**63"]),
         (
             {"distance": None, "query_features": np.zeros((6, 2)), "gallery_features": np.ones((9, 2))},
             ["query_features", "zero"],

@@ -11,7 +11,7 @@ import pytest
 
 from protocols.base import DataError
 from protocols.check import check, dataset_at, export, fingerprint
-from protocols.files import is_synthetic
+from protocols.files import ForeignFileWarning, is_synthetic
 from protocols.regdb import RegDB
 from protocols.sysu_mm01 import SysuIndoor
 
@@ -80,7 +80,7 @@ def test_a_count_that_differs_in_one_split_is_named_with_it(
     index = regdb / "idx" / "test_thermal_4.txt"
     index.write_text("".join(index.read_text().splitlines(keepends=True)[:-1]))
     report = check(regdb, "regdb", images=False)
-    assert len(report.rows) == 8
+    assert len(report.rows) == 10
     assert [(row.what, row.found) for row in report.rows if not row.ok] == [
         ("test thermal images, each split", "23 in split 4")
     ]
@@ -88,16 +88,39 @@ def test_a_count_that_differs_in_one_split_is_named_with_it(
         report.refuse()
 
 
+def test_labels_that_one_modality_alone_has(regdb: Path) -> None:
+    (regdb / "SYNTHETIC.json").unlink()
+    index = regdb / "idx" / "test_thermal_4.txt"
+    index.write_text(index.read_text().replace(" 5\n", " 9\n"))
+    (row,) = (row for row in check(regdb, "regdb", images=False).rows if row.what.startswith("test labels"))
+    assert (row.expected, row.found, row.ok) == ("0", "2 in split 4", False)
+
+
+def test_galleries_hold_the_known_identities(sysu: Path) -> None:
+    """A test identity may lack a camera; how many do is known."""
+    (sysu / "SYNTHETIC.json").unlink()
+    tested = (sysu / "exp" / "test_id.txt").read_text().split(",")
+    shutil.rmtree(sysu / "cam4" / f"{int(tested[0]):04d}")
+    rows = {row.what: row for row in check(sysu, "sysu-mm01", images=False).rows}
+    counts = {
+        c: (int(r.expected), int(r.found))
+        for c in range(1, 7)
+        if (r := rows.get(f"test identities, camera {c}"))
+    }
+    n = len(tested)
+    assert counts == {1: (56, n), 2: (56, n), 4: (94, n - 1), 5: (95, n)}
+
+
 def test_problems_are_named(regdb: Path) -> None:
     first, second, third = sorted((regdb / "Visible").rglob("*.bmp"))[:3]
     first.write_bytes(first.read_bytes()[:200])
     shutil.copy(third, second)
     (regdb / "Thermal" / "Thumbs.db").touch()
-    problems = check(regdb, "regdb").problems
+    with pytest.warns(ForeignFileWarning, match=f"foreign file {regdb / 'Thermal' / 'Thumbs.db'} is ignored"):
+        problems = check(regdb, "regdb").problems
     assert any(p.startswith(f"unreadable image {first}") for p in problems)
     assert f"{third} has the same bytes as {second}" in problems
-    assert f"foreign file {regdb / 'Thermal' / 'Thumbs.db'}" in problems
-    assert len(problems) == 3
+    assert len(problems) == 2
 
 
 def test_leak_between_training_and_test(regdb: Path) -> None:

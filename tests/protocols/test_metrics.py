@@ -229,9 +229,25 @@ def test_camera_3_does_not_see_camera_2() -> None:
     assert found.hits.tolist() == [1, 2]
 
 
+@quiet
+@pytest.mark.parametrize("camera_2", ["of the match", "of all"])
+def test_a_query_that_loses_its_match_or_its_gallery_is_left_out(camera_2: str) -> None:
+    """Query 1 (camera 3) has none left, query 2 (camera 6) keeps it, query 3's identity is in no gallery."""
+    case = Case(
+        np.array([[0.0, 1.0]] * 3),
+        np.array([7, 7, 9]),
+        np.array([7, 8]),
+        np.array([3, 6, 6]),
+        np.array([2, 1 if camera_2 == "of the match" else 2]),
+    )
+    found = case.score("sysu")
+    assert (found.n_query, found.n_valid, found.mAP, found.mINP, found.cmc[0]) == (3, 1, 1, 1, 1)
+    assert np.isnan(found.average_precision).tolist() == [True, False, True]
+
+
 def test_ties_warn_with_their_count_and_go_by_gallery_order() -> None:
     case = replace(plain(1), distance=np.zeros((1, 4)), query_ids=np.array([1]))
-    with pytest.warns(TieWarning, match="1 of 1"):
+    with pytest.warns(TieWarning, match=r"1 of 1 .* mAP 50.00, and 41.67 if wrong ones came first"):
         found = case.score("regdb")
     assert found.hits.tolist() == [2, 4]
     assert found.mAP_pessimistic == pytest.approx((1 / 3 + 2 / 4) / 2)

@@ -46,6 +46,7 @@ def write(root: Path, text: str) -> Path:
         ("Visible/3/1.bmp\n", 1),
         ("Visible/3/1.bmp 0\nVisible/3/2.bmp zero\n", 2),
         ("Visible/3/1.bmp -1\n", 1),
+        (f"Visible/3/1.bmp {10**30}\n", 1),
         ("Visible/3/9.bmp 0\n", 1),
         ("../Visible/3/1.bmp 0\n", 1),
         ("/etc/hostname 0\n", 1),

@@ -164,12 +164,26 @@ def test_absent_folder_is_skipped(root: Path) -> None:
     assert [p[:9] for p in trial.gallery.images.paths][:3] == ["cam1/0004", "cam4/0004", "cam5/0004"]
 
 
-def write_permutations(root: Path, images: int, identities: int = 5) -> None:
+def test_test_identity_without_any_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocols.sysu_mm01.TEST_COUNTS", dict.fromkeys(range(1, 7), 2 * IMAGES))
+    monkeypatch.setattr("protocols.sysu_mm01.TEST_IDENTITIES", 2)
+    assert SysuAll().trials(root, 0)
+    for camera in range(1, 7):
+        shutil.rmtree(root / f"cam{camera}" / "0004")
+    with pytest.raises(DataError, match=r"1: 10, .*expected \{1: 20"):
+        SysuAll().trials(root, 0)
+    with pytest.warns(PartialDataWarning, match="not the known ones"):
+        assert len(SysuAll().trials(root, 0, allow_partial=True)[0].gallery) == 4
+
+
+def write_permutations(root: Path, images: int, identities: int = 5, first: int = 1) -> None:
     cells = np.empty((6, 1), dtype=object)
     for camera in range(6):
         known = np.empty((identities, 1), dtype=object)
         for i in range(identities):
-            known[i, 0] = np.stack([np.roll(np.arange(1, images + 1), t) for t in range(10)]).astype(np.uint8)
+            known[i, 0] = np.stack([np.roll(np.arange(images) + first, t) for t in range(10)]).astype(
+                np.uint8
+            )
         cells[camera, 0] = known
     savemat(root / "exp" / "rand_perm_cam.mat", {"rand_perm_cam": cells})
 
@@ -197,6 +211,12 @@ def test_official_file_that_does_not_fit(root: Path) -> None:
         SysuAllOfficial().trials(root, 0, allow_partial=True)
     write_permutations(root, IMAGES, identities=4)
     with pytest.raises(DataError, match="has 0 images of identity 5 in camera 1, the folder 10"):
+        SysuAllOfficial().trials(root, 0, allow_partial=True)
+    write_permutations(root, IMAGES, first=0)
+    with pytest.raises(DataError, match=r"camera 1, identity 4: row 1 is .*not a permutation of 1..10"):
+        SysuAllOfficial().trials(root, 0, allow_partial=True)
+    savemat(root / "exp" / "rand_perm_cam.mat", {"rand_perm_cam": np.eye(6)})
+    with pytest.raises(DataError, match="expected a cell of 6 x 1 cells"):
         SysuAllOfficial().trials(root, 0, allow_partial=True)
     (root / "exp" / "rand_perm_cam.mat").write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match="is not the official permutation file"):
