@@ -356,14 +356,19 @@ def data_export(
     data: DataOption = None,
     allow_partial: PartialOption = False,
 ) -> None:
-    """Write query and gallery lists as CSV, in evaluation order, for anybody's code."""
+    """Write query_<trial>.csv and gallery_<trial>.csv, in evaluation order, for anybody's code.
+
+    Single shot, or visible to thermal, in the folder itself; the other setting in a folder of its name.
+    """
     from harness.data import find_root
     from harness.registry import load_protocols
     from protocols.check import export
 
-    for chosen in load_protocols(protocol):
+    protocols = load_protocols(protocol)
+    for chosen in protocols:
         root = find_root(data, chosen, 0, make_reporter())
-        written = export(chosen, root, out, allow_partial=allow_partial)
+        target = out / chosen.id if len(protocols) > 1 else out
+        written = export(chosen, root, target, allow_partial=allow_partial)
         for folder in dict.fromkeys(path.parent for path in written):
             files = sum(path.parent == folder for path in written)
             console().print(

@@ -255,13 +255,15 @@ def odd_files(root: Path, dataset: str) -> Iterator[str]:
 def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = False) -> list[Path]:
     """Write the lists of all trials as CSV, for anybody's code.
 
-    Files are ``<out>/<protocol>/<setting>/query_<trial>.csv`` and ``gallery_<trial>.csv`` with the columns
-    ``path,identity,camera``, in evaluation order.
+    Files are ``query_<trial>.csv`` and ``gallery_<trial>.csv`` with the columns ``path,identity,camera``, in
+    evaluation order: those of the protocol's first setting in `out`, of another in ``<out>/<setting>``.
     """
-    written = []
+    written: list[Path] = []
+    first = ""
     for split in protocol.splits:
         for trial in protocol.trials(root, split, allow_partial=allow_partial):
-            written += export_trial(trial, out / protocol.id / trial.setting)
+            first = first or trial.setting
+            written += export_trial(trial, out if trial.setting == first else out / trial.setting)
     if not written:
         warnings.warn(f"{protocol.id} has no trials on {root}", DataWarning, stacklevel=2)
     return written

@@ -152,7 +152,7 @@ def test_fingerprint_does_not_depend_on_where(regdb: Path, tiny_regdb: Path) -> 
 
 
 def test_export_writes_the_lists_in_order(tiny_regdb: Path, tiny_sysu: Path, tmp_path: Path) -> None:
-    written = export(RegDB(), tiny_regdb, tmp_path)
+    written = export(RegDB(), tiny_regdb, tmp_path / "regdb")
     assert len(written) == 10 * 2 * 2
     trial = RegDB().trials(tiny_regdb, 7, allow_partial=True)[1]
     for name, side in (("query", trial.query), ("gallery", trial.gallery)):
@@ -161,6 +161,9 @@ def test_export_writes_the_lists_in_order(tiny_regdb: Path, tiny_sysu: Path, tmp
         assert tuple(frame.path) == side.images.paths
         assert frame.identity.tolist() == side.identity.tolist()
         assert frame.camera.tolist() == side.images.camera.tolist()
-    assert len(export(SysuIndoor(), tiny_sysu, tmp_path)) == 20
-    assert {p.name for p in (tmp_path / "sysu-indoor").iterdir()} == {"single-shot"}
+    indoor = tmp_path / "sysu-indoor"
+    assert set(export(SysuIndoor(), tiny_sysu, indoor)) == set(indoor.iterdir())
+    assert {p.name for p in indoor.iterdir()} == {
+        f"{s}_{t}.csv" for s in ("query", "gallery") for t in range(10)
+    }
     assert not list(tmp_path.rglob("tmp*"))
