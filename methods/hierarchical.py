@@ -24,7 +24,7 @@ from methods.base import (
     setting,
 )
 from methods.memory import ClusterMemory, InstanceMemory
-from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
+from methods.training import TrainingConfig, TwoStreamMethod, members, rows_of, spread, too_few
 
 NAMES = {VISIBLE: "visible", INFRARED: "infrared"}
 JOINT = "joint"
@@ -94,7 +94,7 @@ class HierarchicalContrast(TwoStreamMethod):
             if epoch.stage != self._instance_stage:
                 self._instance_rows = {name: bank.features.clone() for name, bank in banks.items()}
                 self._instance_stage = epoch.stage
-            self._row_of = {name: self._rows(bank) for name, bank in banks.items()}
+            self._row_of = {name: rows_of(bank, len(self.data)) for name, bank in banks.items()}
             self._instances = {
                 name: InstanceMemory(
                     self._instance_rows[name],
@@ -105,12 +105,6 @@ class HierarchicalContrast(TwoStreamMethod):
                 )
                 for name in banks
             }
-
-    def _rows(self, bank: FeatureBank) -> Tensor:
-        """Map training rows to rows of a bank."""
-        row = torch.full((len(self.data),), -1, dtype=torch.int64, device=bank.index.device)
-        row[bank.index] = torch.arange(len(bank), device=bank.index.device)
-        return row
 
     def _streams(self, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]) -> tuple[Stream, ...]:
         """One stream per modality by its own labels; one more each by joint labels where there are any."""

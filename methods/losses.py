@@ -5,6 +5,7 @@ Source: methods-spec 1.12, 6 (OTLA), 11.1 (AGW) and 11.2 (CAJ). Half precision i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -148,3 +149,8 @@ def reverse_gradient(x: Tensor, scale: float) -> Tensor:
     """Return x, whose gradient is multiplied by -scale on its way back."""
     reversed_: Tensor = GradientReversal.apply(x, scale)
     return reversed_
+
+
+def reversal_scale(step: float, span: float = 10_000.0) -> float:
+    """Return how much of the reversed gradient counts after `step` iterations: from 0 towards 1 (OTLA)."""
+    return 2 / (1 + math.exp(-10 * step / span)) - 1

@@ -9,7 +9,6 @@ alone, in a stage of its own (quirk Q23).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,20 +19,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from methods.association.transport import sinkhorn_labels
+from methods.association.transport import MeanPredictions
 from methods.backbone import SingleStreamResNet
 from methods.base import (
     INFRARED,
     NO_OPTIMISER,
     NOISE,
-    OUTSIDE,
     VISIBLE,
     Batch,
     Epoch,
     EpochPlan,
     FeatureBank,
     Method,
-    MethodConfig,
     Optimisation,
     Part,
     Reference,
@@ -44,13 +41,13 @@ from methods.base import (
     setting,
 )
 from methods.heads import Classifier, ModalityDiscriminator
-from methods.losses import batch_hard_triplet, prediction_alignment, reverse_gradient
-from methods.sampling import gallery_with_singletons, paired_batches
-from methods.self_paced import SelfPacedMemory, SelfPacing
-from methods.training import DEMO, n_clusters, warm_up_factor
+from methods.losses import batch_hard_triplet, prediction_alignment, reversal_scale, reverse_gradient
+from methods.sampling import paired_batches
+from methods.self_paced import SelfPacedConfig, SelfPacedMemory
+from methods.training import DEMO, WarmUpConfig, n_clusters, spread, warm_up_factor, warmed_up
 
 
-class OTLAConfig(MethodConfig):
+class OTLAConfig(WarmUpConfig, SelfPacedConfig):
     """Hyper-parameters of OTLA (methods-spec section 6); defaults are SYSU-MM01's."""
 
     visible_labels: Literal["spcl"] = setting(
@@ -60,15 +57,8 @@ class OTLAConfig(MethodConfig):
     )
     epochs_visible: int = setting(51, "published code", "epochs of the stage that finds them", ge=1)
     visible_iterations: int = setting(800, "published code", "its iterations an epoch", ge=1)
-    visible_batch: int = setting(64, "published code", "its batch", ge=2)
+    visible_batch: int = setting(64, "published code", "its batch: 4 images of every class", ge=8)
     visible_rate: float = setting(3.5e-4, "published code", "its Adam learning rate, x0.1 every 20", gt=0)
-    k1: int = setting(30, "published code", "neighbours, the sample included", ge=1)
-    k2: int = setting(6, "published code", "expansion neighbours", ge=1)
-    eps: float = setting(0.6, "published code", "DBSCAN radius on the Jaccard distance", gt=0, lt=1)
-    eps_gap: float = setting(0.02, "published code", "distance of the loose and the tight radius", ge=0)
-    min_samples: int = setting(4, "published code", "a core point's neighbours, itself included", ge=1)
-    temperature: float = setting(0.05, "published code", "temperature of the instance memory", gt=0)
-    memory_momentum: float = setting(0.2, "published code", "share of the old row in an update", ge=0, le=1)
     epochs_transport: int = setting(81, "published code", "epochs of label assignment and training", ge=1)
     iterations: int = setting(
         696, "published code", "iterations an epoch: images of the larger modality / 32, + 1", ge=1
@@ -89,13 +79,6 @@ class OTLAConfig(MethodConfig):
         1, "published code", "how fast the reversed gradient comes in (per_add_iters)", ge=1
     )
     learning_rate: float = setting(3.5e-3, "published code", "Adam learning rate of necks and heads", gt=0)
-    backbone_rate: float = setting(
-        0.1, "published code", "the backbone's learning rate, as a share of it", gt=0
-    )
-    weight_decay: float = setting(5e-4, "published code", "L2 weight decay", ge=0)
-    lr_schedule: Literal["step", "cosine"] = setting(
-        "step", "published code", "rise for 10 epochs, x0.1 at 20, x0.01 at 50; or a cosine"
-    )
 
 
 class OTLA(Method):
@@ -134,14 +117,10 @@ class OTLA(Method):
 
     def build(self, data: TrainingData) -> dict[str, nn.Module]:
         """Make network, classifier (still without classes) and modality discriminator; all labels are open."""
-        c = self.config
-        backbone = self._network(data)
-        modality = data.modality.cpu()
+        backbone, modality = self._network(data), data.modality.cpu()
         self._rows = [torch.nonzero(modality == m).flatten() for m in (VISIBLE, INFRARED)]
         self._labels = [torch.full((len(rows),), NOISE) for rows in self._rows]
-        self._labeller = SelfPacedMemory(
-            SelfPacing(c.k1, c.k2, c.eps, c.eps_gap, c.min_samples, c.temperature, c.memory_momentum)
-        )
+        self._labeller = SelfPacedMemory(self.config)
         return {
             "backbone": backbone,
             "classifier": Classifier(backbone.dimension),
@@ -180,10 +159,7 @@ class OTLA(Method):
             self._classifier.resize(classes, self.data.seed("classifier"))
         head += [self._classifier.weight]
         head += [p for p in self.modules["discriminator"].parameters() if p.requires_grad]
-        groups: Any = [{"params": head}, {"params": body, "lr": c.backbone_rate * c.learning_rate}]
-        optimiser = Adam(groups, lr=c.learning_rate, weight_decay=c.weight_decay)
-        schedule = LambdaLR(optimiser, lambda e: warm_up_factor(c.lr_schedule, e, stage.epochs))
-        return {"model": Optimisation(optimiser, schedule)}
+        return {"model": warmed_up(Adam, head, body, c, stage)}
 
     def _decay(self, epoch: int, stage: Stage) -> float:
         step = self.config.lr_schedule == "step"
@@ -217,16 +193,9 @@ class OTLA(Method):
             reason = f"{n_clusters(found)} clusters of visible images with eps = {c.eps:.3g}, k1 = {c.k1}"
             return EpochPlan(self._spaces(), (), (), 0, skipped=reason)
         self._labels[VISIBLE] = found
-        classes = self._labeller.labels.cpu()
-        drawn = gallery_with_singletons(
-            classes.numpy(),
-            self.data.camera.cpu()[rows].numpy(),
-            c.visible_batch,
-            4,
-            c.visible_iterations,
-            np.random.default_rng(self.data.seed("visible", epoch.number)),
-        )
-        stream = Stream("visible", rows, classes, c.visible_batch, 1, drawn=torch.from_numpy(drawn))
+        camera, seed = self.data.camera.cpu()[rows], self.data.seed("visible", epoch.number)
+        shape = c.visible_batch // 4, 4
+        stream = self._labeller.stream("visible", rows, camera, shape, c.visible_iterations, seed)
         return EpochPlan(self._spaces(), (stream,), (Step("visible", ("visible",)),), c.visible_iterations)
 
     def _start_transport(self) -> None:
@@ -239,41 +208,34 @@ class OTLA(Method):
 
     def _look(self, epoch: Epoch) -> EpochPlan:
         """Draw this epoch's batches with the labels of the epoch before (quirk Q24); look at the infrared half."""
-        c = self.config
-        self._drawn = paired_batches(
-            self._labels[VISIBLE].numpy(),
-            self._labels[INFRARED].numpy(),
-            c.labels_per_batch,
-            c.instances,
-            c.iterations,
-            np.random.default_rng(self.data.seed("pairs", epoch.number)),
-            blind=epoch.in_stage == 0,
+        c, weight = self.config, self._classifier.weight
+        self._drawn = torch.from_numpy(
+            paired_batches(
+                self._labels[VISIBLE].numpy(),
+                self._labels[INFRARED].numpy(),
+                c.labels_per_batch,
+                c.instances,
+                c.iterations,
+                np.random.default_rng(self.data.seed("pairs", epoch.number)),
+                blind=epoch.in_stage == 0,
+            )
         )
-        half = torch.from_numpy(self._drawn[:, self._drawn.shape[1] // 2 :].copy())
-        shape = len(self._rows[INFRARED]), len(self._classifier.weight)
-        self._predicted = torch.zeros(shape, device=self._classifier.weight.device)
+        self._predictions = MeanPredictions(len(self._rows[INFRARED]), len(weight), weight.device)
+        half = self._drawn.chunk(2, 1)[1]
         stream = self._stream("infrared", self._rows[INFRARED], self._labels[INFRARED], half)
         step = Step("label", ("infrared",), optimiser=NO_OPTIMISER)
         return EpochPlan(self._spaces(), (stream,), (step,), c.iterations)
 
     def _assign(self) -> EpochPlan:
         """Transport the mean predictions to labels, which the next epoch draws by; train on the same batches."""
-        drawn, sampled = torch.from_numpy(self._drawn.copy()), torch.cat(self._labels)
-        drawn[:, drawn.shape[1] // 2 :] += len(self._rows[VISIBLE])
+        c, sampled, (seen, unseen) = self.config, torch.cat(self._labels), self._drawn.chunk(2, 1)
         with self.data.stage("associate"):
-            self._labels[INFRARED] = self._transported()
+            self._labels[INFRARED] = self._predictions.labels(
+                self._labels[INFRARED], c.transport_power, c.transport_tolerance
+            )
+        drawn = torch.cat([seen, unseen + len(self._rows[VISIBLE])], 1)
         stream = self._stream("both", torch.cat(self._rows), sampled, drawn)
-        return EpochPlan(self._spaces(), (stream,), (Step("train", ("both",)),), self.config.iterations)
-
-    def _transported(self) -> Tensor:
-        """Return new infrared labels; images that were not drawn, or all if one class takes all, keep theirs."""
-        labels, total = self._labels[INFRARED].clone(), self._predicted.sum(1, keepdim=True)
-        seen = total[:, 0] > 0
-        mean = self._predicted[seen] / total[seen]
-        found = sinkhorn_labels(mean, self.config.transport_power, self.config.transport_tolerance).cpu()
-        if len(found.unique()) > 1:
-            labels[seen.cpu()] = found
-        return labels
+        return EpochPlan(self._spaces(), (stream,), (Step("train", ("both",)),), c.iterations)
 
     def _stream(self, name: str, index: Tensor, label: Tensor, drawn: Tensor) -> Stream:
         p, k = self.config.labels_per_batch, self.config.instances
@@ -281,12 +243,9 @@ class OTLA(Method):
 
     def _spaces(self) -> dict[str, Tensor]:
         """Return labels over all images: of each modality, and of both where they share the classes."""
-        spaces = {}
-        for name, modality in (("visible", VISIBLE), ("infrared", INFRARED)):
-            spaces[name] = torch.full((len(self.data),), OUTSIDE)
-            spaces[name][self._rows[modality]] = self._labels[modality]
-        spaces["joint"] = torch.maximum(spaces["visible"], spaces["infrared"])
-        return spaces
+        n = len(self.data)
+        visible, infrared = (spread(*pair, n) for pair in zip(self._labels, self._rows, strict=True))
+        return {"visible": visible, "infrared": infrared, "joint": torch.maximum(visible, infrared)}
 
     def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Stage I: SpCL's; stage II: collect predictions, or the terms of methods-spec section 6."""
@@ -303,11 +262,11 @@ class OTLA(Method):
         return torch.searchsorted(self._rows[modality].to(part.index.device), part.index)
 
     def _collect(self, part: Part) -> None:
-        """Add up the predictions of every occurrence of an infrared image; their sum over classes counts them."""
+        """Take the predictions of every occurrence of an infrared image."""
         self._backbone.train(self.config.label_pass == "train")
-        logits = self._classifier(self._backbone(part.images, part.modality)[0]).float()
+        logits = self._classifier(self._backbone(part.images, part.modality)[0])
         self._backbone.train()
-        self._predicted.index_add_(0, self._position(INFRARED, part), logits.softmax(1))
+        self._predictions.add(self._position(INFRARED, part), logits)
 
     def _terms(self, batch: Batch, epoch: Epoch) -> dict[str, Tensor]:
         c, part = self.config, batch.parts["both"]
@@ -328,9 +287,8 @@ class OTLA(Method):
     def _modality_term(self, features: Tensor, modality: Tensor, batch: Batch, epoch: Epoch) -> Tensor:
         """Tell the modalities apart; the reversed gradient makes the network forget them, little by little."""
         step = (epoch.in_stage * self.config.iterations + batch.iteration) * self.config.reversal_speed
-        scale = 2 / (1 + math.exp(-10 * step / 10_000)) - 1
         generator = torch.Generator().manual_seed(self.data.seed("dropout", epoch.number, batch.iteration))
-        guess = self.modules["discriminator"](reverse_gradient(features, scale), generator)
+        guess = self.modules["discriminator"](reverse_gradient(features, reversal_scale(step)), generator)
         return binary_cross_entropy_with_logits(guess, (modality == VISIBLE).float())
 
     def update(self, batch: Batch, epoch: Epoch) -> None:

@@ -1,52 +1,65 @@
-"""Self-paced labels: SpCL's state on one set of images (Ge et al., NeurIPS 2020; methods-spec 3)."""
+"""Self-paced labels: SpCL's memory and clusters of one set of images (Ge et al., NeurIPS 2020; methods-spec 3).
+
+SpCL trains on one such set or two; OTLA takes its visible labels from one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
+import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from methods.association.reliability import independence_threshold, reliability, reliable_labels
-from methods.base import NOISE, StageTimer
+from methods.base import NOISE, MethodConfig, StageTimer, Stream, setting
 from methods.clustering import Plain, density_clusters, jaccard_graph
 from methods.memory import InstanceMemory
-
-LARGEST_RADIUS = 1 - 2**-24
-"""Largest radius of a sparse graph of float32 distances."""
+from methods.sampling import gallery_with_singletons
 
 
-@dataclass(frozen=True)
-class SelfPacing:
-    """Settings of self-paced clustering.
+class SelfPacedConfig(MethodConfig):
+    """Settings of self-paced clustering and of its memory; defaults are SpCL's."""
 
-    Attributes
-    ----------
-    eps, eps_gap : float
-        DBSCAN radius; the tight and the loose clustering that test a cluster use eps -+ eps_gap.
-    fraction : float
-        Share of the clusters whose independence sets the threshold, once.
-    """
+    k1: int = setting(30, "published code", "neighbours, the sample included", ge=1)
+    k2: int = setting(6, "published code", "expansion neighbours", ge=1)
+    eps: float = setting(0.6, "published code", "DBSCAN radius on the Jaccard distance", gt=0, lt=1)
+    eps_gap: float = setting(
+        0.02, "published code", "tighter and looser radius: eps minus and plus this", ge=0, lt=1
+    )
+    independent_share: float = setting(
+        0.9, "published code", "share of the first epoch's clusters that count as independent", ge=0, le=1
+    )
+    min_samples: int = setting(
+        4, "published code", "DBSCAN: a core point's neighbours, itself included", ge=1
+    )
+    temperature: float = setting(0.05, "published code", "temperature of the instance memory", gt=0)
+    memory_momentum: float = setting(0.2, "published code", "share of the old row in an update", ge=0, le=1)
 
-    k1: int
-    k2: int
-    eps: float
-    eps_gap: float
-    min_samples: int
-    temperature: float
-    momentum: float
-    fraction: float = 0.9
+    @model_validator(mode="after")
+    def _radii_exist(self) -> SelfPacedConfig:
+        if self.eps <= self.eps_gap or self.eps + self.eps_gap >= 1:
+            raise ValueError(f"eps = {self.eps} minus and plus eps_gap = {self.eps_gap} leave (0, 1)")
+        return self
 
 
 class SelfPacedMemory:
-    """One row per image, kept over epochs, and classes: reliable clusters, and every other image on its own."""
+    """One row per image, kept over epochs, and classes: reliable clusters, and every other image on its own.
 
-    def __init__(self, settings: SelfPacing) -> None:
-        self.settings = settings
+    Attributes
+    ----------
+    rows : float32 tensor (n, d)
+        Unit rows.
+    classes : int64 tensor (n,)
+        Of the last clustering; numbers may be missing.
+    threshold : float or None
+        Independence that clusters need, fixed by the first epoch that has any.
+    """
+
+    def __init__(self, config: SelfPacedConfig) -> None:
+        self.config = config
         self.rows = torch.empty(0, 0)
+        self.classes = torch.empty(0, dtype=torch.int64)
         self.threshold: float | None = None
-        self.labels = torch.empty(0, dtype=torch.int64)
 
     def cluster(self, stage: StageTimer) -> Tensor:
         """Cluster the memory's rows (quirk Q17), and make the classes of this epoch.
@@ -56,16 +69,38 @@ class SelfPacedMemory:
         int64 tensor (n,)
             Clusters that were kept, numbered from 0; NOISE for images that are a class of their own.
         """
-        s = self.settings
-        radii = [s.eps, max(s.eps - s.eps_gap, 1e-6), min(s.eps + s.eps_gap, LARGEST_RADIUS)]
-        graph, _ = jaccard_graph(self.rows, k1=s.k1, radius=max(radii), expansion=Plain(s.k2), stage=stage)
+        c = self.config
+        radii = (c.eps, c.eps - c.eps_gap, c.eps + c.eps_gap)
+        graph, _ = jaccard_graph(self.rows, k1=c.k1, radius=max(radii), expansion=Plain(c.k2), stage=stage)
         with stage("cluster"):
-            found = reliability(*(density_clusters(graph, eps, s.min_samples) for eps in radii))
-        if self.threshold is None:
-            self.threshold = independence_threshold(found, s.fraction)
-        self.labels = found.labels if self.threshold is None else reliable_labels(found, self.threshold)
-        self._memory = InstanceMemory(self.rows, self.labels, s.temperature, s.momentum, reduce="mean")
-        return without_singletons(self.labels)
+            labelings = [density_clusters(graph, eps, c.min_samples) for eps in radii]
+        with stage("associate"):
+            found = reliability(*labelings)
+            if self.threshold is None:
+                self.threshold = independence_threshold(found, c.independent_share)
+            # without a threshold there is no cluster to keep
+            self.classes = reliable_labels(found, self.threshold or 0.0)
+        self._memory = InstanceMemory(self.rows, self.classes, c.temperature, c.memory_momentum, "mean")
+        return without_singletons(self.classes)
+
+    def stream(
+        self, name: str, index: Tensor, camera: Tensor, batch: tuple[int, int], iterations: int, seed: int
+    ) -> Stream:
+        """Draw an epoch's batches from all images; a class of one image gives it once (quirk Q8).
+
+        Parameters
+        ----------
+        index, camera : int64 tensors (n,)
+            Training rows of the images, and their cameras.
+        batch : pair of int
+            P and K: a batch has P x K images.
+        """
+        p, k = batch
+        classes = self.classes.cpu()
+        drawn = gallery_with_singletons(
+            classes.numpy(), camera.cpu().numpy(), p * k, k, iterations, np.random.default_rng(seed)
+        )
+        return Stream(name, index.cpu(), classes, p, k, drawn=torch.from_numpy(drawn))
 
     def loss(self, features: Tensor, row: Tensor) -> Tensor:
         """Compare unit features (b, d) of the images `row` (b,) with every class."""
@@ -80,15 +115,14 @@ class SelfPacedMemory:
         threshold = float("nan") if self.threshold is None else self.threshold
         return {"rows": self.rows, "threshold": torch.tensor(threshold, dtype=torch.float64)}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state` gave."""
         self.rows, threshold = state["rows"], float(state["threshold"])
         self.threshold = None if threshold != threshold else threshold
 
 
-def without_singletons(labels: Tensor) -> Tensor:
-    """Number the labels that several samples share from 0, in their order; the others become NOISE."""
-    shared = labels.bincount()[labels] > 1
-    renumbered = torch.full_like(labels, NOISE)
-    renumbered[shared] = labels[shared].unique(return_inverse=True)[1]
-    return renumbered
+def without_singletons(classes: Tensor) -> Tensor:
+    """Number the classes of two images and more from 0; the others are noise."""
+    _, found, size = classes.unique(return_inverse=True, return_counts=True)
+    kept = size > 1
+    return torch.where(kept, kept.cumsum(0) - 1, NOISE)[found]

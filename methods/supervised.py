@@ -7,6 +7,7 @@ CAJ: Ye et al., "Channel Augmented Joint Learning for Visible-Infrared Recogniti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 from torch.optim import SGD
-from torch.optim.lr_scheduler import LambdaLR
 
 from methods.backbone import TwoStreamResNet
 from methods.base import (
@@ -25,7 +25,6 @@ from methods.base import (
     EpochPlan,
     FeatureBank,
     Method,
-    MethodConfig,
     Optimisation,
     Reference,
     Stage,
@@ -37,7 +36,7 @@ from methods.base import (
 from methods.heads import Classifier
 from methods.losses import adp, batch_hard_triplet, wrt
 from methods.sampling import shared_label_batches
-from methods.training import DEMO, warm_up_factor
+from methods.training import DEMO, WarmUpConfig, warmed_up
 
 METRIC_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "wrt": wrt,
@@ -51,7 +50,7 @@ VIEWS = {
 KL_TEMPERATURE = 3.0
 
 
-class SupervisedConfig(MethodConfig):
+class SupervisedConfig(WarmUpConfig):
     """Hyper-parameters of the supervised reference; defaults are AGW's on SYSU-MM01."""
 
     epochs: int = setting(81, "published code", "epochs", ge=1)
@@ -69,15 +68,7 @@ class SupervisedConfig(MethodConfig):
     kl_weight: float = setting(
         0.0, "published code", "weight of KL from visible to infrared predictions (CAJ)", ge=0
     )
-    learning_rate: float = setting(0.1, "published code", "SGD learning rate of neck and classifier", gt=0)
-    backbone_rate: float = setting(
-        0.1, "published code", "the backbone's learning rate, as a share of it", gt=0
-    )
     momentum: float = setting(0.9, "published code", "Nesterov momentum", gt=0, lt=1)
-    weight_decay: float = setting(5e-4, "published code", "L2 weight decay", ge=0)
-    lr_schedule: Literal["step", "cosine"] = setting(
-        "step", "published code", "rise for 10 epochs, x0.1 at 20, x0.01 at 50; or a cosine"
-    )
     non_local: bool = setting(True, "published code", "non-local blocks in layer2 and layer3")
     non_local_width: int = setting(
         1, "published code", "inner channels of a non-local block (quirk Q1)", ge=1
@@ -136,10 +127,8 @@ class Supervised(Method):
         network: Any = self.backbone
         head = [network.neck.weight, *self.modules["classifier"].parameters()]
         body = [p for part in (network.visible, network.infrared, network.trunk) for p in part.parameters()]
-        groups: Any = [{"params": head}, {"params": body, "lr": c.backbone_rate * c.learning_rate}]
-        optimiser = SGD(groups, c.learning_rate, c.momentum, weight_decay=c.weight_decay, nesterov=True)
-        schedule = LambdaLR(optimiser, lambda e: warm_up_factor(c.lr_schedule, e, stage.epochs))
-        return {"model": Optimisation(optimiser, schedule)}
+        sgd = partial(SGD, momentum=c.momentum, nesterov=True)
+        return {"model": warmed_up(sgd, head, body, c, stage)}
 
     def uses_features(self, epoch: Epoch) -> bool:
         """Identities are given: nothing is clustered."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from methods.backbone import TwoStreamResNet
@@ -74,6 +74,34 @@ def warm_up_factor(schedule: str, epoch: int, epochs: int) -> float:
     return min(rise, max(0.5 * (1 + math.cos(math.pi * epoch / epochs)), 0.01))
 
 
+class WarmUpConfig(MethodConfig):
+    """Two learning rates under a warm-up, as in AGW and OTLA; defaults are AGW's."""
+
+    learning_rate: float = setting(0.1, "published code", "learning rate of necks and heads", gt=0)
+    backbone_rate: float = setting(
+        0.1, "published code", "the backbone's learning rate, as a share of it", gt=0
+    )
+    weight_decay: float = setting(5e-4, "published code", "L2 weight decay", ge=0)
+    lr_schedule: Literal["step", "cosine"] = setting(
+        "step", "published code", "rise for 10 epochs, x0.1 at 20, x0.01 at 50; or a cosine"
+    )
+
+
+def warmed_up(
+    make: Callable[..., Optimizer],
+    head: Sequence[nn.Parameter],
+    body: Sequence[nn.Parameter],
+    config: WarmUpConfig,
+    stage: Stage,
+) -> Optimisation:
+    """Make an optimiser whose body learns at a share of the head's rate, both under the warm-up."""
+    groups = [{"params": head}, {"params": body, "lr": config.backbone_rate * config.learning_rate}]
+    optimiser = make(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return Optimisation(
+        optimiser, LambdaLR(optimiser, lambda e: warm_up_factor(config.lr_schedule, e, stage.epochs))
+    )
+
+
 def adam(modules: Sequence[nn.Module], config: TrainingConfig, stage: Stage) -> Optimisation:
     """Make Adam over everything trainable in `modules`, decayed per epoch as the configuration says."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
@@ -88,6 +116,13 @@ def spread(labels: Tensor, index: Tensor, n: int) -> Tensor:
     full = torch.full((n,), OUTSIDE, dtype=torch.int64)
     full[index.cpu()] = labels.cpu()
     return full
+
+
+def rows_of(bank: FeatureBank, n: int) -> Tensor:
+    """Map the `n` training rows to rows of a bank; -1 outside it."""
+    rows = torch.full((n,), -1, dtype=torch.int64, device=bank.index.device)
+    rows[bank.index] = torch.arange(len(bank), device=bank.index.device)
+    return rows
 
 
 def n_clusters(labels: Tensor) -> int:

@@ -67,6 +67,27 @@ def sinkhorn_labels(
     return possible[plan.argmax(1)]
 
 
+class MeanPredictions:
+    """Class probabilities of samples, averaged over the times each was seen, and the labels they transport to."""
+
+    def __init__(self, samples: int, classes: int, device: torch.device) -> None:
+        self._total = torch.zeros(samples, classes, device=device)
+
+    def add(self, row: Tensor, logits: Tensor) -> None:
+        """Count the predictions (b, K) of the samples `row` (b,); a sample may come several times."""
+        self._total.index_add_(0, row, logits.float().softmax(1))
+
+    def labels(self, before: Tensor, power: float, tolerance: float) -> Tensor:
+        """Return new labels (n,); samples that were not seen, or all if one class takes all, keep theirs."""
+        # probabilities add up to 1, so a row adds up to the number of times it was seen
+        count, labels = self._total.sum(1, keepdim=True), before.clone()
+        seen = count[:, 0] > 0
+        found = sinkhorn_labels(self._total[seen] / count[seen], power, tolerance).to(before.device)
+        if len(found.unique()) > 1:
+            labels[seen.to(before.device)] = found
+        return labels
+
+
 def _check(probabilities: Tensor) -> None:
     wrong = ~((probabilities >= 0) & probabilities.isfinite()).all(1) | ~(probabilities > 0).any(1)
     if bool(wrong.any()):

@@ -15,7 +15,8 @@ from methods.base import Epoch, EpochPlan
 from methods.clustering import Plain, jaccard_clusters
 from methods.errors import MethodError
 from methods.memory import own_label_for_noise
-from methods.spcl import SpCL, SpCLConfig, without_singletons
+from methods.self_paced import without_singletons
+from methods.spcl import SpCL, SpCLConfig
 from tests.methods.contrast_cases import stub_network
 from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, train, training_data
 from tests.reference import memory as reference
@@ -82,14 +83,14 @@ def test_threshold_is_the_entry_of_nine_tenths(m: int, entry: int) -> None:
 def test_threshold_is_fixed_by_the_first_epoch_and_outlives_the_process() -> None:
     method = small()
     begun(method, noise=0.15)
-    before = dict(method._thresholds)
-    assert set(before) == {"joint"}
-    method._rows["joint"] = normalize(bank(noise=0.2, seed=4).features)
+    before = method._memories["joint"].threshold
+    assert before is not None
+    method._memories["joint"].rows = normalize(bank(noise=0.2, seed=4).features)
     begun(method, NEXT)
-    assert method._thresholds == before
+    assert method._memories["joint"].threshold == before
     other = small()
     other.load_state(method.state())
-    assert other._thresholds == before
+    assert other._memories["joint"].threshold == before
 
 
 @pytest.mark.parametrize("spaces", ["joint", "dual"])
@@ -107,12 +108,12 @@ def test_an_epoch_finds_the_identities_and_trains(spaces: str) -> None:
 def test_loss_is_the_hybrid_softmax_of_class_means() -> None:
     method = small()
     plan = begun(method, noise=0.18)
-    classes = method._memories["joint"].labels
+    classes = method._memories["joint"].classes
     assert len(classes) > len(classes.unique()) > 6
     drawn = batch(method, plan)
     found = method.loss(drawn, START)["instance_joint"]
     expected = reference.instance_loss(
-        method._rows["joint"].double().numpy(),
+        method._memories["joint"].rows.double().numpy(),
         classes.numpy(),
         method._seen["joint"].double().numpy(),
         drawn.parts["joint"].index.numpy(),
@@ -125,14 +126,16 @@ def test_loss_is_the_hybrid_softmax_of_class_means() -> None:
 def test_update_moves_the_images_own_rows_only() -> None:
     method = small()
     plan = begun(method)
-    before, drawn = method._rows["joint"].clone(), batch(method, plan)
+    before, drawn = method._memories["joint"].rows.clone(), batch(method, plan)
     method.loss(drawn, START)
     method.update(drawn, START)
     index, f = drawn.parts["joint"].index, method._seen["joint"]
-    assert torch.allclose(method._rows["joint"][index], normalize(0.2 * before[index] + 0.8 * f), atol=1e-5)
+    assert torch.allclose(
+        method._memories["joint"].rows[index], normalize(0.2 * before[index] + 0.8 * f), atol=1e-5
+    )
     others = torch.ones(len(before), dtype=torch.bool)
     others[index] = False
-    assert torch.equal(method._rows["joint"][others], before[others])
+    assert torch.equal(method._memories["joint"].rows[others], before[others])
 
 
 def test_later_epochs_cluster_the_memory_and_ask_for_no_features() -> None:
@@ -143,7 +146,7 @@ def test_later_epochs_cluster_the_memory_and_ask_for_no_features() -> None:
     empty = replace(bank(cameras=2), features=torch.empty(60, 0))
     plan = method.begin_epoch(NEXT, empty)
     expected = jaccard_clusters(
-        method._rows["joint"], k1=6, eps=0.6, min_samples=2, expansion=Plain(2)
+        method._memories["joint"].rows, k1=6, eps=0.6, min_samples=2, expansion=Plain(2)
     ).labels
     assert bool((~pairwise(plan.labels["joint"]) | pairwise(expected)).all())
 
@@ -156,7 +159,7 @@ def test_another_process_goes_on_with_the_same_rows_and_batches() -> None:
     plans = [begun(m, NEXT) for m in (method, other)]
     assert torch.equal(plans[0].streams[0].drawn, plans[1].streams[0].drawn)
     assert torch.equal(plans[0].streams[0].label, plans[1].streams[0].label)
-    assert torch.equal(method._rows["joint"], other._rows["joint"])
+    assert torch.equal(method._memories["joint"].rows, other._memories["joint"].rows)
 
 
 def test_batches_cover_singletons_once_each() -> None:
@@ -186,7 +189,7 @@ def test_only_noise_from_the_start_skips_and_names_the_settings() -> None:
 def test_noise_after_the_start_is_learnt_image_by_image() -> None:
     method = small(min_samples=5)
     begun(method)
-    method._rows["joint"] = shuffled(bank()).features
+    method._memories["joint"].rows = shuffled(bank()).features
     plan = method.begin_epoch(NEXT, bank())
     assert not plan.skipped
     assert int(plan.labels["joint"].max()) == -1
