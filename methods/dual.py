@@ -7,6 +7,7 @@ cluster memories and their losses in every phase, is :class:`MemoryContrast`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from methods.base import (
     INFRARED,
+    NOISE,
     VISIBLE,
     Batch,
     Epoch,
@@ -27,7 +29,7 @@ from methods.base import (
 )
 from methods.clustering import Plain, jaccard_clusters
 from methods.memory import ClusterMemory, cluster_means, loss_updating_in_backward
-from methods.training import TrainingConfig, TwoStreamMethod, members, spread, too_few
+from methods.training import TrainingConfig, TwoStreamMethod, members, n_clusters, spread, too_few
 
 MODALITIES = {"visible": VISIBLE, "infrared": INFRARED}
 
@@ -217,3 +219,37 @@ class DualContrast(MemoryContrast):
         """Start a modality's memory from cluster means."""
         del epoch
         return self.memory(cluster_means(bank.features, labels))
+
+    def add_joint_step(
+        self, plan: EpochPlan, bank: FeatureBank, labels: Tensor, memory: ClusterMemory
+    ) -> EpochPlan:
+        """Add a step against a memory of joint clusters, on images of those that both modalities share.
+
+        Parameters
+        ----------
+        labels : int64 tensor (n,)
+            Joint clusters of the bank; at least one is shared.
+        memory : ClusterMemory
+            All joint clusters have rows, and those of one modality are negatives.
+        """
+        self.memories = {**self.memories, **{f"joint-{name}": memory for name in MODALITIES}}
+        trained = labels.masked_fill(~in_both_modalities(labels, bank.modality), NOISE)
+        streams = tuple(
+            self.stream(f"joint-{name}", bank.of(m), trained[bank.modality.to(labels.device) == m])
+            for name, m in MODALITIES.items()
+        )
+        step = Step("joint", tuple(stream.name for stream in streams))
+        return replace(plan, streams=(*plan.streams, *streams), steps=(*plan.steps, step))
+
+
+def in_both_modalities(labels: Tensor, modality: Tensor) -> Tensor:
+    """Return which samples (n,) are in a cluster that has images of both modalities."""
+    size, modality = n_clusters(labels), modality.to(labels.device)
+    inside = labels > NOISE
+    present = [labels[inside & (modality == m)].bincount(minlength=size) > 0 for m in MODALITIES.values()]
+    return inside & (present[0] & present[1])[labels.clamp(min=0)] if size else inside
+
+
+def shared_clusters(labels: Tensor, modality: Tensor) -> float:
+    """Count the clusters that have images of both modalities."""
+    return float(len(labels[in_both_modalities(labels, modality)].unique()))

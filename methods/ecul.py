@@ -18,21 +18,18 @@ from torch import Tensor, nn
 from methods.association.neighbours import mutual_neighbours
 from methods.base import (
     INFRARED,
-    NOISE,
     VISIBLE,
     Batch,
     Epoch,
     EpochPlan,
     FeatureBank,
     Reference,
-    Step,
     TrainingData,
     setting,
 )
 from methods.clustering import Capped, jaccard_clusters
-from methods.dual import MODALITIES, DualConfig, DualContrast
-from methods.memory import ClusterMemory, InstanceMemory, cluster_means, random_members
-from methods.pca import in_both_modalities
+from methods.dual import DualConfig, DualContrast, shared_clusters
+from methods.memory import ClusterMemory, NeighbourMemory, cluster_means, random_members
 from methods.training import DEMO, spread
 
 
@@ -75,41 +72,6 @@ class ECULConfig(DualConfig):
             if not k2 <= k3 <= k1:
                 raise ValueError(f"{prefix}k2 <= {prefix}k3 <= {prefix}k1 must hold, not {k2}, {k3}, {k1}")
         return self
-
-
-class NeighbourMemory(InstanceMemory):
-    """One row per training image; the positives of an image are its neighbours in the other modality.
-
-    Parameters
-    ----------
-    rows : float32 tensor (n, d)
-    pairs : int64 tensor (m, 2)
-        Rows that are each other's positives.
-    """
-
-    def __init__(self, rows: Tensor, pairs: Tensor, temperature: float, momentum: float) -> None:
-        super().__init__(rows, torch.arange(len(rows)), temperature, momentum)
-        both = torch.cat([pairs, pairs.flip(1)])
-        self._partner = both[both[:, 0].argsort(stable=True), 1]
-        self._count = both[:, 0].bincount(minlength=len(rows))
-        self._start = self._count.cumsum(0) - self._count
-
-    def positives(self, index: Tensor) -> Tensor:
-        """Return which rows (b, n) are positives of the images `index` (b,)."""
-        count = self._count[index]
-        sample = torch.arange(len(index), device=index.device).repeat_interleave(count)
-        rank = torch.arange(len(sample), device=index.device) - (count.cumsum(0) - count)[sample]
-        mask = torch.zeros(len(index), len(self.rows), dtype=torch.bool, device=index.device)
-        mask[sample, self._partner[self._start[index][sample] + rank]] = True
-        return mask
-
-    def loss(self, features: Tensor, index: Tensor) -> Tensor:
-        """Return the mean of -log(sum over positives / sum over all) of the images that have positives."""
-        with torch.autocast(features.device.type, enabled=False):
-            paired = self._count[index] > 0
-            scores = features[paired].float() @ self.rows.T / self.temperature
-            own = scores.masked_fill(~self.positives(index[paired]), -torch.inf)
-            return (scores.logsumexp(1) - own.logsumexp(1)).sum() / paired.sum().clamp(min=1)
 
 
 class ECUL(DualContrast):
@@ -194,30 +156,19 @@ class ECUL(DualContrast):
         c = self.config
         joint = self._cluster(bank, c.joint_k1, c.joint_k2, c.joint_k3)
         with self.data.stage("associate"):
-            shared = in_both_modalities(joint, bank.modality.to(joint.device))
+            shared = shared_clusters(joint, bank.modality)
             pairs = self._pairs(bank, joint)
         plan = replace(
             plan,
             labels={**plan.labels, "joint": spread(joint, bank.index, len(bank))},
-            record={
-                **plan.record,
-                "shared_clusters": float(len(joint[shared].unique())),
-                "neighbour_pairs": float(len(pairs)),
-            },
+            record={**plan.record, "shared_clusters": shared, "neighbour_pairs": float(len(pairs))},
         )
-        if not bool(shared.any()):
+        if not shared:
             return plan
         with self.data.stage("memory"):
             memory = self.make_memory(bank, joint, epoch)
             self._instances = self._instance_memory(bank, pairs)
-        self.memories = {**self.memories, **{f"joint-{name}": memory for name in MODALITIES}}
-        trained = joint.masked_fill(~shared, NOISE).to(bank.index.device)
-        streams = tuple(
-            self.stream(f"joint-{name}", bank.of(modality), trained[bank.modality == modality])
-            for name, modality in MODALITIES.items()
-        )
-        step = Step("joint", tuple(stream.name for stream in streams))
-        return replace(plan, streams=(*plan.streams, *streams), steps=(*plan.steps, step))
+        return self.add_joint_step(plan, bank, joint, memory)
 
     def _pairs(self, bank: FeatureBank, joint: Tensor) -> Tensor:
         """Return the training rows (m, 2) of mutual neighbours across modalities that share a joint label."""

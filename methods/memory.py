@@ -249,6 +249,41 @@ class InstanceMemory:
         )
 
 
+class NeighbourMemory(InstanceMemory):
+    """One unit row per sample; the positives of a sample are others it is paired with (ECUL, reconstructed).
+
+    Parameters
+    ----------
+    rows : float32 tensor (n, d)
+    pairs : int64 tensor (m, 2)
+        Rows that are each other's positives.
+    """
+
+    def __init__(self, rows: Tensor, pairs: Tensor, temperature: float, momentum: float) -> None:
+        super().__init__(rows, torch.arange(len(rows)), temperature, momentum)
+        both = torch.cat([pairs, pairs.flip(1)])
+        self._partner = both[both[:, 0].argsort(stable=True), 1]
+        self._count = both[:, 0].bincount(minlength=len(rows))
+        self._start = self._count.cumsum(0) - self._count
+
+    def positives(self, index: Tensor) -> Tensor:
+        """Return which rows (b, n) are positives of the images `index` (b,)."""
+        count = self._count[index]
+        sample = torch.arange(len(index), device=index.device).repeat_interleave(count)
+        rank = torch.arange(len(sample), device=index.device) - (count.cumsum(0) - count)[sample]
+        mask = torch.zeros(len(index), len(self.rows), dtype=torch.bool, device=index.device)
+        mask[sample, self._partner[self._start[index][sample] + rank]] = True
+        return mask
+
+    def loss(self, features: Tensor, index: Tensor) -> Tensor:
+        """Return the mean of -log(sum over positives / sum over all) of the images that have positives."""
+        with torch.autocast(features.device.type, enabled=False):
+            paired = self._count[index] > 0
+            scores = features[paired].float() @ self.rows.T / self.temperature
+            own = scores.masked_fill(~self.positives(index[paired]), -torch.inf)
+            return (scores.logsumexp(1) - own.logsumexp(1)).sum() / paired.sum().clamp(min=1)
+
+
 def own_label_for_noise(labels: Tensor) -> Tensor:
     """Number every noise sample (label < 0) on its own, after the clusters and in index order."""
     noise = labels < 0

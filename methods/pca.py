@@ -18,7 +18,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from methods.adversary import SEEN_AS, Discriminator, kinds, modality_terms
 from methods.base import (
-    NOISE,
     Batch,
     Epoch,
     EpochPlan,
@@ -31,9 +30,9 @@ from methods.base import (
     setting,
 )
 from methods.clustering import ModalityMean, jaccard_clusters
-from methods.dual import MODALITIES, DualConfig, DualContrast
+from methods.dual import DualConfig, DualContrast, shared_clusters
 from methods.memory import cluster_means
-from methods.training import DEMO, learning_rate_factor, n_clusters, spread
+from methods.training import DEMO, learning_rate_factor, spread
 
 
 class PCAConfig(DualConfig):
@@ -154,25 +153,17 @@ class PCA(DualContrast):
         del epoch, found
         joint = self._cluster_jointly(bank)
         with self.data.stage("associate"):
-            shared = in_both_modalities(joint, bank.modality.to(joint.device))
-            n_shared = float(len(joint[shared].unique()))
+            shared = shared_clusters(joint, bank.modality)
         plan = replace(
             plan,
             labels={**plan.labels, "joint": spread(joint, bank.index, len(bank))},
-            record={**plan.record, "shared_clusters": n_shared, "joint_k2": float(self.config.joint_k2)},
+            record={**plan.record, "shared_clusters": shared, "joint_k2": float(self.config.joint_k2)},
         )
-        if not n_shared:
+        if not shared:
             return plan
         with self.data.stage("memory"):
             memory = self.memory(cluster_means(bank.features, joint, bank.modality))
-        trained = joint.masked_fill(~shared, NOISE)
-        streams = []
-        for name, modality in MODALITIES.items():
-            mine = bank.modality == modality
-            streams.append(self.stream(f"joint-{name}", bank.only(mine), trained[mine.to(trained.device)]))
-            self.memories = {**self.memories, f"joint-{name}": memory}
-        step = Step("joint", tuple(stream.name for stream in streams))
-        return replace(plan, streams=(*plan.streams, *streams), steps=(*plan.steps, step))
+        return self.add_joint_step(plan, bank, joint, memory)
 
     def _cluster_jointly(self, bank: FeatureBank) -> Tensor:
         c = self.config
@@ -214,11 +205,3 @@ class PCA(DualContrast):
             )
             self._passed = batch.iteration, raw.float()
         return self._passed[1]
-
-
-def in_both_modalities(labels: Tensor, modality: Tensor) -> Tensor:
-    """Return which samples (n,) are in a cluster that has images of both modalities."""
-    size = n_clusters(labels)
-    inside = labels > NOISE
-    present = [labels[inside & (modality == m)].bincount(minlength=size) > 0 for m in MODALITIES.values()]
-    return inside & (present[0] & present[1])[labels.clamp(min=0)] if size else inside

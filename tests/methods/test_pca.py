@@ -12,7 +12,8 @@ from torch.nn.functional import normalize
 
 from methods.adversary import HIDDEN, Discriminator, kinds, modality_terms
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Stage
-from methods.pca import PCA, PCAConfig, adversarial_weight, in_both_modalities
+from methods.dual import in_both_modalities
+from methods.pca import PCA, PCAConfig, adversarial_weight
 from tests.methods.contrast_cases import (
     DIMENSION,
     TWO_STAGES,
