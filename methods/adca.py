@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from methods.association.aggregation import aggregate_by_counts, aggregate_rows, pair_counts
 from methods.base import INFRARED, VISIBLE, Epoch, EpochPlan, FeatureBank, Reference, setting
 from methods.dual import DualConfig, DualContrast
-from methods.training import DEMO
+from methods.training import DEMO, PLAIN_AVERAGE
 
 
 class ADCAConfig(DualConfig):
@@ -50,6 +50,7 @@ class ADCA(DualContrast):
             "the source text, the paper's symbols were not checked",
             "order of equally frequent pairs": "published code: the pair with the most similar images first",
             "stage II from stage I's last epoch": "ours; the published code takes the best test epoch (public)",
+            "features that are clustered": PLAIN_AVERAGE,
         },
     )
     presets = {

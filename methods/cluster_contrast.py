@@ -28,7 +28,15 @@ from methods.base import (
 )
 from methods.clustering import Clustering, Plain, jaccard_clusters
 from methods.memory import ClusterMemory, cluster_means
-from methods.training import DEMO, TrainingConfig, TwoStreamMethod, members, spread, too_few
+from methods.training import (
+    DEMO,
+    TrainingConfig,
+    TwoStreamMethod,
+    members,
+    neighbour_distances,
+    spread,
+    too_few,
+)
 
 
 class OneStageContrastConfig(TrainingConfig):
@@ -37,7 +45,11 @@ class OneStageContrastConfig(TrainingConfig):
     spaces: Literal["joint", "dual"] = setting(
         "joint", "adapted", "cluster both modalities as one set, or each alone"
     )
-    augmented_view: bool = setting(False, "adapted", "add the channel-augmented copy of visible images")
+    augmented_view: bool = setting(
+        False,
+        "adapted",
+        "add the channel-augmented copy of visible images, and adapt infrared channels (ADCA's first stage)",
+    )
     epochs: int = setting(50, "published code", "epochs", ge=1)
     eps: float = setting(0.6, "published code", "DBSCAN radius on the Jaccard distance", gt=0, le=1)
     memory_momentum: float = setting(0.1, "published code", "share of the old row in an update", ge=0, le=1)
@@ -68,12 +80,13 @@ class OneStageContrast(TwoStreamMethod):
                 "infrared": bank.of(INFRARED),
             }
         )
-        found = {name: self.cluster(part, epoch).labels for name, part in banks.items()}
+        clusterings = {name: self.cluster(part, epoch) for name, part in banks.items()}
+        found = {name: each.labels for name, each in clusterings.items()}
         labels = {name: spread(found[name], banks[name].index, len(bank)) for name in found}
         record = {"eps": c.eps, **self.neighbourhood(epoch)}
         if reason := too_few(found):
             settings = ", ".join(f"{name} = {value:.3g}" for name, value in record.items())
-            return self.skip(labels, f"{reason} with {settings}", record)
+            return self.skip(labels, f"{reason} with {settings}; {neighbour_distances(clusterings)}", record)
         with self.data.stage("memory"):
             self._generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
             self._memories = {
@@ -98,11 +111,12 @@ class OneStageContrast(TwoStreamMethod):
         """Cluster a bank."""
 
     def _stream(self, name: str, index: Tensor, label: Tensor) -> Stream:
-        visible = ("plain", "channel-exchange") if self.config.augmented_view else ("plain",)
-        infrared = ("channel-adapt-gray",) if self.config.augmented_view else ("plain",)
-        return Stream(
-            name, index, label, self.config.labels_per_batch, self.config.instances, visible, infrared
-        )
+        c = self.config
+        visible = ("plain", "channel-exchange") if c.augmented_view else ("plain",)
+        infrared = ("channel-adapt-gray",) if c.augmented_view else ("plain",)
+        # as in ADCA, two views of half as many visible images make a batch as large as the infrared one
+        p = max(1, c.labels_per_batch // len(visible)) if name == "visible" else c.labels_per_batch
+        return Stream(name, index, label, p, c.instances, visible, infrared)
 
     def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Cross entropy against the cluster memory of each label space."""
@@ -150,7 +164,8 @@ class ClusterContrast(OneStageContrast):
         },
         "joint": {"*": {"spaces": "joint"}},
         "dual": {"*": {"spaces": "dual"}},
-        "dual+ca": {"*": {"spaces": "dual", "augmented_view": True, "labels_per_batch": 8}},
+        "dual+ca": {"*": {"spaces": "dual", "augmented_view": True}},
+        "public": {"*": {"bn_chunks": 4}},
     }
 
     def neighbourhood(self, epoch: Epoch) -> dict[str, float]:

@@ -27,9 +27,17 @@ from methods.base import (
     Stream,
     setting,
 )
-from methods.clustering import Plain, jaccard_clusters
+from methods.clustering import Clustering, Plain, jaccard_clusters
 from methods.memory import ClusterMemory, cluster_means, loss_updating_in_backward
-from methods.training import TrainingConfig, TwoStreamMethod, members, n_clusters, spread, too_few
+from methods.training import (
+    TrainingConfig,
+    TwoStreamMethod,
+    members,
+    n_clusters,
+    neighbour_distances,
+    spread,
+    too_few,
+)
 
 MODALITIES = {"visible": VISIBLE, "infrared": INFRARED}
 
@@ -96,8 +104,8 @@ class MemoryContrast(TwoStreamMethod):
         self.generator = torch.Generator().manual_seed(seed)
         self.losses = MemoryLosses(self.config.memory_gradient, self.generator)
 
-    def cluster(self, bank: FeatureBank, eps: float) -> Tensor:
-        """Return labels of a bank: plain Jaccard distances and DBSCAN."""
+    def cluster(self, bank: FeatureBank, eps: float) -> Clustering:
+        """Cluster a bank by plain Jaccard distances and DBSCAN."""
         return jaccard_clusters(
             bank.features,
             k1=self.config.k1,
@@ -105,7 +113,7 @@ class MemoryContrast(TwoStreamMethod):
             min_samples=self.config.min_samples,
             expansion=Plain(self.config.k2),
             stage=self.data.stage,
-        ).labels
+        )
 
     def memory(self, rows: Tensor) -> ClusterMemory:
         """Start a memory from its rows."""
@@ -184,13 +192,13 @@ class DualContrast(MemoryContrast):
         """Cluster each modality, fill its memory with cluster means, and associate in stage II."""
         stage = self.stages(self.config)[epoch.stage]
         banks = {name: bank.of(modality) for name, modality in MODALITIES.items()}
-        found = {name: self.cluster_modality(banks[name], epoch) for name in banks}
+        clusterings = {name: self.cluster_modality(part, epoch) for name, part in banks.items()}
+        found = {name: each.labels for name, each in clusterings.items()}
         labels = {name: spread(found[name], banks[name].index, len(bank)) for name in banks}
         record = {"eps": self.config.eps, "k2": float(self.config.k2)}
         if reason := too_few(found):
-            return self.skip(
-                labels, f"{reason} with eps = {self.config.eps:.3g}, k1 = {self.config.k1}", record
-            )
+            settings = f"eps = {self.config.eps:.3g}, k1 = {self.config.k1}"
+            return self.skip(labels, f"{reason} with {settings}; {neighbour_distances(clusterings)}", record)
         with self.data.stage("memory"):
             self.begin_losses(epoch)
             self.memories = {name: self.make_memory(banks[name], found[name], epoch) for name in banks}
@@ -210,8 +218,8 @@ class DualContrast(MemoryContrast):
         del epoch, bank, found
         return plan
 
-    def cluster_modality(self, bank: FeatureBank, epoch: Epoch) -> Tensor:
-        """Return labels of one modality's bank."""
+    def cluster_modality(self, bank: FeatureBank, epoch: Epoch) -> Clustering:
+        """Cluster one modality's bank."""
         del epoch
         return self.cluster(bank, self.config.eps)
 

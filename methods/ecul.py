@@ -27,7 +27,7 @@ from methods.base import (
     TrainingData,
     setting,
 )
-from methods.clustering import Capped, jaccard_clusters
+from methods.clustering import Capped, Clustering, jaccard_clusters
 from methods.dual import DualConfig, DualContrast, shared_clusters
 from methods.memory import ClusterMemory, NeighbourMemory, cluster_means, random_members
 from methods.training import DEMO, spread
@@ -123,13 +123,13 @@ class ECUL(DualContrast):
         """Whether memories are in their first, diverse step (TSMem)."""
         return epoch.in_stage < self.config.switch * self.stages(self.config)[epoch.stage].epochs
 
-    def cluster_modality(self, bank: FeatureBank, epoch: Epoch) -> Tensor:
-        """Return labels of one modality's bank, balanced over its cameras."""
+    def cluster_modality(self, bank: FeatureBank, epoch: Epoch) -> Clustering:
+        """Cluster one modality's bank, balanced over its cameras."""
         del epoch
         c = self.config
         return self._cluster(bank, c.k1, c.k2, c.k3)
 
-    def _cluster(self, bank: FeatureBank, k1: int, k2: int, k3: int) -> Tensor:
+    def _cluster(self, bank: FeatureBank, k1: int, k2: int, k3: int) -> Clustering:
         """Cluster by EMCC: k3 filters the neighbours, at most k2 of each camera are fused."""
         return jaccard_clusters(
             bank.features,
@@ -138,7 +138,7 @@ class ECUL(DualContrast):
             min_samples=self.config.min_samples,
             expansion=Capped(k3, k2, bank.modality, bank.camera),
             stage=self.data.stage,
-        ).labels
+        )
 
     def make_memory(self, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> ClusterMemory:
         """Start rows from random members in the first step, from modality-balanced means in the second."""
@@ -154,7 +154,7 @@ class ECUL(DualContrast):
         """Add a step on joint clusters of both modalities, with neighbours across as positives."""
         del found
         c = self.config
-        joint = self._cluster(bank, c.joint_k1, c.joint_k2, c.joint_k3)
+        joint = self._cluster(bank, c.joint_k1, c.joint_k2, c.joint_k3).labels
         with self.data.stage("associate"):
             shared = shared_clusters(joint, bank.modality)
             pairs = self._pairs(bank, joint)

@@ -22,7 +22,7 @@ from methods.base import NOISE, Epoch, EpochPlan, FeatureBank, Reference, Stage,
 from methods.dual import MODALITIES, ContrastConfig, MemoryContrast
 from methods.embedded import embedding_clusters
 from methods.memory import ClusterMemory, cluster_means
-from methods.training import DEMO, n_clusters, spread
+from methods.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE, n_clusters, spread, too_few
 
 
 class GURConfig(ContrastConfig):
@@ -70,6 +70,8 @@ class GUR(MemoryContrast):
             "softmax blocks of visible cameras": "paper: one a camera; the published code cuts them wrongly (public)",
             "a side without clusters": "reconstructed: the other side trains alone",
             "features between camera pairs": "published code's schedule; ours extracts all images, not two cameras",
+            "features that are clustered": PLAIN_AVERAGE,
+            "rows that gradients see": FROZEN_ROWS,
         },
     )
     presets = {
@@ -143,7 +145,7 @@ class GUR(MemoryContrast):
             name: bank.only((bank.modality == MODALITIES[name]) & (bank.camera == camera))
             for name, camera in cameras.items()
         }
-        found = {name: self.cluster(part, self.config.camera_eps) for name, part in banks.items()}
+        found = {name: self.cluster(part, self.config.camera_eps).labels for name, part in banks.items()}
         plan = self._apart(banks, found, self.config.camera_iterations, self.config.camera_eps)
         for name, memory in self.memories.items():
             self._proxies[name][cameras[name]] = memory.rows
@@ -185,7 +187,7 @@ class GUR(MemoryContrast):
         labels = self._cluster_embedding(memory_embedding(bank.features, rows, c.embedding_scale))
         plan = replace(plan, labels={"joint": spread(labels, bank.index, len(bank))})
         if n_clusters(labels) < 2:
-            return self.skip(plan.labels, self._too_few({"joint": labels}, c.eps), plan.record)
+            return self._nothing(plan.labels, {"joint": labels}, plan.record)
         with self.data.stage("memory"):
             memory = self.memory(cluster_means(bank.features, labels))
         self.memories = dict.fromkeys(MODALITIES, memory)
@@ -201,7 +203,7 @@ class GUR(MemoryContrast):
         record = {"eps": eps, "k2": float(self.config.k2)}
         usable = [name for name in found if n_clusters(found[name]) > 1]
         if not usable:
-            return self.skip(labels, self._too_few(found, eps), record)
+            return self._nothing(labels, found, record)
         with self.data.stage("memory"):
             self.memories = {
                 name: self.memory(cluster_means(banks[name].features, found[name])) for name in usable
@@ -220,15 +222,17 @@ class GUR(MemoryContrast):
         )
         return replace(plan, streams=streams, steps=(Step("contrast", tuple(s.name for s in streams)),))
 
-    def _too_few(self, found: Mapping[str, Tensor], eps: float) -> str:
-        counts = ", ".join(f"{name}: {n_clusters(labels)}" for name, labels in found.items())
-        return f"fewer than two clusters ({counts}) with eps = {eps:.3g}, k1 = {self.config.k1}"
+    def _nothing(
+        self, labels: Mapping[str, Tensor], found: Mapping[str, Tensor], record: Mapping[str, float]
+    ) -> EpochPlan:
+        reason = f"{too_few(found)} with eps = {record['eps']:.3g}, k1 = {self.config.k1}"
+        return self.skip(labels, reason, record)
 
     def _cluster_by_cameras(self, name: str, bank: FeatureBank) -> Tensor:
         """Cluster a modality by its similarities to the camera level's proxies; by features where there are none."""
         proxies = [normalize(rows) for _, rows in sorted(self._proxies[name].items())]
         if not proxies:
-            return self.cluster(bank, self.config.eps)
+            return self.cluster(bank, self.config.eps).labels
         if name == "visible" and self.config.camera_blocks == "misread":
             proxies = list(torch.cat(proxies).split(misread_block_sizes([len(rows) for rows in proxies])))
         return self._cluster_embedding(memory_embedding(bank.features, proxies, self.config.embedding_scale))

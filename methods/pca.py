@@ -32,7 +32,7 @@ from methods.base import (
 from methods.clustering import ModalityMean, jaccard_clusters
 from methods.dual import DualConfig, DualContrast, shared_clusters
 from methods.memory import cluster_means
-from methods.training import DEMO, learning_rate_factor, spread
+from methods.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE, learning_rate_factor, spread
 
 
 class PCAConfig(DualConfig):
@@ -89,6 +89,8 @@ class PCA(DualContrast):
             "statistics of the discriminator's batch norm": "reconstructed: one view at a time",
             "joint clusters in stage I": "left out: the published code computes them and trains nothing on them",
             "stage II from stage I's last epoch": "ours; the published code takes the best test epoch (public)",
+            "features that are clustered": PLAIN_AVERAGE,
+            "rows that gradients see": FROZEN_ROWS,
         },
         url="https://doi.org/10.1109/TIFS.2025.3527356",
     )

@@ -16,7 +16,7 @@ from methods.association.matching import match_clusters
 from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Part, Reference, Stream, setting
 from methods.dual import DualConfig, DualContrast
 from methods.memory import ClusterMemory, cluster_means
-from methods.training import DEMO
+from methods.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE
 
 
 class PGMConfig(DualConfig):
@@ -55,6 +55,8 @@ class PGM(DualContrast):
             "length of stage II": "published code's log: 50 epochs, though it prints 70",
             "equally cheap assignments": "ours: as SciPy's solver leaves them",
             "stage II from stage I's last epoch": "ours; the published code takes the best test epoch (public)",
+            "features that are clustered": PLAIN_AVERAGE,
+            "rows that gradients see": FROZEN_ROWS,
         },
     )
     presets = {

@@ -14,8 +14,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from methods.backbone import TwoStreamResNet
 from methods.base import (
+    INFRARED,
     NOISE,
     OUTSIDE,
+    VISIBLE,
     EpochPlan,
     FeatureBank,
     Method,
@@ -26,7 +28,17 @@ from methods.base import (
     TrainingData,
     setting,
 )
+from methods.clustering import Clustering
 
+PLAIN_AVERAGE = (
+    "harness: the average of image and mirror, of unit length; the published code leaves it shorter (quirk Q2), "
+    "which no preset restores"
+)
+"""Source of a method's features, where its published code does not normalise the average again."""
+FROZEN_ROWS = (
+    "ours: those of the forward pass; the published code moves them between two gradients (public; quirk Q6)"
+)
+"""Source of the rows that gradients see, where a memory serves several losses of a step."""
 DEMO: Mapping[str, Any] = {"iterations": 12, "instances": 4, "lr_schedule": "cosine"}
 """Training of the preset ``demo``: the sizes of the synthetic twins, minutes on two cores."""
 
@@ -170,6 +182,16 @@ def too_few(spaces: Mapping[str, Tensor]) -> str:
     """Say which label spaces have fewer than two clusters; empty if none has (dmic-spec section 9)."""
     short = [f"{name}: {n_clusters(labels)}" for name, labels in spaces.items() if n_clusters(labels) < 2]
     return f"fewer than two clusters ({', '.join(short)})" if short else ""
+
+
+def neighbour_distances(found: Mapping[str, Clustering]) -> str:
+    """Say how far neighbours are in each label space, for the message about an epoch that trains nothing."""
+    return "; ".join(f"{name}: {each.distances_seen}" for name, each in found.items())
+
+
+def smaller_modality(data: TrainingData) -> int:
+    """Return the number of images of the modality that has fewer, which no list of neighbours may exceed."""
+    return min(int((data.modality == modality).sum()) for modality in (VISIBLE, INFRARED))
 
 
 def members(bank: FeatureBank, labels: Tensor) -> tuple[Tensor, Tensor]:

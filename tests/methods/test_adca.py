@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from methods.adca import ADCA, ADCAConfig
 from methods.base import Epoch, FeatureBank
+from methods.clustering import Clustering
 from tests.methods.contrast_cases import (
     TWO_STAGES,
     cross_entropy,
@@ -48,8 +49,9 @@ def hand_made() -> tuple[FeatureBank, dict[str, torch.Tensor]]:
 def aggregated(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[ADCA, dict[str, torch.Tensor]]:
     bank, labels = hand_made()
     method = adca(bank, **changes)
+    found = {name: Clustering(each, 3, 0.0, 0.0) for name, each in labels.items()}
     monkeypatch.setattr(
-        method, "cluster_modality", lambda part, epoch: labels["infrared" if part.modality[0] else "visible"]
+        method, "cluster_modality", lambda part, epoch: found["infrared" if part.modality[0] else "visible"]
     )
     method.begin_epoch(DUAL, bank)
     before = {name: memory.rows.clone() for name, memory in method.memories.items()}

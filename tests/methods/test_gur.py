@@ -233,7 +233,7 @@ def test_unit_embeddings_give_the_clusters_of_the_core() -> None:
     bank = person_bank(noise=0.15)
     method = gur(bank)
     settings = {"k1": 6, "k2": 2, "eps": 0.6, "min_samples": 2}
-    assert torch.equal(embedding_clusters(bank.features, **settings), method.cluster(bank, 0.6))
+    assert torch.equal(embedding_clusters(bank.features, **settings), method.cluster(bank, 0.6).labels)
 
 
 @pytest.mark.parametrize("preset", [*GUR.presets])
