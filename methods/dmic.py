@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import pandas as pd
 from pydantic import model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
-from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Stage, setting
-from methods.clustering import Expansion, ModalityCamera, ModalityMean, Plain, jaccard_clusters
+from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Stage, TrainingData, setting
+from methods.clustering import Clustering, Expansion, ModalityCamera, ModalityMean, Plain, jaccard_clusters
+from methods.clustering.checks import check_k
 from methods.hierarchical import JOINT, NAMES, HierarchicalConfig, HierarchicalContrast
 from methods.memory import cluster_means, random_members
-from methods.training import DEMO
+from methods.training import DEMO, PLAIN_AVERAGE, smaller_modality
 
 
 class DMICConfig(HierarchicalConfig):
@@ -90,7 +91,6 @@ def k2_at(config: DMICConfig, epoch: int, epochs: int) -> int:
     rise = epoch / (epochs - 1)
     if config.k2_schedule == "valley":
         rise = abs(2 * rise - 1)
-        return round(config.k2_start * (config.k2_end / config.k2_start) ** rise)
     return round(config.k2_start * (config.k2_end / config.k2_start) ** rise)
 
 
@@ -129,9 +129,14 @@ class DMIC(HierarchicalContrast):
         parts={
             "MIE across modalities": "published code (a function released under its name; equal to its outputs)",
             "MIE within a modality": "reconstructed: the same function on one modality alone",
-            "DNC, eps": "paper: shrink, then grow; limits, turn and exponential shape from the follow-up (MPJL)",
+            "DNC, eps": "paper: shrink, then grow; limits, turn and exponential shape from the follow-up (MPJL); "
+            "linear and cosine shapes reconstructed",
             "DNC, k2": "reconstructed: rising, after the follow-up's cap; restarted in each stage",
             "HMCL memories": "paper: updated by randomly selected samples; losses and weights from the follow-up",
+            "rows during a step": "ours: gradients see the rows of the forward pass; the follow-up moves them "
+            "between two gradients",
+            "rows of instance memories": "ours: a sample's own row; the follow-up's index ignores removed noise",
+            "features that are clustered": PLAIN_AVERAGE,
             "joint batches": "predecessor (PCA): one stream per modality, sampled by joint label",
             "backbone, augmentation, optimiser, stages": "predecessor (PCA)",
         },
@@ -178,6 +183,13 @@ class DMIC(HierarchicalContrast):
         "public": {"*": {"stage_init": "best-on-test"}},
     }
 
+    def build(self, data: TrainingData) -> dict[str, nn.Module]:
+        """Make the backbone, if the data can fill the neighbour lists there will be."""
+        check_k(smaller_modality(data), self.config.intra_k1, "intra_k1")
+        if self.config.epochs_joint:
+            check_k(len(data), self.config.joint_k1, "joint_k1")
+        return super().build(data)
+
     @classmethod
     def stages(cls, config: DMICConfig) -> Sequence[Stage]:
         """Stage I within modalities, stage II with the joint terms."""
@@ -213,7 +225,7 @@ class DMIC(HierarchicalContrast):
         record = {"eps": eps, "k2": float(k2), "joint_k2": float(self.config.joint_k2)}
         return self.plan(epoch, banks, found, record, f"eps = {eps:.3g}, k1 = {self.config.intra_k1}")
 
-    def _cluster(self, bank: FeatureBank, k1: int, k2: int, eps: float) -> Tensor:
+    def _cluster(self, bank: FeatureBank, k1: int, k2: int, eps: float) -> Clustering:
         expansions: dict[str, Expansion] = {
             "mie": ModalityCamera(k2, bank.modality, bank.camera),
             "modality-mean": ModalityMean(k2, bank.modality),
@@ -226,7 +238,7 @@ class DMIC(HierarchicalContrast):
             min_samples=self.config.min_samples,
             expansion=expansions[self.config.expansion],
             stage=self.data.stage,
-        ).labels
+        )
 
     def first_rows(self, name: str, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> Tensor:
         """Start joint rows from modality-balanced means, the others from a random member or the mean."""

@@ -23,8 +23,17 @@ from methods.base import (
     TrainingData,
     setting,
 )
+from methods.clustering import Clustering
 from methods.memory import ClusterMemory, InstanceMemory
-from methods.training import TrainingConfig, TwoStreamMethod, members, rows_of, spread, too_few
+from methods.training import (
+    TrainingConfig,
+    TwoStreamMethod,
+    members,
+    neighbour_distances,
+    rows_of,
+    spread,
+    too_few,
+)
 
 NAMES = {VISIBLE: "visible", INFRARED: "infrared"}
 JOINT = "joint"
@@ -65,15 +74,16 @@ class HierarchicalContrast(TwoStreamMethod):
         self,
         epoch: Epoch,
         banks: Mapping[str, FeatureBank],
-        found: Mapping[str, Tensor],
+        clusterings: Mapping[str, Clustering],
         record: Mapping[str, float],
         settings: str,
     ) -> EpochPlan:
         """Fill the memories and draw streams from the clusters found, or say why not (naming `settings`)."""
         stage = self.stages(self.config)[epoch.stage]
+        found = {name: each.labels for name, each in clusterings.items()}
         labels = {name: spread(found[name], banks[name].index, len(self.data)) for name in found}
         if reason := too_few(found):
-            return self.skip(labels, f"{reason} with {settings}", record)
+            return self.skip(labels, f"{reason} with {settings}; {neighbour_distances(clusterings)}", record)
         with self.data.stage("memory"):
             self._fill_memories(epoch, banks, found)
         streams = self._streams(banks, found)
@@ -157,11 +167,20 @@ class HierarchicalContrast(TwoStreamMethod):
             spaces.setdefault(JOINT if name.startswith("joint-") else name, []).append(name)
         for space, names in spaces.items():
             f = torch.cat([self._seen[name] for name in names])
-            label = torch.cat([batch.parts[name].label for name in names])
+            label, index = (
+                torch.cat([getattr(batch.parts[n], key) for n in names]) for key in ("label", "index")
+            )
             self._clusters[space].update(f, label, self._generator)
             if self.config.instance_memory:
-                index = torch.cat([batch.parts[name].index for name in names])
-                self._instances[space].update(f, self._row_of[space][index])
+                # shuffled, or an image's row would always be its augmented view, which comes last
+                order = self._update_order(len(f)).to(f.device)
+                self._instances[space].update(f[order], self._row_of[space][index[order]])
+
+    def _update_order(self, size: int) -> Tensor:
+        """Return the order in which a batch moves instance rows: shuffled where cluster rows are (HMCL)."""
+        if self.config.memory_update == "random":
+            return torch.randperm(size, generator=self._generator)
+        return torch.arange(size)
 
     def state(self) -> dict[str, Tensor]:
         """Return the instance memories, which live as long as their stage, and the number of that stage."""

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from methods.association.aggregation import refine_rows
 from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Stage, TrainingData, setting
-from methods.clustering import Capped, jaccard_clusters
+from methods.clustering import Capped, Clustering, jaccard_clusters
 from methods.errors import MethodError
 from methods.hierarchical import JOINT, NAMES, HierarchicalConfig, HierarchicalContrast
 from methods.memory import cluster_means, random_members
-from methods.training import DEMO
+from methods.training import DEMO, smaller_modality
 
 FIRST, SECOND, THIRD = STAGES = ("first", "second", "third")
 
@@ -170,8 +170,7 @@ class MPJL(HierarchicalContrast):
     def build(self, data: TrainingData) -> dict[str, nn.Module]:
         """Make the backbone, if the data can fill the longest neighbour lists there will be."""
         schedule = self.schedule(self.config)
-        smallest = min(int((data.modality == modality).sum()) for modality in NAMES)
-        for column, n in (("k1", smallest), ("joint_k1", len(data))):
+        for column, n in (("k1", smaller_modality(data)), ("joint_k1", len(data))):
             if len(schedule) and schedule[column].max() > n:
                 raise MethodError(
                     f"{column} grows to {schedule[column].max()}, but there are only {n} samples to cluster; "
@@ -217,7 +216,7 @@ class MPJL(HierarchicalContrast):
                 self._refine(banks, found)
         return plan
 
-    def _cluster(self, bank: FeatureBank, eps: float, k1: int, pool: int, cap: int) -> Tensor:
+    def _cluster(self, bank: FeatureBank, eps: float, k1: int, pool: int, cap: int) -> Clustering:
         """Cluster by Jaccard distances with EFE, whose pool ends with the neighbour lists."""
         return jaccard_clusters(
             bank.features,
@@ -226,7 +225,7 @@ class MPJL(HierarchicalContrast):
             min_samples=self.config.min_samples,
             expansion=Capped(min(pool, k1), cap, bank.modality, bank.camera),
             stage=self.data.stage,
-        ).labels
+        )
 
     def first_rows(self, name: str, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> Tensor:
         """Start rows from a random member in stage I, from plain means later."""
@@ -234,13 +233,13 @@ class MPJL(HierarchicalContrast):
             return random_members(bank.features, labels, self._generator)
         return cluster_means(bank.features, labels)
 
-    def _refine(self, banks: dict[str, FeatureBank], found: dict[str, Tensor]) -> None:
+    def _refine(self, banks: dict[str, FeatureBank], found: dict[str, Clustering]) -> None:
         """SBMR: clusters of one modality move the row of the other that they prefer; both see the rows before."""
         before = {name: self._clusters[name].rows for name in NAMES.values()}
         for mine, other in (("visible", "infrared"), ("infrared", "visible")):
             self._clusters[other].rows = refine_rows(
                 banks[mine].features,
-                found[mine],
+                found[mine].labels,
                 before[other],
                 self.config.sbmr_threshold,
                 self.config.sbmr_momentum,

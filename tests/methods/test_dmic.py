@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from torch.nn.functional import normalize
 
+from harness.configuration import resolve
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, FeatureBank, Part, TrainingData
 from methods.dmic import DMIC, DMICConfig, eps_at, k2_at
 from methods.errors import MethodError
+from methods.sampling import random_multiple_gallery
 
 SMALL = {
     "intra_k1": 6,
@@ -74,6 +77,13 @@ def test_k2_rises_from_6_to_18() -> None:
     assert values[20] == round(6 * 3 ** (20 / 49))
 
 
+def test_k2_can_shrink_then_grow() -> None:
+    values = [k2_at(DMICConfig(k2_schedule="valley"), e, 51) for e in range(51)]
+    assert (values[0], values[25], values[50]) == (18, 6, 18)
+    assert all(a >= b for a, b in itertools.pairwise(values[:26]))
+    assert values[25:] == values[:26][::-1]
+
+
 def test_fixed_schedules() -> None:
     config = DMICConfig(eps_schedule="fixed", k2_schedule="fixed")
     assert {eps_at(config, e, 9) for e in range(9)} == {0.6}
@@ -87,7 +97,16 @@ def test_short_stages_do_not_divide_by_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"joint_k2": 41}, {"k2_end": 31}, {"eps_low": 0.7}, {"eps_high": 0.0}, {"nonsense": 1}]
+    "wrong",
+    [
+        {"joint_k2": 41},
+        {"k2_end": 31},
+        {"eps_low": 0.7},
+        {"eps_high": 0.0},
+        {"eps_high": 1.01},
+        {"eps_low": -0.1},
+        {"nonsense": 1},
+    ],
 )
 def test_inconsistent_configurations_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
@@ -172,18 +191,152 @@ def test_instance_memories_outlive_the_epoch_and_the_process() -> None:
     assert torch.equal(method._instances["visible"].rows, other._instances["visible"].rows)
 
 
-def test_all_noise_skips_the_epoch_and_names_eps_and_k1() -> None:
-    method = DMIC(DMICConfig(**SMALL | {"eps_high": 1e-6, "eps_low": 1e-6}), training_data())
-    plan = method.begin_epoch(Epoch(0, 0, 0), bank(noise=1.0))
-    assert plan.iterations == 0
-    assert "eps" in plan.skipped
-    assert "k1" in plan.skipped
+@pytest.mark.parametrize("stage", [0, 1])
+def test_all_noise_skips_the_epoch_and_names_what_was_seen(stage: int) -> None:
+    tight = {"eps_high": 1e-6, "eps_low": 1e-6, "min_samples": 5}
+    method = DMIC(DMICConfig(**SMALL | tight), training_data())
+    plan = method.begin_epoch(Epoch(2 * stage, stage, 0), bank(noise=1.0))
+    assert (plan.iterations, plan.streams, plan.steps) == (0, (), ())
+    # eps is not changed silently
+    assert plan.record["eps"] == 1e-6
+    for word in ("visible: 0", "infrared: 0", "eps = 1e-06", "k1 = 6", "median squared distance"):
+        assert word in plan.skipped
 
 
-def test_k1_larger_than_a_modality_is_refused_before_any_work() -> None:
-    method = DMIC(DMICConfig(**SMALL | {"intra_k1": 31}), training_data())
-    with pytest.raises(MethodError, match="31"):
-        method.begin_epoch(Epoch(0, 0, 0), bank())
+def test_noise_of_one_modality_alone_skips_the_epoch() -> None:
+    features = bank()
+    scattered = normalize(torch.randn(30, 512, generator=torch.Generator().manual_seed(4)))
+    features.features[30:] = scattered
+    limits = {"min_samples": 5, "eps_high": 0.4, "eps_low": 0.4}
+    plan = DMIC(DMICConfig(**SMALL | limits), training_data()).begin_epoch(Epoch(0, 0, 0), features)
+    assert plan.skipped.startswith("fewer than two clusters (infrared: 0)")
+    assert int(plan.labels["visible"].max()) == 5
+
+
+def test_one_cluster_skips_the_epoch() -> None:
+    method = DMIC(DMICConfig(**SMALL | {"eps_high": 1.0, "eps_low": 1.0}), training_data())
+    assert "visible: 1, infrared: 1" in method.begin_epoch(Epoch(0, 0, 0), bank()).skipped
+
+
+@pytest.mark.parametrize("wrong", [{"intra_k1": 31}, {"joint_k1": 61}])
+def test_k1_larger_than_the_data_is_refused_before_any_work(wrong: dict[str, int]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(MethodError, match=f"{name} = {value}"):
+        DMIC(DMICConfig(**SMALL | wrong), training_data())
+    if name == "joint_k1":
+        DMIC(DMICConfig(**SMALL | wrong | {"epochs_joint": 0}), training_data())
+
+
+def test_features_with_nan_are_refused_by_the_first_sample() -> None:
+    features = bank()
+    features.features[[7, 9], 3] = math.nan
+    with pytest.raises(MethodError, match="sample 7"):
+        DMIC(DMICConfig(**SMALL), training_data()).begin_epoch(Epoch(0, 0, 0), features)
+
+
+def test_a_joint_cluster_of_one_modality_stays_with_its_mean() -> None:
+    features = bank()
+    # person 5 looks like nobody else in infrared
+    features.features[55:] = normalize(torch.randn(1, 512, generator=torch.Generator().manual_seed(9)))
+    method = DMIC(DMICConfig(**SMALL | {"joint_k1": 5, "joint_k2": 3}), training_data())
+    plan = method.begin_epoch(Epoch(2, 1, 0), features)
+    labels, rows = plan.labels["joint"], method._clusters["joint"].rows
+    alone = int(labels[25])
+    assert alone >= 0
+    assert not bool((labels[30:] == alone).any())
+    members = labels == alone
+    torch.testing.assert_close(rows[alone], normalize(features.features[members].mean(0), dim=0))
+    streams = {stream.name: stream for stream in plan.streams}
+    assert bool((streams["joint-visible"].label == alone).any())
+    assert not bool((streams["joint-infrared"].label == alone).any())
+
+
+@pytest.mark.parametrize(("labels", "instances"), [(50, 2), (3, 16)])
+def test_batches_shrink_to_the_clusters_and_repeat_small_ones(labels: int, instances: int) -> None:
+    config = DMICConfig(**SMALL | {"labels_per_batch": labels, "instances": instances})
+    (stream, _) = DMIC(config, training_data()).begin_epoch(Epoch(0, 0, 0), bank()).streams
+    drawn = random_multiple_gallery(
+        stream.label.numpy(),
+        np.ones(len(stream.label), dtype=np.int64),
+        stream.labels,
+        stream.instances,
+        4,
+        np.random.default_rng(0),
+    )
+    assert drawn.shape == (4, min(labels, 6) * instances)
+    for positions in drawn:
+        counts = stream.label[torch.from_numpy(positions)].bincount()
+        assert set(counts[counts > 0].tolist()) == {instances}
+
+
+def test_an_image_in_two_views_leaves_either_in_its_row() -> None:
+    method = DMIC(DMICConfig(**SMALL), training_data())
+    epoch, batch = plan_and_batch(method, 0)
+    part = batch.parts["visible"]
+    twice = Part(
+        torch.cat([part.images, -part.images]),
+        *(torch.cat([x, x]) for x in (part.modality, part.camera, part.label, part.index)),
+        torch.arange(2).repeat_interleave(6),
+    )
+    doubled = Batch(batch.step, 0, {**batch.parts, "visible": twice})
+    kept = set()
+    for _ in range(8):
+        method.loss(doubled, epoch)
+        method.update(doubled, epoch)
+        row = method._instance_rows["visible"][part.index[0]]
+        distances = [(row - method._seen["visible"][i]).norm() for i in (0, 6)]
+        assert min(distances) < 1e-5 < max(distances)
+        kept.add(int(distances[1] < distances[0]))
+    assert kept == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("variant", "expansion", "scheduled", "instances"),
+    [
+        ("baseline", "plain", False, False),
+        ("+mie", "mie", False, False),
+        ("+dnc", "plain", True, False),
+        ("+hmcl", "plain", False, True),
+        ("+mie+dnc", "mie", True, False),
+        ("+mie+hmcl", "mie", False, True),
+        ("+dnc+hmcl", "plain", True, True),
+        ("intra-only", "mie", True, True),
+    ],
+)
+def test_ablation_switches_parts(variant: str, expansion: str, scheduled: bool, instances: bool) -> None:
+    config = resolve(DMIC, "sysu-mm01", "paper", variant, [])[0]
+    assert isinstance(config, DMICConfig)
+    assert config.expansion == expansion
+    assert (config.joint_k1, config.joint_k2) == ((30, 6) if expansion == "plain" else (40, 32))
+    assert (len({eps_at(config, e, 50) for e in range(50)}) > 1) == scheduled
+    assert (len({k2_at(config, e, 50) for e in range(50)}) > 1) == scheduled
+    assert config.instance_memory == instances
+    rule = ("random", "random", 0.0) if instances else ("mean", "sequential", 0.1)
+    assert (config.memory_init, config.memory_update, config.memory_momentum) == rule
+    assert [stage.name for stage in DMIC.stages(config)] == ["intra", "joint"][
+        : 1 + (variant != "intra-only")
+    ]
+
+
+@pytest.mark.parametrize("dataset", ["sysu-mm01", "regdb"])
+def test_paper_is_published(dataset: str) -> None:
+    config = resolve(DMIC, dataset, "paper", None, [])[0].model_dump()
+    same = {
+        **{"intra_k1": 30, "turning_epoch": 10, "min_samples": 4, "temperature": 0.05, "joint_weight": 0.7},
+        **{"memory_momentum": 0.0, "epochs_intra": 50, "epochs_joint": 50, "labels_per_batch": 4},
+        **{"instances": 16, "learning_rate": 3.5e-4, "weight_decay": 5e-4, "lr_step": 20, "non_local": False},
+        **{
+            "stage_init": "last",
+            "memory_init": "random",
+            "memory_update": "random",
+            "instance_reduce": "sum",
+        },
+    }
+    assert same.items() <= config.items()
+    names = ["joint_k1", "joint_k2", "k2_start", "k2_end", "eps_high", "eps_low", "iterations"]
+    sysu = dataset == "sysu-mm01"
+    expected = [40, 32, 6, 18, 0.6, 0.3, 200] if sysu else [38, 18, 3, 9, 0.3, 0.15, 100]
+    assert [config[name] for name in names] == expected
 
 
 def test_identities_are_out_of_reach() -> None:
