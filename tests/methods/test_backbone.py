@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from harness.loading import EpochBatches
 from methods.backbone import NonLocal, SingleStreamResNet, TwoStreamResNet, embed, gem
-from methods.base import INFRARED, VISIBLE
+from methods.base import INFRARED, VISIBLE, Stream, TrainingData
 from methods.errors import MethodError
+from methods.source_only import SourceOnly
 
 
 def images(n: int, seed: int = 0) -> Tensor:
@@ -292,3 +295,28 @@ def test_single_stream(weights: dict[str, Tensor]) -> None:
     torch.testing.assert_close(post, neck)
     assert network.necks[0].bias.requires_grad is False
     assert SingleStreamResNet("resnet50").depth_dimension == 3904
+
+
+def test_visible_and_augmented_images_share_the_stem(network: TwoStreamResNet) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(2, 48, 24, 3), dtype=np.uint8)
+    stream = Stream(
+        "visible", torch.arange(2), torch.arange(2), 2, 1, visible_views=("plain", "channel-exchange")
+    )
+    kind, seeds = np.array([VISIBLE, VISIBLE]), (0, "batches", 0, "train")
+    part = EpochBatches(pixels, kind, kind, [stream], 1, seeds)[0]["visible"]
+    assert part.view.tolist() == [0, 0, 1, 1]
+    # the second view is the augmented one: three equal channels
+    assert torch.equal(part.images[2, 0], part.images[2, 1])
+    assert not torch.equal(part.images[0, 0], part.images[0, 1])
+    network(part.images, part.modality)
+    assert int(network.visible.bn1.num_batches_tracked) == 1
+    assert int(network.infrared.bn1.num_batches_tracked) == 0
+
+
+def test_source_only_sets_the_necks_scale_to_1() -> None:
+    data = TrainingData("regdb", kinds(0, 1), kinds(1, 2), "resnet18", None, lambda *_: 3)
+    method = SourceOnly(SourceOnly.Config(), data)
+    assert bool((method.backbone.neck.weight == 1).all())
+    post, pooled = method.backbone.eval()(images(2), kinds(0, 1))
+    torch.testing.assert_close(normalize(post), normalize(pooled))
+    assert SourceOnly.stages(method.config) == ()

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from methods.adversary import HIDDEN, Discriminator, kinds, modality_terms
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Stage
+from methods.clustering import ModalityMean, Plain
 from methods.dual import in_both_modalities
 from methods.pca import PCA, PCAConfig, adversarial_weight
 from tests.methods.contrast_cases import (
@@ -244,3 +245,16 @@ def test_presets_are_valid(preset: str) -> None:
     for dataset in ("sysu-mm01", "regdb"):
         values = {**PCA.presets[preset].get("*", {}), **PCA.presets[preset].get(dataset, {})}
         assert PCAConfig(**values).model_dump().items() >= values.items()
+
+
+def test_a_list_of_one_modality_gets_the_plain_mean_and_mixed_ones_a_vote_for_each() -> None:
+    """Methods-spec section 15, item 11."""
+    modality = torch.tensor([0, 0, 0, 1, 1])
+    lists = torch.tensor([[0, 1, 2], [3, 4, 3], [0, 1, 3], [4, 0, 2]])
+    weights = ModalityMean(3, modality).weights(lists, torch.zeros(5, dtype=torch.bool))
+    third, half, quarter = 1 / 3, 1 / 2, 1 / 4
+    expected = [[third] * 3, [third] * 3, [quarter, quarter, half], [half, quarter, quarter]]
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float64))
+    plain = Plain(3).weights(lists, torch.zeros(5, dtype=torch.bool))
+    torch.testing.assert_close(weights[:2], plain[:2])
+    torch.testing.assert_close(weights.sum(1), torch.ones(4, dtype=torch.float64))

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.errors import MethodError
-from methods.sampling import gallery_with_singletons, random_multiple_gallery
+from methods.sampling import (
+    Deck,
+    gallery_with_singletons,
+    paired_batches,
+    random_multiple_gallery,
+    shared_label_batches,
+)
 
 
 def generator(seed: int) -> np.random.Generator:
@@ -133,3 +139,52 @@ def test_unusable_streams_are_refused(draw) -> None:
         draw(two, two, 4, 4, 1, generator(0))
     with pytest.raises(MethodError, match="4 x 0"):
         draw(np.zeros(2, dtype=np.int64), two, 4, 0, 1, generator(0))
+
+
+def test_a_deck_is_dealt_out_before_it_is_shuffled_anew() -> None:
+    deck = Deck(np.arange(5), generator(0))
+    dealt = np.concatenate([deck.take(3) for _ in range(5)]).reshape(3, 5)
+    assert all(sorted(row) == list(range(5)) for row in dealt)
+    assert len({tuple(row) for row in dealt}) > 1
+
+
+VISIBLE = np.array([0, 0, 0, 1, 1, 2, 2, 2, -1])
+INFRARED = np.array([0, 1, 1, 1, 3, -1, 0])
+
+
+def test_shared_batches_show_the_labels_of_both_sides_at_the_same_positions() -> None:
+    drawn = shared_label_batches(VISIBLE, INFRARED, 5, 3, 20, generator(0))
+    # only labels 0 and 1 are on both sides
+    assert drawn.shape == (20, 12)
+    first, second = VISIBLE[drawn[:, :6]], INFRARED[drawn[:, 6:]]
+    assert (first == second).all()
+    assert all(set(row) == {0, 1} for row in first)
+    with pytest.raises(MethodError, match="share no label"):
+        shared_label_batches(np.array([0]), np.array([1]), 2, 2, 1, generator(0))
+
+
+def test_paired_batches_pair_classes_without_replacement() -> None:
+    drawn = paired_batches(VISIBLE, INFRARED, 2, 3, 20, generator(0), blind=False)
+    assert drawn.shape == (20, 12)
+    first, second = VISIBLE[drawn[:, :6]], INFRARED[drawn[:, 6:]]
+    assert (first == second).all()
+    assert all(set(row) == {0, 1} for row in first)
+    # three places, three images of class 0: each time all of them
+    zero = drawn[:, :6][first == 0].reshape(20, 3)
+    assert all(set(row) == {0, 1, 2} for row in zero)
+    # three places, two images: both come before one comes again
+    assert all(len(set(row)) == 2 for row in drawn[:, 6:][second == 0].reshape(20, 3))
+
+
+def test_blind_batches_look_at_visible_classes_only() -> None:
+    drawn = paired_batches(VISIBLE, INFRARED, 2, 7, 6, generator(0), blind=True)
+    first = VISIBLE[drawn[:, :14]].reshape(6, 2, 7)
+    assert (first == first[:, :, :1]).all()
+    # classes without replacement: two permutations of three classes in three batches
+    assert sorted(first[:3, :, 0].ravel()) == [0, 0, 1, 1, 2, 2]
+    # seven infrared images, noise included, are one deck: whole decks have been dealt out
+    assert (np.bincount(drawn[:, 14:].ravel(), minlength=7) == 12).all()
+    # with replacement: seven places, at most three images
+    assert any(len(set(row)) < len(set(drawn[:, :14].ravel())) for row in drawn[:, :14].reshape(12, 7))
+    with pytest.raises(MethodError, match="no class"):
+        paired_batches(VISIBLE, np.zeros(0, dtype=np.int64), 2, 2, 1, generator(0), blind=True)
