@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import binary_cross_entropy_with_logits, linear
 
 from methods.backbone import Neck
 
@@ -72,3 +72,8 @@ class ModalityDiscriminator(nn.Module):
                 features = features * kept.to(features.device) / (1 - self.dropout)
         logits: Tensor = self.norm(self.out(features).float())[:, 0]
         return logits
+
+    def loss(self, features: Tensor, visible: Tensor, seed: int) -> Tensor:
+        """Return the cross entropy of telling visible from infrared features; dropout draws from `seed`."""
+        guess = self(features, torch.Generator().manual_seed(seed))
+        return binary_cross_entropy_with_logits(guess, visible.float())

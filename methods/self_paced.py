@@ -11,10 +11,11 @@ from pydantic import model_validator
 from torch import Tensor
 
 from methods.association.reliability import independence_threshold, reliability, reliable_labels
-from methods.base import NOISE, MethodConfig, StageTimer, Stream, setting
+from methods.base import NOISE, FeatureBank, MethodConfig, StageTimer, Stream, setting
 from methods.clustering import Plain, density_clusters, jaccard_graph
 from methods.memory import InstanceMemory
 from methods.sampling import gallery_with_singletons
+from methods.training import rows_of
 
 
 class SelfPacedConfig(MethodConfig):
@@ -61,8 +62,13 @@ class SelfPacedMemory:
         self.classes = torch.empty(0, dtype=torch.int64)
         self.threshold: float | None = None
 
-    def cluster(self, stage: StageTimer) -> Tensor:
+    def cluster(self, bank: FeatureBank, stage: StageTimer) -> Tensor:
         """Cluster the memory's rows (quirk Q17), and make the classes of this epoch.
+
+        Parameters
+        ----------
+        bank : FeatureBank
+            The images, in the same order every time; their features are the first rows, and not read later.
 
         Returns
         -------
@@ -70,6 +76,9 @@ class SelfPacedMemory:
             Clusters that were kept, numbered from 0; NOISE for images that are a class of their own.
         """
         c = self.config
+        if not len(self.rows):
+            self.rows = bank.features.clone()
+        self._bank, self._at = bank, rows_of(bank, int(bank.index.max()) + 1)
         radii = (c.eps, c.eps - c.eps_gap, c.eps + c.eps_gap)
         graph, _ = jaccard_graph(self.rows, k1=c.k1, radius=max(radii), expansion=Plain(c.k2), stage=stage)
         with stage("cluster"):
@@ -83,32 +92,26 @@ class SelfPacedMemory:
         self._memory = InstanceMemory(self.rows, self.classes, c.temperature, c.memory_momentum, "mean")
         return without_singletons(self.classes)
 
-    def stream(
-        self, name: str, index: Tensor, camera: Tensor, batch: tuple[int, int], iterations: int, seed: int
-    ) -> Stream:
-        """Draw an epoch's batches from all images; a class of one image gives it once (quirk Q8).
-
-        Parameters
-        ----------
-        index, camera : int64 tensors (n,)
-            Training rows of the images, and their cameras.
-        batch : pair of int
-            P and K: a batch has P x K images.
-        """
-        p, k = batch
-        classes = self.classes.cpu()
+    def stream(self, name: str, batch: tuple[int, int], iterations: int, seed: int) -> Stream:
+        """Draw an epoch's batches of P x K images from all of them; a class of one image gives it once (Q8)."""
+        (p, k), classes = batch, self.classes.cpu()
         drawn = gallery_with_singletons(
-            classes.numpy(), camera.cpu().numpy(), p * k, k, iterations, np.random.default_rng(seed)
+            classes.numpy(),
+            self._bank.camera.cpu().numpy(),
+            p * k,
+            k,
+            iterations,
+            np.random.default_rng(seed),
         )
-        return Stream(name, index.cpu(), classes, p, k, drawn=torch.from_numpy(drawn))
+        return Stream(name, self._bank.index.cpu(), classes, p, k, drawn=torch.from_numpy(drawn))
 
-    def loss(self, features: Tensor, row: Tensor) -> Tensor:
-        """Compare unit features (b, d) of the images `row` (b,) with every class."""
-        return self._memory.loss(features, row)
+    def loss(self, features: Tensor, index: Tensor) -> Tensor:
+        """Compare unit features (b, d) of the training rows `index` (b,) with every class."""
+        return self._memory.loss(features, self._at[index])
 
-    def update(self, features: Tensor, row: Tensor) -> None:
+    def update(self, features: Tensor, index: Tensor) -> None:
         """Move the images' own rows."""
-        self._memory.update(features, row)
+        self._memory.update(features, self._at[index])
 
     def state(self) -> dict[str, Tensor]:
         """Return what outlives an epoch."""

@@ -25,7 +25,7 @@ from methods.base import (
     setting,
 )
 from methods.self_paced import SelfPacedConfig, SelfPacedMemory
-from methods.training import DEMO, TrainingConfig, TwoStreamMethod, rows_of, spread
+from methods.training import DEMO, TrainingConfig, TwoStreamMethod, spread
 
 MODALITIES = {"visible": VISIBLE, "infrared": INFRARED}
 
@@ -98,29 +98,18 @@ class SpCL(TwoStreamMethod):
         banks = (
             {"joint": bank} if c.spaces == "joint" else {name: bank.of(m) for name, m in MODALITIES.items()}
         )
-        if not self._memories:
-            self._memories = {name: SelfPacedMemory(c) for name in banks}
-            for name, memory in self._memories.items():
-                memory.rows = banks[name].features.clone()
-        clusters = {name: memory.cluster(self.data.stage) for name, memory in self._memories.items()}
+        self._memories = self._memories or {name: SelfPacedMemory(c) for name in banks}
+        memories, stage = self._memories, self.data.stage
+        clusters = {name: memory.cluster(banks[name], stage) for name, memory in memories.items()}
         labels = {name: spread(clusters[name], banks[name].index, len(bank)) for name in banks}
-        thresholds = {f"threshold_{name}": memory.threshold for name, memory in self._memories.items()}
+        thresholds = {f"threshold_{name}": memory.threshold for name, memory in memories.items()}
         record = {"eps": c.eps, "k2": float(c.k2)}
         record |= {name: value for name, value in thresholds.items() if value is not None}
         if reason := self._nothing_to_learn():
             return self.skip(labels, f"{reason} with eps = {c.eps:.3g}, k1 = {c.k1}", record)
-        self._at = {name: rows_of(part, len(self.data)) for name, part in banks.items()}
-        streams = tuple(
-            memory.stream(
-                name,
-                banks[name].index,
-                banks[name].camera,
-                (c.labels_per_batch, c.instances),
-                c.iterations,
-                self.data.seed("sampler", epoch.number, name),
-            )
-            for name, memory in self._memories.items()
-        )
+        batch = c.labels_per_batch, c.instances
+        seeds = {name: self.data.seed("sampler", epoch.number, name) for name in banks}
+        streams = tuple(memories[name].stream(name, batch, c.iterations, seeds[name]) for name in banks)
         return EpochPlan(labels, streams, (Step("train", tuple(banks)),), c.iterations, record)
 
     def _nothing_to_learn(self) -> str:
@@ -138,7 +127,7 @@ class SpCL(TwoStreamMethod):
         features = dict(zip(batch.parts, self.features(list(batch.parts.values())), strict=True))
         self._seen = {name: f.detach() for name, f in features.items()}
         return {
-            f"instance_{name}": self._memories[name].loss(f, self._at[name][batch.parts[name].index])
+            f"instance_{name}": self._memories[name].loss(f, batch.parts[name].index)
             for name, f in features.items()
         }
 
@@ -146,7 +135,7 @@ class SpCL(TwoStreamMethod):
         """Move the rows of the images in the batch."""
         del epoch
         for name, f in self._seen.items():
-            self._memories[name].update(f, self._at[name][batch.parts[name].index])
+            self._memories[name].update(f, batch.parts[name].index)
 
     def state(self) -> dict[str, Tensor]:
         """Return the memory rows and the thresholds, which live as long as the run."""

@@ -107,6 +107,25 @@ def sinkhorn(p: Array, power: float, tolerance: float) -> Array:
         step += 1
 
 
+def sinkhorn_log(p: Array, power: float, tolerance: float) -> Array:
+    """Logarithms of the plan (n, K), entry by entry, for probabilities of any size."""
+    n, k = p.shape
+    q = power * np.log(p.astype(np.float64))
+    beta = np.full(n, -np.log(n))
+    step = 0
+    while True:
+        alpha = np.array(
+            [-np.log(k) - np.logaddexp.reduce([q[i, c] + beta[i] for i in range(n)]) for c in range(k)]
+        )
+        old = beta
+        beta = np.array(
+            [-np.log(n) - np.logaddexp.reduce([q[i, c] + alpha[c] for c in range(k)]) for i in range(n)]
+        )
+        if step % 10 == 0 and sum(abs(np.exp(old - beta) - 1)) <= tolerance:
+            return alpha + q + beta[:, None]
+        step += 1
+
+
 def own_labels(labels: Array) -> list[int]:
     following, own = clusters(labels), []
     for y in labels.tolist():

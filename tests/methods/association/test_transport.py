@@ -32,6 +32,17 @@ def test_labels_equal_the_plain_scaling(seed: int, n: int, k: int) -> None:
     assert np.array_equal(sinkhorn_labels(p).numpy()[clear], plan.argmax(1)[clear])
 
 
+@given(st.integers(0, 10_000), st.integers(2, 10), st.integers(2, 5), st.sampled_from([1.0, 10.0]))
+@settings(max_examples=20, deadline=None)
+def test_labels_equal_the_log_domain_reference(seed: int, n: int, k: int, sharpness: float) -> None:
+    """Methods-spec section 15, item 9: powers of such probabilities may underflow."""
+    p = predictions(seed, n, k, sharpness)
+    plan = reference.sinkhorn_log(p.numpy(), 25, 0.1)
+    ranked = np.sort(plan, axis=1)
+    clear = ranked[:, -1] > ranked[:, -2] + 1e-6
+    assert np.array_equal(sinkhorn_labels(p).numpy()[clear], plan.argmax(1)[clear])
+
+
 @pytest.mark.parametrize(("n", "k"), [(40, 4), (30, 30), (7, 12)])
 def test_marginals_are_uniform_within_ten_per_cent(n: int, k: int) -> None:
     plan = _log_plan(25 * predictions(5, n, k).log(), 0.1, 10, 10_000).exp()
