@@ -12,19 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from methods.association.transport import MeanPredictions
 from methods.backbone import SingleStreamResNet
 from methods.base import (
-    INFRARED,
     NO_OPTIMISER,
-    NOISE,
     VISIBLE,
     Batch,
     Epoch,
@@ -36,15 +32,14 @@ from methods.base import (
     Reference,
     Stage,
     Step,
-    Stream,
     TrainingData,
     setting,
 )
 from methods.heads import Classifier, ModalityDiscriminator
 from methods.losses import batch_hard_triplet, prediction_alignment, reversal_scale, reverse_gradient
-from methods.sampling import paired_batches
 from methods.self_paced import SelfPacedConfig, SelfPacedMemory
-from methods.training import DEMO, WarmUpConfig, n_clusters, spread, warm_up_factor, warmed_up
+from methods.training import DEMO, WarmUpConfig, n_clusters, warm_up_factor, warmed_up
+from methods.transported import TransportedLabels
 
 
 class OTLAConfig(WarmUpConfig, SelfPacedConfig):
@@ -119,9 +114,8 @@ class OTLA(Method):
 
     def build(self, data: TrainingData) -> dict[str, nn.Module]:
         """Make network, classifier (still without classes) and modality discriminator; all labels are open."""
-        backbone, modality = self._network(data), data.modality.cpu()
-        self._rows = [torch.nonzero(modality == m).flatten() for m in (VISIBLE, INFRARED)]
-        self._labels = [torch.full((len(rows),), NOISE) for rows in self._rows]
+        backbone = self._network(data)
+        self._labels = TransportedLabels(data.modality)
         self._labeller = SelfPacedMemory(self.config)
         return {
             "backbone": backbone,
@@ -156,9 +150,8 @@ class OTLA(Method):
         if stage.name == "visible":
             optimiser = Adam([*body, head[-1]], lr=c.visible_rate, weight_decay=c.weight_decay)
             return {"model": Optimisation(optimiser, LambdaLR(optimiser, lambda e: self._decay(e, stage)))}
-        classes = n_clusters(self._labels[VISIBLE])
-        if len(self._classifier.weight) != classes:
-            self._classifier.resize(classes, self.data.seed("classifier"))
+        if len(self._classifier.weight) != self._labels.classes:
+            self._classifier.resize(self._labels.classes, self.data.seed("classifier"))
         head += [self._classifier.weight]
         head += [p for p in self.modules["discriminator"].parameters() if p.requires_grad]
         return {"model": warmed_up(Adam, head, body, c, stage)}
@@ -181,8 +174,10 @@ class OTLA(Method):
             return self._label_visible(epoch, bank)
         if epoch.in_stage == 0 and epoch.phase == "label":
             self._start_transport()
-        if (classes := n_clusters(self._labels[VISIBLE])) < 2:
-            return EpochPlan(self._spaces(), (), (), 0, skipped=f"{classes} clusters of visible images")
+        if (classes := self._labels.classes) < 2:
+            return EpochPlan(
+                self._labels.spaces(), (), (), 0, skipped=f"{classes} clusters of visible images"
+            )
         return self._look(epoch) if epoch.phase == "label" else self._assign()
 
     def _label_visible(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
@@ -191,60 +186,35 @@ class OTLA(Method):
         found = self._labeller.cluster(bank.of(VISIBLE), self.data.stage).cpu()
         if n_clusters(found) < 2:
             reason = f"{n_clusters(found)} clusters of visible images with eps = {c.eps:.3g}, k1 = {c.k1}"
-            return EpochPlan(self._spaces(), (), (), 0, skipped=reason)
-        self._labels[VISIBLE] = found
+            return EpochPlan(self._labels.spaces(), (), (), 0, skipped=reason)
+        self._labels.of[VISIBLE] = found
         seed = self.data.seed("visible", epoch.number)
         stream = self._labeller.stream("visible", (c.visible_batch // 4, 4), c.visible_iterations, seed)
-        return EpochPlan(self._spaces(), (stream,), (Step("visible", ("visible",)),), c.visible_iterations)
+        return EpochPlan(
+            self._labels.spaces(), (stream,), (Step("visible", ("visible",)),), c.visible_iterations
+        )
 
     def _start_transport(self) -> None:
         """Go back to the first weights, and deal out infrared labels at random."""
         self._backbone.load_state_dict(self._network(self.data).state_dict())
         self._labeller.rows = torch.empty(0, 0)
-        generator = torch.Generator().manual_seed(self.data.seed("infrared"))
-        classes, count = n_clusters(self._labels[VISIBLE]), len(self._rows[INFRARED])
-        self._labels[INFRARED] = torch.randint(max(classes, 1), (count,), generator=generator)
+        self._labels.deal(self.data.seed("infrared"))
 
     def _look(self, epoch: Epoch) -> EpochPlan:
         """Draw this epoch's batches with the labels of the epoch before (quirk Q24); look at the infrared half."""
-        c, weight = self.config, self._classifier.weight
-        self._drawn = torch.from_numpy(
-            paired_batches(
-                self._labels[VISIBLE].numpy(),
-                self._labels[INFRARED].numpy(),
-                c.labels_per_batch,
-                c.instances,
-                c.iterations,
-                np.random.default_rng(self.data.seed("pairs", epoch.number)),
-                blind=epoch.in_stage == 0,
-            )
-        )
-        self._predictions = MeanPredictions(len(self._rows[INFRARED]), len(weight), weight.device)
-        half = self._drawn.chunk(2, 1)[1]
-        stream = self._stream("infrared", self._rows[INFRARED], self._labels[INFRARED], half)
+        c = self.config
+        batch, device = (c.labels_per_batch, c.instances), self._classifier.weight.device
+        seed = self.data.seed("pairs", epoch.number)
+        stream = self._labels.draw(batch, c.iterations, seed, device, blind=epoch.in_stage == 0)
         step = Step("label", ("infrared",), optimiser=NO_OPTIMISER)
-        return EpochPlan(self._spaces(), (stream,), (step,), c.iterations)
+        return EpochPlan(self._labels.spaces(), (stream,), (step,), c.iterations)
 
     def _assign(self) -> EpochPlan:
         """Transport the mean predictions to labels, which the next epoch draws by; train on the same batches."""
-        c, sampled, (seen, unseen) = self.config, torch.cat(self._labels), self._drawn.chunk(2, 1)
+        c = self.config
         with self.data.stage("associate"):
-            self._labels[INFRARED] = self._predictions.labels(
-                self._labels[INFRARED], c.transport_power, c.transport_tolerance
-            )
-        drawn = torch.cat([seen, unseen + len(self._rows[VISIBLE])], 1)
-        stream = self._stream("both", torch.cat(self._rows), sampled, drawn)
-        return EpochPlan(self._spaces(), (stream,), (Step("train", ("both",)),), c.iterations)
-
-    def _stream(self, name: str, index: Tensor, label: Tensor, drawn: Tensor) -> Stream:
-        p, k = self.config.labels_per_batch, self.config.instances
-        return Stream(name, index, label, p, k, ("grey-erasing",), ("erasing",), drawn=drawn)
-
-    def _spaces(self) -> dict[str, Tensor]:
-        """Return labels over all images: of each modality, and of both where they share the classes."""
-        n = len(self.data)
-        visible, infrared = (spread(*pair, n) for pair in zip(self._labels, self._rows, strict=True))
-        return {"visible": visible, "infrared": infrared, "joint": torch.maximum(visible, infrared)}
+            stream = self._labels.assign(c.transport_power, c.transport_tolerance)
+        return EpochPlan(self._labels.spaces(), (stream,), (Step("train", ("both",)),), c.iterations)
 
     def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Stage I: SpCL's; stage II: collect predictions, or the terms of methods-spec section 6."""
@@ -262,8 +232,7 @@ class OTLA(Method):
         self._backbone.train(self.config.label_pass == "train")
         logits = self._classifier(self._backbone(part.images, part.modality)[0])
         self._backbone.train()
-        rows = self._rows[INFRARED].to(part.index.device)
-        self._predictions.add(torch.searchsorted(rows, part.index), logits)
+        self._labels.collect(part.index, logits)
 
     def _terms(self, batch: Batch, epoch: Epoch) -> dict[str, Tensor]:
         c, part = self.config, batch.parts["both"]
@@ -295,11 +264,11 @@ class OTLA(Method):
 
     def state(self) -> dict[str, Tensor]:
         """Return the labels, and what SpCL keeps."""
-        labels = {"labels.visible": self._labels[VISIBLE], "labels.infrared": self._labels[INFRARED]}
-        return labels | {f"labeller.{name}": value for name, value in self._labeller.state().items()}
+        kept = {f"labeller.{name}": value for name, value in self._labeller.state().items()}
+        return self._labels.state() | kept
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore labels and instance memory."""
-        self._labels = [state[f"labels.{name}"].cpu() for name in ("visible", "infrared")]
+        self._labels.load_state(state)
         mine = {k.removeprefix("labeller."): v for k, v in state.items() if k.startswith("labeller.")}
         self._labeller.load_state(mine)

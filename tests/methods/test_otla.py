@@ -87,7 +87,7 @@ def one_epoch(method: OTLA, in_stage: int) -> tuple[EpochPlan, EpochPlan]:
 
 def test_visible_labels_are_spcls_clusters_and_stay_in_stage_two() -> None:
     method = started()
-    labels = method._labels[VISIBLE].clone()
+    labels = method._labels.of[VISIBLE].clone()
     truth = identity()[:30]
     assert bool((~pairwise(labels) | pairwise(truth)).all())
     assert bool((labels[labels >= 0].bincount() > 1).all())
@@ -100,11 +100,11 @@ def test_infrared_labels_lag_one_epoch() -> None:
     """Methods-spec section 15, item 9 (quirk Q24)."""
     method = started(iterations=12)
     for e in range(3):
-        before = method._labels[INFRARED].clone()
+        before = method._labels.of[INFRARED].clone()
         look, train = one_epoch(method, e)
         if e == 0:
             before = look.labels["infrared"][30:]
-        found = method._labels[INFRARED]
+        found = method._labels.of[INFRARED]
         assert not torch.equal(found, before)
         # the batches are those of the label pass, with the labels by which they were drawn
         assert look.streams[0].drawn is not None
@@ -129,17 +129,17 @@ def test_first_batches_take_infrared_images_blindly() -> None:
 
 def test_first_infrared_labels_are_random_over_all_classes() -> None:
     method = OTLA(OTLAConfig(**SMALL), training_data(images=200))
-    method._labels[VISIBLE] = identity(images=200)[:1200]
+    method._labels.of[VISIBLE] = identity(images=200)[:1200]
     method.optimisers(method.stages(method.config)[1])
     method.begin_epoch(transport_epoch(0, "label"), bank(images=200))
-    counts = method._labels[INFRARED].bincount(minlength=6)
+    counts = method._labels.of[INFRARED].bincount(minlength=6)
     # 5 standard deviations of a binomial count around 200
     assert (counts - 200).abs().max() < 5 * (1200 * (1 / 6) * (5 / 6)) ** 0.5
     again = OTLA(OTLAConfig(**SMALL), training_data(images=200))
-    again._labels[VISIBLE] = method._labels[VISIBLE]
+    again._labels.of[VISIBLE] = method._labels.of[VISIBLE]
     again.optimisers(again.stages(again.config)[1])
     again.begin_epoch(transport_epoch(0, "label"), bank(images=200))
-    assert torch.equal(again._labels[INFRARED], method._labels[INFRARED])
+    assert torch.equal(again._labels.of[INFRARED], method._labels.of[INFRARED])
 
 
 def test_loss_is_the_sum_of_the_specification() -> None:
@@ -262,7 +262,7 @@ def test_labels_outlive_the_process() -> None:
     one_epoch(method, 0)
     other = OTLA(OTLAConfig(**SMALL), training_data())
     other.load_state({key: value.clone() for key, value in method.state().items()})
-    for mine, its in zip(method._labels, other._labels, strict=True):
+    for mine, its in zip(method._labels.of, other._labels.of, strict=True):
         assert torch.equal(mine, its)
 
 
