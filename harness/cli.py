@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,10 +24,37 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
+
+def method_names() -> list[tuple[str, str]]:
+    """Complete METHOD: names and summaries, read without importing torch."""
+    from harness.registry import methods
+
+    return [(entry.name, entry.summary) for entry in methods().values()]
+
+
+def protocol_names() -> list[tuple[str, str]]:
+    """Complete --protocol."""
+    from harness.registry import UNIONS, protocols
+
+    unions = [(name, " and ".join(members)) for name, members in UNIONS.items()]
+    return [(entry.name, entry.summary) for entry in protocols().values()] + unions
+
+
+def preset_names() -> list[str]:
+    """Complete --preset."""
+    from harness.configuration import ENGINE_PRESETS
+
+    return list(ENGINE_PRESETS)
+
+
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", envvar="REIDBENCH_DATA", help="Root of the data set, or 'synthetic'."),
+    typer.Option("--data", help="Root of the data set, or 'synthetic'. Default: REIDBENCH_DATA."),
 ]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
+PresetOption = Annotated[str, typer.Option(help="demo, paper or paper-large.", autocompletion=preset_names)]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")]
+TwinSeedOption = Annotated[int, typer.Option(help="Seed of the twin of --data synthetic.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of all runs.")]
 SetOption = Annotated[
     list[str] | None,
@@ -48,26 +75,35 @@ CLUSTER_KEYS = (
     epilog="Example: reidbench run dmic --protocol regdb --data synthetic --preset demo --trials 1-2"
 )
 def run(
-    method: Annotated[str | None, typer.Argument(help="METHOD, METHOD:variant, or 'all'.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="regdb, sysu-all, sysu-indoor, or sysu.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Argument(help="METHOD, METHOD:variant, or 'all'.", autocompletion=method_names),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="regdb, sysu-all, sysu-indoor, or sysu.", autocompletion=protocol_names),
+    ] = None,
     data: DataOption = None,
     trials: Annotated[
         str | None, typer.Option(help="RegDB: training splits, 1-10 or 1,4-6. Default: all ten.")
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Seed of the run; repeatable. Default: 0.")] = None,
-    preset: Annotated[str, typer.Option(help="demo, paper or paper-large.")] = "paper",
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(min=0, max=2**63 - 1, help="Seed of the run; repeatable. Default: 0."),
+    ] = None,
+    preset: PresetOption = "paper",
     sets: SetOption = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
+    device: DeviceOption = "auto",
     precision: Annotated[
         str | None, typer.Option(help="auto, 32, bf16 or 16. Default: the preset's.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
+    workers: WorkersOption = 0,
     out: OutOption = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="Run again although the run has finished.")] = False,
     manifest: Annotated[Path | None, typer.Option("--from", help="manifest.json of a run to repeat.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")] = False,
     allow_partial: PartialOption = False,
-    twin_seed: Annotated[int, typer.Option(help="Seed of the twin of --data synthetic.")] = 0,
+    twin_seed: TwinSeedOption = 0,
 ) -> None:
     """Train a method on every training split a protocol needs, score it, and print the table.
 
@@ -77,29 +113,39 @@ def run(
 
     reporter = make_reporter()
     failures: list[sweep.Failure] = []
+    if manifest is None:
+        required(method, "METHOD", "reidbench list methods")
+        required(protocol, "--protocol", "reidbench list protocols")
+    request = launch.Request(
+        method=method or "",
+        protocol=protocol or "",
+        data=data,
+        trials=trials,
+        seeds=tuple(seed or (0,)),
+        preset=preset,
+        sets=tuple(sets or ()),
+        device=device,
+        precision=precision,
+        workers=workers,
+        out=out,
+        force=force,
+        allow_partial=allow_partial,
+        twin_seed=twin_seed,
+    )
     if manifest is not None:
-        tasks = launch.plan_from_manifest(manifest, data, out, device, workers, force)
+        fixed = {
+            "METHOD": method,
+            "--trials": trials,
+            "--seed": seed,
+            "--set": sets,
+            "--precision": precision,
+        }
+        refuse_beside_manifest(fixed | {"--preset": preset != "paper"})
+        tasks = launch.plan_from_manifest(manifest, request, reporter)
+    elif method == sweep.ALL:
+        tasks, failures = sweep.plan_all(request, reporter)
     else:
-        request = launch.Request(
-            method=required(method, "METHOD", "reidbench list methods"),
-            protocol=required(protocol, "--protocol", "reidbench list protocols"),
-            data=data,
-            trials=trials,
-            seeds=tuple(seed or (0,)),
-            preset=preset,
-            sets=tuple(sets or ()),
-            device=device,
-            precision=precision,
-            workers=workers,
-            out=out,
-            force=force,
-            allow_partial=allow_partial,
-            twin_seed=twin_seed,
-        )
-        if method == sweep.ALL:
-            tasks, failures = sweep.plan_all(request, reporter)
-        else:
-            tasks = launch.plan(request, reporter)
+        tasks = launch.plan(request, reporter)
     if dry_run:
         for line in launch.describe(tasks):
             reporter.line(line)
@@ -113,12 +159,41 @@ def run(
     report_failures(failures, reporter)
 
 
+def refuse_beside_manifest(given: Mapping[str, object]) -> None:
+    """Refuse options that a manifest decides, rather than ignore them."""
+    from harness.errors import HarnessError
+
+    names = [name for name, value in given.items() if value]
+    if names:
+        raise HarnessError(f"--from repeats a run as its manifest says; leave out {', '.join(names)}")
+
+
 def report_failures(failures: Sequence[Any], reporter: Any) -> None:
     """Print what failed, if anything did, and end with exit code 2."""
     for failure in failures:
         reporter.line(str(failure))
     if failures:
         raise typer.Exit(2)
+
+
+@app.command(epilog="Example: reidbench verify runs/regdb/dmic/0123456789ab")
+def verify(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    data: Annotated[
+        str | None, typer.Option(help="Root of its data, or 'synthetic'. Default: the manifest's.")
+    ] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
+    twin_seed: TwinSeedOption = 0,
+) -> None:
+    """Run a finished run again in a scratch folder; say whether its bytes are equal, or where not (exit code 1)."""
+    from harness.launch import Request
+    from harness.verify import verify as repeat
+
+    request = Request("", "", data=data, device=device, workers=workers, twin_seed=twin_seed)
+    verdict = repeat(run, request, make_reporter())
+    console().print(str(verdict), highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(1 if verdict.difference else 0)
 
 
 @app.command("list", epilog="Example: reidbench list methods")
@@ -133,11 +208,12 @@ def list_(
 
 @app.command(epilog="Example: reidbench show dmic --schedule")
 def show(
-    method: Annotated[str, typer.Argument(help="METHOD or METHOD:variant.")],
+    method: Annotated[str, typer.Argument(help="METHOD or METHOD:variant.", autocompletion=method_names)],
     diff: Annotated[
-        str | None, typer.Option("--diff", help="Another METHOD[:variant] to compare with.")
+        str | None,
+        typer.Option("--diff", help="Another METHOD[:variant] to compare with.", autocompletion=method_names),
     ] = None,
-    preset: Annotated[str, typer.Option(help="demo, paper or paper-large.")] = "paper",
+    preset: PresetOption = "paper",
     schedule: Annotated[bool, typer.Option("--schedule", help="Plot the schedules of eps and k2.")] = False,
 ) -> None:
     """Show where a method comes from, its configuration per data set, and who says so."""
@@ -151,7 +227,9 @@ def show(
 @app.command(epilog="Example: reidbench score result.npz --protocol regdb --out metrics.csv")
 def score(
     file: Annotated[Path, typer.Argument(help=".npz with distance or features, ids and cameras.")],
-    protocol: Annotated[str, typer.Option(help="sysu-all, sysu-indoor or regdb.")],
+    protocol: Annotated[
+        str, typer.Option(help="sysu-all, sysu-indoor or regdb.", autocompletion=protocol_names)
+    ],
     out: Annotated[Path | None, typer.Option(help="CSV file to write: metric,value in percent.")] = None,
 ) -> None:
     """Score anybody's result by a protocol's rules."""
@@ -173,7 +251,7 @@ def cluster(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help=f"key=value; repeatable. {CLUSTER_KEYS}")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
+    device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="CSV file to write: index,label; noise is -1.")] = None,
 ) -> None:
     """Cluster anybody's features, and say how good the clusters are if identities are there."""
@@ -199,7 +277,7 @@ def variants(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of `reidbench cluster`; repeatable.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
+    device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
 ) -> None:
     """Try every expansion with every clusterer and eps on the same features, in one table."""
@@ -225,7 +303,7 @@ def time(
     k1: Annotated[int, typer.Option(min=1, help="Length of the neighbour lists.")] = 30,
     k2: Annotated[int, typer.Option(min=1, help="Neighbours that the expansion averages over.")] = 6,
     eps: Annotated[float, typer.Option(help="Radius of DBSCAN.")] = 0.6,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
+    device: DeviceOption = "auto",
     against: Annotated[
         str, typer.Option(help="reference (the public algorithm), faiss, both, or none.")
     ] = "reference,faiss",
@@ -388,13 +466,12 @@ def make_reporter() -> Any:
     return Reporter(Console(stderr=True))
 
 
-def required(value: str | None, name: str, hint: str) -> str:
-    """Return an option that is only optional beside ``--from``."""
+def required(value: str | None, name: str, hint: str) -> None:
+    """Demand an option that is only optional beside ``--from``."""
     from harness.errors import HarnessError
 
     if value is None:
         raise HarnessError(f"{name} is missing; `{hint}` names the choices")
-    return value
 
 
 def explain(error: BaseException) -> tuple[str, int]:

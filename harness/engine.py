@@ -26,10 +26,8 @@ from methods.clustering import has_bfloat16_units
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
-def make_fabric(device: str, precision: str) -> Fabric:
-    """Launch Fabric on one device, ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
-
-    This is the one place that sets global switches: deterministic algorithms, no TF32, no cuDNN search.
+def choose_device(device: str, precision: str) -> tuple[str, str]:
+    """Return kind (``cpu`` or ``cuda``) and number (empty: any) of a device; ``auto`` is CUDA where there is one.
 
     Raises
     ------
@@ -51,6 +49,20 @@ def make_fabric(device: str, precision: str) -> Fabric:
         )
     if kind == "cpu" and precision == "16":
         raise HarnessError("--precision 16 needs a CUDA device; use bf16 or 32 on the CPU")
+    return kind, number
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Launch Fabric on one device, as :func:`choose_device` names it.
+
+    This is the one place that sets global switches: deterministic algorithms, no TF32, no cuDNN search.
+
+    Raises
+    ------
+    HarnessError
+        If there is no such device.
+    """
+    kind, number = choose_device(device, precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     share_threads()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -167,6 +179,8 @@ class Engine:
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
             if i % 10 == 0:
                 self._check(terms, epoch, i)
+                self.reporter.live("  ".join(f"{name} {float(v):.3f}" for name, v in terms.items()))
+        self._check(sums, epoch, len(batches) - 1)  # NaN stays in a sum
         return {name: float(value) / len(batches) for name, value in sums.items()}
 
     def _place_part(self, part: Part) -> Part:
@@ -198,10 +212,9 @@ class Engine:
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
         if bad:
             raise HarnessError(
-                f"the loss {', '.join(bad)} is not finite in epoch {epoch.number}, iteration {iteration}; "
+                f"the loss {', '.join(bad)} is not finite in epoch {epoch.number}, by iteration {iteration}; "
                 "lower learning_rate, or use --precision 32"
             )
-        self.reporter.live("  ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items()))
 
     def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
         """Return -(Q Gᵀ) in float64 (protocols-spec 3.1): on a GPU where it is, on the CPU as an array.

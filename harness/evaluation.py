@@ -77,7 +77,7 @@ class Evaluation:
     def run(self, engine: Engine, backbone: nn.Module) -> Result:
         """Extract every test image once, then score all trials."""
         features = engine.extract(backbone, self._store, self._modality, "extract test")
-        refuse_features(features, self._paths)
+        refuse_features(features, self._paths, "test")
         rows: list[dict[str, Any]] = []
         ranks: dict[str, npt.NDArray[Any]] = {}
         for protocol, trial in engine.reporter.track(self.trials, len(self.trials), "score"):
@@ -101,7 +101,7 @@ class Evaluation:
         )
 
 
-def refuse_features(features: Tensor, paths: Sequence[str]) -> None:
+def refuse_features(features: Tensor, paths: Sequence[str], what: str) -> None:
     """Raise if a feature cannot be compared: no number can be trusted with it.
 
     Raises
@@ -114,7 +114,7 @@ def refuse_features(features: Tensor, paths: Sequence[str]) -> None:
     if bad.any():
         first = paths[int(bad.nonzero()[0])]
         raise HarnessError(
-            f"{int(bad.sum())} of {len(features)} test features are NaN, infinite or zero, the first is that of "
+            f"{int(bad.sum())} of {len(features)} {what} features are NaN, infinite or zero, the first is that of "
             f"{first}; training has diverged: lower learning_rate, or use --precision 32"
         )
 

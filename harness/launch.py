@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.configuration import resolve, split_variant
+from harness.configuration import EngineConfig, resolve, split_variant, validated
 from harness.data import examine, find_root
 from harness.engine import settle_precision
 from harness.errors import HarnessError
@@ -95,14 +95,16 @@ def plan(request: Request, reporter: Reporter) -> list[Task]:
             weights=weights_identity(engine),
             sources=source_digest(cls.__module__),
         )
-        for seed in request.seeds
+        for seed in dict.fromkeys(request.seeds)
         for split in splits
     ]
-    scored = scorable(chosen[0].dataset, root)
-    return [
-        Task(spec, root, scored, request.out, request.device, request.workers, request.force)
-        for spec in specs
-    ]
+    return [task_of(spec, root, request) for spec in specs]
+
+
+def task_of(spec: RunSpec, root: Path, request: Request) -> Task:
+    """Return the task that executes a specification as the request says."""
+    scored = scorable(spec.dataset, root)
+    return Task(spec, root, scored, request.out, request.device, request.workers, request.force)
 
 
 def scorable(dataset: str, root: Path) -> tuple[Protocol, ...]:
@@ -113,18 +115,23 @@ def scorable(dataset: str, root: Path) -> tuple[Protocol, ...]:
     return found
 
 
-def plan_from_manifest(
-    path: Path, data: str | None, out: Path, device: str, workers: int, force: bool
-) -> list[Task]:
-    """Return the run that a manifest describes; its code and data must be what they were.
+def plan_from_manifest(path: Path, request: Request, reporter: Reporter) -> list[Task]:
+    """Return the run that a manifest describes; its code, data and weights must be what they were.
+
+    Of the request count where data and output are and how to execute, which decide no numbers.
 
     Raises
     ------
     HarnessError
-        If the data root is missing or differs, or the method's source has changed.
+        If the data root is missing or differs, or the weights or the method's source have changed.
     """
     spec, recorded = spec_from_manifest(path)
-    root = Path(data) if data else recorded
+    cls = load_method(spec.method)
+    validated(cls.Config, spec.config)
+    engine = validated(EngineConfig, spec.engine)
+    root = recorded
+    if request.data:
+        root = find_root(request.data, protocols_of(spec.dataset)[0], request.twin_seed, reporter)
     if not root.is_dir():
         raise HarnessError(
             f"{path}: its data root {root} does not exist; say where the data are with --data PATH"
@@ -134,13 +141,18 @@ def plan_from_manifest(
         raise HarnessError(
             f"{root} has fingerprint {found.digest[:12]}, the manifest {spec.data_digest[:12]}: these are other data"
         )
-    now = source_digest(load_method(spec.method).__module__)
+    weights = weights_identity(engine)
+    if weights != spec.weights:
+        raise HarnessError(
+            f"weights={engine.weights} are {weights}, the manifest's {spec.weights}: these are other weights"
+        )
+    now = source_digest(cls.__module__)
     if now != spec.sources:
         raise HarnessError(
             f"{path}: the source of {spec.method} has changed since (now {now[:12]}, then {spec.sources[:12]}); "
             "check out the commit named in the manifest's environment"
         )
-    return [Task(spec, root, scorable(spec.dataset, root), out, device, workers, force)]
+    return [task_of(spec, root, request)]
 
 
 def run_all(tasks: Sequence[Task], reporter: Reporter) -> list[Path]:

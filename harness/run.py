@@ -202,7 +202,7 @@ def spec_from_manifest(path: Path) -> tuple[RunSpec, Path]:
     if version != MANIFEST_VERSION:
         raise HarnessError(
             f"{path} has manifest version {version!r}; this reidbench reads version {MANIFEST_VERSION}. "
-            "Run it with the release named in its `code` entry."
+            "Run it with the code that wrote it: its `environment` names commit and version."
         )
     try:
         return RunSpec.model_validate(content["spec"]), Path(content["data_root"])

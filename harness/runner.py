@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,11 @@ from torch.optim import Optimizer
 from harness.checkpoint import load_checkpoint, optimiser_state, restore_optimiser, save_checkpoint
 from harness.configuration import EngineConfig
 from harness.diagnostics import cluster_quality
-from harness.engine import Engine
+from harness.engine import Engine, choose_device
 from harness.environment import manifest_environment
 from harness.errors import HarnessError
-from harness.evaluation import Evaluation, Result
+from harness.evaluation import Evaluation, Result, refuse_features
+from harness.files import write_atomic
 from harness.loading import EpochBatches, ImageStore
 from harness.profiling import StageTimers
 from harness.progress import Reporter
@@ -79,10 +81,12 @@ def execute(task: Task, reporter: Reporter) -> RunDirectory:
             f"run {task.spec.id} ({task.spec.label}, split {task.spec.split}) is finished: {directory.path}"
         )
         return directory
+    choose_device(task.device, task.spec.engine["precision"])  # refused before anything is written
     with directory.held():
         if task.force:
             directory.reset()
-        Run(task, reporter.with_log(directory.log)).execute()
+        if not directory.complete:  # another process may have finished it meanwhile
+            Run(task, reporter.with_log(directory.log)).execute()
     return directory
 
 
@@ -117,6 +121,11 @@ class Run:
                 self._finish()
         except BaseException as error:
             self._write_manifest("stopped", reason=f"{type(error).__name__}: {error}")
+            if isinstance(error, KeyboardInterrupt):
+                self.reporter.line(
+                    f"interrupted; {self.done} finished epochs are kept in {self.directory.path}, "
+                    "and the same command goes on from there"
+                )
             raise
 
     # -- preparation -------------------------------------------------------------------------------------
@@ -231,6 +240,7 @@ class Run:
                 features = self.engine.extract(
                     self.method.backbone, self.store, images.modality, "extract training"
                 )
+            refuse_features(features, images.paths, "training")
         return FeatureBank(
             features,
             torch.from_numpy(images.modality).to(device),
@@ -353,12 +363,14 @@ class Run:
 
     def _finish(self) -> None:
         result = self.last_result or self._evaluate()
+        self.reporter.line(f"run {self.spec.id} ends with a mean test mAP of {result.selection:.2f}")
         epoch = max(len(self.epochs) - 1, 0)
         rows = self._rows(result.rows, epoch, "last")
         best = self.best or {"epoch": epoch, "rows": result.rows}
         rows += self._rows(best["rows"], best["epoch"], "best-on-test")
-        np.savez(self.directory.ranks.with_suffix(".tmp.npz"), **result.ranks)  # type: ignore[arg-type]
-        self.directory.ranks.with_suffix(".tmp.npz").replace(self.directory.ranks)
+        ranks = io.BytesIO()
+        np.savez(ranks, **result.ranks)  # type: ignore[arg-type]
+        write_atomic(self.directory.ranks, ranks.getvalue())
         write_frame(pd.DataFrame(rows), self.directory.metrics, METRICS)
         if not self.epochs:
             write_frame(

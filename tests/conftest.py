@@ -1,10 +1,11 @@
-"""Shared fixtures: tiny twins, made once a session, and a way to run the command in a process of its own."""
+"""Shared fixtures: tiny twins, made once a session, and ways to run the command."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,10 +42,34 @@ def tiny_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def reidbench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command in a process of its own, in an empty folder, on one thread."""
+def reidbench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in an empty folder, in this process, which has imported torch; a traceback is an error."""
+    from harness.cli import main
 
-    def call(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main(list(map(str, arguments)))
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, int(code or 0), said.out, said.err)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REIDBENCH_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main sets it; undone afterwards
+    return call
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in an empty folder, in a process of its own, on one thread."""
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "harness", *map(str, arguments)],
             cwd=tmp_path,
@@ -53,7 +78,6 @@ def reidbench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
             text=True,
             timeout=300,
             check=False,
-            **options,  # type: ignore[call-overload]
         )
 
     return call

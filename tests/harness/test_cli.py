@@ -42,12 +42,8 @@ def test_help_does_not_import_torch() -> None:
     "words",
     [
         (),
-        ("run",),
-        ("list",),
-        ("show",),
-        ("score",),
-        ("table",),
-        ("doctor",),
+        *((name,) for name in ("run", "verify", "list", "show", "score", "cluster", "variants")),
+        *((name,) for name in ("time", "table", "report", "doctor")),
         ("data", "synth"),
         ("data", "check"),
         ("data", "export"),
@@ -58,6 +54,47 @@ def test_every_command_has_help_with_an_example(reidbench: Command, words: tuple
     done = reidbench(*words, "--help")
     assert done.returncode == 0
     assert not words or "Example:" in done.stdout
+
+
+def test_no_command_lacks_a_test_of_its_help() -> None:
+    from harness.cli import app, data_app
+
+    names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    assert names == {"run", "verify", "list", "show", "score", "cluster", "variants"} | {
+        *("time", "table", "report", "doctor")
+    }
+    assert {c.name for c in data_app.registered_commands} == {"synth", "check", "export", "fingerprint"}
+
+
+def complete(words: str) -> set[str]:
+    """Return what a shell offers for the last of `words`, by a process that must not import torch."""
+    code = (
+        "import sys\n"
+        "from harness.cli import app\n"
+        "try: app(prog_name='reidbench')\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    asked = {
+        "_REIDBENCH_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=process_environment() | asked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Error" not in done.stderr, done.stderr
+    return set(done.stdout.split())
+
+
+def test_names_complete_without_torch() -> None:
+    assert {"dmic"} == complete("reidbench run d")
+    assert {"sysu-all", "sysu-all-official"} == complete("reidbench run dmic --protocol sysu-a")
+    assert {"paper", "paper-large"} == complete("reidbench run dmic --preset p")
+    assert {"pca", "pgm"} == complete("reidbench show p")
 
 
 def test_unknown_names_are_answered_with_the_nearest(reidbench: Command, tiny_regdb: Path) -> None:
@@ -140,7 +177,7 @@ def test_all_noise_ends_with_the_cure(reidbench: Command, tiny_regdb: Path, tmp_
     assert manifest["status"] == "stopped"
 
 
-def test_cuda_asked_for_and_absent(reidbench: Command, tiny_regdb: Path) -> None:
+def test_cuda_asked_for_and_absent(reidbench: Command, tiny_regdb: Path, tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -161,6 +198,7 @@ def test_cuda_asked_for_and_absent(reidbench: Command, tiny_regdb: Path) -> None
         *tiny_settings(),
     )
     refused(done, "CUDA", "--device cpu")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_output_that_cannot_be_written(reidbench: Command, tiny_regdb: Path, tmp_path: Path) -> None:
@@ -191,7 +229,82 @@ def test_disk_full_is_explained_and_nothing_is_half_written(
     assert list(tmp_path.iterdir()) == [tmp_path / "history.csv"]
     text, code = explain(caught.value)
     assert code == 2
+    assert str(tmp_path / "history.csv") in text
     assert "free some space" in text
+
+
+def test_a_disk_that_fills_up_in_a_run_ends_it_and_with_space_it_goes_on(
+    reidbench: Command, tiny_regdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import os
+
+    words = [
+        *("run", "source-only", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "1"),
+        *("--device", "cpu", *tiny_settings()),
+    ]
+    true, left = (
+        os.fsync,
+        iter(range(5)),
+    )  # the fingerprint, the holder, two manifests, the ranks; then no space
+
+    def fsync(handle: int) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        true(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        refused(reidbench(*words), "No space left on device")
+    (folder,) = (path.parent for path in tmp_path.glob("runs/*/*/*/manifest.json"))
+    assert {path.name for path in folder.iterdir()} == {
+        *("checkpoints", "manifest.json", "ranks.npz", "run.lock", "log.txt")
+    }
+    assert reidbench(*words).returncode == 0
+    assert (folder / "COMPLETE").exists()
+
+
+def test_an_image_that_is_mended_lets_the_run_go_on(
+    reidbench: Command, tiny_regdb: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    root = shutil.copytree(tiny_regdb, tmp_path / "twin")
+    image = next((root / "Visible").rglob("*.bmp"))
+    whole = image.read_bytes()
+    words = [
+        *("run", "source-only", "--protocol", "regdb", "--data", root, "--trials", "1"),
+        *("--device", "cpu", *tiny_settings()),
+    ]
+    for length in (0, 10, 40, len(whole) // 2):
+        image.write_bytes(whole[:length])
+        refused(reidbench(*words), str(image))
+    assert not list(tmp_path.rglob("metrics.csv"))
+    image.write_bytes(whole)
+    assert reidbench(*words).returncode == 0
+
+
+def test_a_split_file_that_is_malformed_is_named_with_its_line(
+    reidbench: Command, tiny_regdb: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    root = shutil.copytree(tiny_regdb, tmp_path / "twin")
+    with (root / "idx" / "train_visible_1.txt").open("a") as file:
+        file.write("no label\n")
+    done = reidbench("run", "source-only", "--protocol", "regdb", "--data", root, "--trials", "1")
+    refused(done, "train_visible_1.txt, line ")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(reidbench: Command, tiny_regdb: Path, tmp_path: Path) -> None:
+    done = reidbench(
+        *("run", "cluster-contrast", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "1"),
+        *("--device", "cpu"),
+        *tiny_settings("eps=0.6", "k1=6", "k2=2", "min_samples=2", "epochs=3", "iterations=3"),
+        *("--set", "learning_rate=1e30", "--set", "labels_per_batch=3", "--set", "instances=2"),
+    )
+    refused(done, "learning_rate")
+    assert not list(tmp_path.rglob("metrics.csv"))
 
 
 def test_dry_run_names_runs_and_work_and_writes_nothing(

@@ -76,8 +76,8 @@ def test_features_without_meaning_name_the_first_image(bad: float) -> None:
     features = torch.ones(4, 3)
     features[2:] = bad
     with pytest.raises(HarnessError, match=r"2 of 4 test features .*cam3/0001/0003\.jpg"):
-        refuse_features(features, [f"cam3/0001/000{i}.jpg" for i in range(1, 5)])
+        refuse_features(features, [f"cam3/0001/000{i}.jpg" for i in range(1, 5)], "test")
 
 
 def test_features_with_some_zeros_are_fine() -> None:
-    refuse_features(torch.eye(4), list("abcd"))
+    refuse_features(torch.eye(4), list("abcd"), "test")

@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from filelock import FileLock
 
+from harness.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import process_environment, tiny_settings
 
 pytestmark = pytest.mark.slow
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 SETTINGS = tiny_settings(
     "epochs_intra=2",
@@ -68,14 +71,15 @@ def undisturbed(tiny_regdb: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
-def kill_in_the_middle(root: Path, out: Path, epochs_done: int) -> None:
-    """Start a run and kill it while the epoch after `epochs_done` is under way."""
+def stop_in_the_middle(root: Path, out: Path, epochs_done: int, how: signal.Signals) -> tuple[int, str]:
+    """Start a run and stop it while the epoch after `epochs_done` is under way; return its code and message."""
     process = subprocess.Popen(
         command(root, out),
         cwd=out.parent,
         env=process_environment(),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
@@ -86,18 +90,23 @@ def kill_in_the_middle(root: Path, out: Path, epochs_done: int) -> None:
             and histories[0].with_name("checkpoints").joinpath("last.ckpt").exists()
         ):
             time.sleep(0.1)
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(process.pid, how)
             break
         time.sleep(0.01)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
 
 
-@pytest.mark.parametrize("epochs_done", [1, 3])
-def test_killed_run_resumes_to_the_same_bytes(
-    undisturbed: Path, tiny_regdb: Path, tmp_path: Path, epochs_done: int
+@pytest.mark.parametrize(("epochs_done", "how"), [(1, signal.SIGINT), (3, signal.SIGKILL)])
+def test_stopped_run_resumes_to_the_same_bytes(
+    undisturbed: Path, tiny_regdb: Path, tmp_path: Path, epochs_done: int, how: signal.Signals
 ) -> None:
     out = tmp_path / "runs"
-    kill_in_the_middle(tiny_regdb, out, epochs_done)
+    code, said = stop_in_the_middle(tiny_regdb, out, epochs_done, how)
+    assert code == (130 if how == signal.SIGINT else -how), "the run ended before it could be stopped"
+    if how == signal.SIGINT:
+        assert "Traceback" not in said
+        assert "finished epochs are kept" in said
     assert not (run_folder(out) / "COMPLETE").exists()
     again = run(tiny_regdb, out)
     assert again.returncode == 0, again.stderr
@@ -129,15 +138,17 @@ def test_second_process_says_who_holds_the_run(undisturbed: Path, tiny_regdb: Pa
     assert "elsewhere" in second.stderr
 
 
-def test_run_from_manifest_is_the_same_run(undisturbed: Path, tmp_path: Path, reidbench) -> None:
+def test_run_from_manifest_is_the_same_run(undisturbed: Path, tmp_path: Path, process: Command) -> None:
     manifest = run_folder(undisturbed) / "manifest.json"
-    done = reidbench("run", "--from", manifest, "--out", tmp_path / "again", "--device", "cpu")
+    done = process("run", "--from", manifest, "--out", tmp_path / "again", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     again = run_folder(tmp_path / "again")
     assert (again / "metrics.csv").read_bytes() == (manifest.parent / "metrics.csv").read_bytes()
 
 
-def test_manifest_of_another_version_is_refused(undisturbed: Path, tmp_path: Path, reidbench) -> None:
+def test_manifest_of_another_version_is_refused(
+    undisturbed: Path, tmp_path: Path, reidbench: Command
+) -> None:
     content = json.loads((run_folder(undisturbed) / "manifest.json").read_text())
     content["manifest_version"] = 99
     (tmp_path / "manifest.json").write_text(json.dumps(content))
@@ -145,3 +156,71 @@ def test_manifest_of_another_version_is_refused(undisturbed: Path, tmp_path: Pat
     assert refused.returncode == 2
     assert "99" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "word"),
+    [
+        ("engine", {"widht": 16}, "widht"),
+        ("config", {"iterations": "many"}, "iterations"),
+        ("weights", "another digest", "other weights"),
+        ("sources", "another digest", "source of dmic has changed"),
+        ("data_digest", "another digest", "other data"),
+    ],
+)
+def test_a_manifest_that_no_longer_holds_is_refused(
+    undisturbed: Path, tmp_path: Path, reidbench: Command, entry: str, value: object, word: str
+) -> None:
+    content = json.loads((run_folder(undisturbed) / "manifest.json").read_text())
+    old = content["spec"][entry]
+    content["spec"][entry] = {**old, **value} if isinstance(value, dict) else value
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    refused = reidbench("run", "--from", tmp_path / "manifest.json")
+    assert refused.returncode == 2
+    assert word in refused.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_options_beside_a_manifest_are_refused(undisturbed: Path, reidbench: Command) -> None:
+    manifest = run_folder(undisturbed) / "manifest.json"
+    refused = reidbench("run", "dmic", "--from", manifest, "--seed", 1)
+    assert refused.returncode == 2
+    assert "leave out METHOD, --seed" in refused.stderr
+
+
+def test_weights_of_another_split_are_refused(
+    undisturbed: Path, tiny_regdb: Path, tmp_path: Path, reidbench: Command
+) -> None:
+    out = tmp_path / "runs"
+    shutil.copytree(undisturbed, out)
+    folder = run_folder(out)
+    (folder / "COMPLETE").unlink()
+    last = folder / "checkpoints" / "last.ckpt"
+    save_checkpoint(last, load_checkpoint(last) | {"split": 2})
+    refused = reidbench(*command(tiny_regdb, out)[3:])
+    assert refused.returncode == 2
+    assert "never tested on another" in refused.stderr
+
+
+def test_verify_repeats_a_run_and_names_the_first_difference(
+    undisturbed: Path, tmp_path: Path, process: Command, reidbench: Command
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(run_folder(undisturbed), folder)
+    same = process("verify", folder, "--device", "cpu")
+    assert same.returncode == 0, same.stderr
+    assert "are equal, byte for byte" in same.stdout
+
+    history = pd.read_csv(folder / "history.csv", dtype=str)
+    (loss,) = [name for name in history if name.startswith("loss_")][:1]
+    history.loc[1, loss] = "0.5"
+    history.to_csv(folder / "history.csv", index=False, lineterminator="\n")
+    other = process("verify", folder, "--device", "cpu")
+    assert other.returncode == 1
+    assert "history.csv: epoch 1," in other.stdout
+    assert f"column {loss}: 0.5 then" in other.stdout
+
+    (folder / "COMPLETE").unlink()
+    unfinished = reidbench("verify", folder)
+    assert unfinished.returncode == 2
+    assert "COMPLETE" in unfinished.stderr

@@ -1,0 +1,106 @@
+"""``reidbench verify``: trains a finished run again and compares it with the first one, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from safetensors.numpy import load_file
+
+from harness.environment import manifest_environment
+from harness.errors import HarnessError
+from harness.launch import Request, plan_from_manifest
+from harness.progress import Reporter
+from harness.runner import execute
+
+COMPARED = ("history.csv", "metrics.csv", "ranks.npz", "checkpoints/last.ckpt")
+"""Files without times in them, in the order in which a difference shows first."""
+PLACE = ("epoch", "phase", "checkpoint", "protocol", "setting", "trial", "metric")
+"""Columns that say which line of a table is meant."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where a repeated run first differs (empty: nowhere), and what of its environment does."""
+
+    run: str
+    difference: str
+    environment: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.difference:
+            return f"run {self.run}: {', '.join(COMPARED)} are equal, byte for byte"
+        known = f"; the environment differs in {', '.join(self.environment)}" if self.environment else ""
+        return f"run {self.run} differs in {self.difference}{known}"
+
+
+def verify(path: Path, request: Request, reporter: Reporter) -> Verdict:
+    """Run the specification of a finished run again, in a scratch folder, and compare.
+
+    Raises
+    ------
+    HarnessError
+        If the run has not finished, or its data, weights or source have changed.
+    """
+    if not (path / "COMPLETE").is_file():
+        raise HarnessError(f"{path} is no finished run (it has no COMPLETE); there is nothing to verify yet")
+    with tempfile.TemporaryDirectory(prefix="reidbench-verify-") as scratch:
+        (task,) = plan_from_manifest(path / "manifest.json", replace(request, out=Path(scratch)), reporter)
+        again = execute(task, reporter).path
+        difference = first_difference(path, again)
+    then = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["environment"]
+    now = manifest_environment()
+    changed = tuple(name for name in sorted(now) if now[name] != then.get(name))
+    return Verdict(task.spec.id, difference, changed)
+
+
+def first_difference(then: Path, now: Path) -> str:
+    """Say where two run directories first differ; empty if all of :data:`COMPARED` are equal."""
+    for name in COMPARED:
+        if not (then / name).is_file():
+            return f"{name}: it is missing"
+        if (then / name).read_bytes() != (now / name).read_bytes():
+            look = table_difference if name.endswith(".csv") else array_difference
+            return f"{name}: {look(then / name, now / name)}"
+    return ""
+
+
+def table_difference(then: Path, now: Path) -> str:
+    """Name the first line and column in which two CSV files differ, and both values."""
+    a, b = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (then, now))
+    if list(a) != list(b):
+        return f"other columns: {', '.join(sorted({*a} ^ {*b})) or 'their order'}"
+    for line, (left, right) in enumerate(zip(a.to_numpy(), b.to_numpy(), strict=False)):
+        for column, x, y in zip(a, left, right, strict=True):
+            if x != y:
+                place = ", ".join(f"{key} {a.at[line, key]}" for key in PLACE if key in a)
+                return f"{place}: column {column}: {x} then, {y} now"
+    return f"{len(a)} lines then, {len(b)} now" if len(a) != len(b) else "in its spelling alone"
+
+
+def array_difference(then: Path, now: Path) -> str:
+    """Name the first array in which two files differ."""
+    a, b = arrays(then), arrays(now)
+    for name in sorted({*a, *b}):
+        if name not in a or name not in b or not same_bytes(a[name], b[name]):
+            return f"array {name}"
+    return "in what is not an array"
+
+
+def arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of ``ranks.npz`` or of a checkpoint."""
+    if path.suffix != ".npz":
+        return dict(load_file(path))
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def same_bytes(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    """Say whether two arrays are the same to the last bit, NaN included."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
