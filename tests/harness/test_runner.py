@@ -11,11 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
 
+from harness import verify
 from harness.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import process_environment, tiny_settings
 
@@ -117,9 +120,9 @@ def test_stopped_run_resumes_to_the_same_bytes(
         assert (found / name).read_bytes() == (expected / name).read_bytes(), name
 
 
-def test_finished_run_answers_from_disk(undisturbed: Path, tiny_regdb: Path) -> None:
+def test_finished_run_answers_from_disk(undisturbed: Path, tiny_regdb: Path, reidbench: Command) -> None:
     before = (run_folder(undisturbed) / "manifest.json").stat().st_mtime_ns
-    again = run(tiny_regdb, undisturbed)
+    again = reidbench(*command(tiny_regdb, undisturbed)[3:])
     assert again.returncode == 0
     assert "is finished" in again.stderr
     assert (run_folder(undisturbed) / "manifest.json").stat().st_mtime_ns == before
@@ -138,12 +141,17 @@ def test_second_process_says_who_holds_the_run(undisturbed: Path, tiny_regdb: Pa
     assert "elsewhere" in second.stderr
 
 
-def test_run_from_manifest_is_the_same_run(undisturbed: Path, tmp_path: Path, process: Command) -> None:
-    manifest = run_folder(undisturbed) / "manifest.json"
-    done = process("run", "--from", manifest, "--out", tmp_path / "again", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    again = run_folder(tmp_path / "again")
-    assert (again / "metrics.csv").read_bytes() == (manifest.parent / "metrics.csv").read_bytes()
+def test_run_from_manifest_is_the_same_run(undisturbed: Path, tmp_path: Path, reidbench: Command) -> None:
+    """It plans the same run; that the run gives the same bytes is for `test_verify_repeats_a_run`."""
+    folder = run_folder(undisturbed)
+    for data in ((), ("--data", json.loads((folder / "manifest.json").read_text())["data_root"])):
+        done = reidbench("run", "--from", folder / "manifest.json", "--dry-run", *data)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.startswith(folder.name)
+        assert "to do" in done.stderr
+    answered = reidbench("run", "--from", folder / "manifest.json", "--out", undisturbed)
+    assert answered.returncode == 0, answered.stderr
+    assert "is finished" in answered.stderr
 
 
 def test_manifest_of_another_version_is_refused(
@@ -202,23 +210,35 @@ def test_weights_of_another_split_are_refused(
     assert "never tested on another" in refused.stderr
 
 
-def test_verify_repeats_a_run_and_names_the_first_difference(
-    undisturbed: Path, tmp_path: Path, process: Command, reidbench: Command
+def test_verify_repeats_a_run(undisturbed: Path, process: Command) -> None:
+    done = process("verify", run_folder(undisturbed), "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "are equal, byte for byte" in done.stdout
+
+
+def test_verify_names_the_first_difference(
+    undisturbed: Path, tmp_path: Path, reidbench: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(run_folder(undisturbed), folder)
-    same = process("verify", folder, "--device", "cpu")
-    assert same.returncode == 0, same.stderr
-    assert "are equal, byte for byte" in same.stdout
+    true, folder = run_folder(undisturbed), tmp_path / "copy"
+    shutil.copytree(true, folder)
+    # the repetition itself is the other test's
+    monkeypatch.setattr(verify, "execute", lambda task, _: SimpleNamespace(path=true))
+
+    ranks = dict(verify.arrays(true / "ranks.npz"))
+    name = min(ranks)
+    np.savez(folder / "ranks.npz", **(ranks | {name: ranks[name] + 1}))
+    done = reidbench("verify", folder)
+    assert done.returncode == 1
+    assert f"ranks.npz: array {name}" in done.stdout
 
     history = pd.read_csv(folder / "history.csv", dtype=str)
-    (loss,) = [name for name in history if name.startswith("loss_")][:1]
+    loss = next(name for name in history if name.startswith("loss_"))
     history.loc[1, loss] = "0.5"
     history.to_csv(folder / "history.csv", index=False, lineterminator="\n")
-    other = process("verify", folder, "--device", "cpu")
-    assert other.returncode == 1
-    assert "history.csv: epoch 1," in other.stdout
-    assert f"column {loss}: 0.5 then" in other.stdout
+    done = reidbench("verify", folder)
+    assert done.returncode == 1
+    assert "history.csv: epoch 1," in done.stdout
+    assert f"column {loss}: 0.5 then" in done.stdout
 
     (folder / "COMPLETE").unlink()
     unfinished = reidbench("verify", folder)
