@@ -76,7 +76,7 @@ def table_difference(then: Path, now: Path) -> str:
     a, b = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (then, now))
     if list(a) != list(b):
         return f"other columns: {', '.join(sorted({*a} ^ {*b})) or 'their order'}"
-    for line, (left, right) in enumerate(zip(a.to_numpy(), b.to_numpy(), strict=False)):
+    for line, (left, right) in enumerate(zip(a.to_numpy().tolist(), b.to_numpy().tolist(), strict=False)):
         for column, x, y in zip(a, left, right, strict=True):
             if x != y:
                 place = ", ".join(f"{key} {a.at[line, key]}" for key in PLACE if key in a)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
+from harness import cli
 from tests.conftest import process_environment, tiny_settings
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -85,6 +89,40 @@ def test_example_method_runs_as_a_plug_in(tiny_regdb: Path, tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stderr
     assert "balanced-contrast" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [line for block in blocks("") for line in block.splitlines() if line.startswith(("reidbench", "make"))],
+)
+def test_other_lines_name_options_and_targets_that_exist(line: str) -> None:
+    """Blocks that need real data, hours or a GPU are parsed, not run."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "make":
+        assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+        return
+    command = typer.main.get_command(cli.app)
+    names = words[1:]
+    while hasattr(command, "commands"):
+        command = command.commands[names.pop(0)]
+    with command.make_context("reidbench", names):
+        pass
+
+
+def test_every_test_that_a_footgun_names_exists() -> None:
+    named = re.findall(
+        r"`(tests/\S+?\.py)::(\w+)`", (ROOT / "docs" / "footguns.md").read_text(encoding="utf-8")
+    )
+    rows = (ROOT / "docs" / "footguns.md").read_text(encoding="utf-8").count("\n| ") - 1
+    assert len(named) >= rows
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_pictures_exist() -> None:
+    found = re.findall(r"!\[.*?\]\((.*?)\)", README)
+    assert found
+    assert all((ROOT / path).is_file() for path in found)
 
 
 def test_both_set_up_commands_are_make_targets() -> None:
