@@ -76,10 +76,11 @@ def table_difference(then: Path, now: Path) -> str:
     a, b = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (then, now))
     if list(a) != list(b):
         return f"other columns: {', '.join(sorted({*a} ^ {*b})) or 'their order'}"
-    for line, (left, right) in enumerate(zip(a.to_numpy().tolist(), b.to_numpy().tolist(), strict=False)):
-        for column, x, y in zip(a, left, right, strict=True):
+    for left, right in zip(a.to_numpy().tolist(), b.to_numpy().tolist(), strict=False):
+        for column, x, y in zip(map(str, a), left, right, strict=True):
             if x != y:
-                place = ", ".join(f"{key} {a.at[line, key]}" for key in PLACE if key in a)
+                line = dict(zip(map(str, a), left, strict=True))
+                place = ", ".join(f"{key} {line[key]}" for key in PLACE if key in line)
                 return f"{place}: column {column}: {x} then, {y} now"
     return f"{len(a)} lines then, {len(b)} now" if len(a) != len(b) else "in its spelling alone"
 
