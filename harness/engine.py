@@ -124,8 +124,16 @@ class Engine:
                 placed = placed.to(memory_format=torch.channels_last)
             method.modules[name] = placed
 
-    def extract(self, backbone: nn.Module, store: ImageStore, modality: np.ndarray, what: str) -> Tensor:
-        """Extract unit features (n, d), float32 on the device, in evaluation mode."""
+    def extract(
+        self,
+        backbone: nn.Module,
+        store: ImageStore,
+        modality: np.ndarray,
+        what: str,
+        *,
+        renormalise: bool = True,
+    ) -> Tensor:
+        """Extract features (n, d), float32 on the device, in evaluation mode; unit rows if `renormalise`."""
         backbone.eval()
         size = self.config.extract_batch
         blocks = range(0, len(store), size)
@@ -142,6 +150,7 @@ class Engine:
                             images.contiguous(memory_format=self._format),
                             kind,
                             flip=self.config.flip,
+                            renormalise=renormalise,
                         )
                     )
         # a clone made outside inference mode may take part in autograd

@@ -238,7 +238,11 @@ class Run:
         if self.method.uses_features(epoch):
             with self.timers.stage("extract"):
                 features = self.engine.extract(
-                    self.method.backbone, self.store, images.modality, "extract training"
+                    self.method.backbone,
+                    self.store,
+                    images.modality,
+                    "extract training",
+                    renormalise=self.method.renormalise_flip,
                 )
             refuse_features(features, images.paths, "training")
         return FeatureBank(

@@ -60,7 +60,7 @@ class ADCA(DualContrast):
             "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
-        "public": {"*": {"stage_init": "best-on-test", "bn_chunks": 4}},
+        "public": {"*": {"stage_init": "best-on-test", "bn_chunks": 4, "renormalise_flip": False}},
         "no-aggregation": {"*": {"cma_mixing": 1.0}},
     }
 

@@ -83,7 +83,8 @@ class FeatureBank:
 
     Attributes
     ----------
-    features : float32 tensor (n, d), unit rows
+    features : float32 tensor (n, d)
+        Unit rows unless the method's `renormalise_flip` is off.
     modality, camera, index : int64 tensors (n,)
         `index` is the row in the training set.
     """
@@ -335,6 +336,11 @@ class Method(ABC):
     def backbone(self) -> nn.Module:
         """The network whose features are extracted; ``backbone(images, modality)``."""
         return self.modules["backbone"]
+
+    @property
+    def renormalise_flip(self) -> bool:
+        """Whether features averaged with their mirrors' are normalised again; a field of that name says (Q2)."""
+        return bool(getattr(self.config, "renormalise_flip", True))
 
     @abstractmethod
     def build(self, data: TrainingData) -> dict[str, nn.Module]:

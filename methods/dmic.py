@@ -20,7 +20,7 @@ from methods.clustering import Clustering, Expansion, ModalityCamera, ModalityMe
 from methods.clustering.checks import check_k
 from methods.hierarchical import JOINT, NAMES, HierarchicalConfig, HierarchicalContrast
 from methods.memory import cluster_means, random_members
-from methods.training import DEMO, PLAIN_AVERAGE, smaller_modality
+from methods.training import DEMO, smaller_modality
 
 
 class DMICConfig(HierarchicalConfig):
@@ -136,7 +136,8 @@ class DMIC(HierarchicalContrast):
             "rows during a step": "ours: gradients see the rows of the forward pass; the follow-up moves them "
             "between two gradients",
             "rows of instance memories": "ours: a sample's own row; the follow-up's index ignores removed noise",
-            "features that are clustered": PLAIN_AVERAGE,
+            "features that are clustered": "ours: the average of image and mirror, of unit length; the predecessor's "
+            "code (PCA) leaves it shorter (quirk Q2), which no preset restores",
             "joint batches": "predecessor (PCA): one stream per modality, sampled by joint label",
             "backbone, augmentation, optimiser, stages": "predecessor (PCA)",
         },

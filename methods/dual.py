@@ -27,7 +27,8 @@ from methods.base import (
     Stream,
     setting,
 )
-from methods.clustering import Clustering, Plain, jaccard_clusters
+from methods.clustering import Clustering, Expansion, Plain, jaccard_clusters
+from methods.embedded import embedding_clusters
 from methods.memory import ClusterMemory, cluster_means, loss_updating_in_backward
 from methods.training import (
     TrainingConfig,
@@ -57,6 +58,11 @@ class ContrastConfig(TrainingConfig):
         "reconstructed",
         "rows that gradients see: those of the forward pass, or those already moved by a later loss on the same "
         "memory (the public codes, quirk Q6)",
+    )
+    renormalise_flip: bool = setting(
+        True,
+        "reconstructed",
+        "unit length for features averaged with their mirrors'; the public codes leave them shorter (quirk Q2)",
     )
     labels_per_batch: int = setting(8, "published code", "pseudo-identities in a visible batch", ge=1)
     infrared_labels: int = setting(16, "published code", "pseudo-identities in an infrared batch", ge=1)
@@ -106,12 +112,17 @@ class MemoryContrast(TwoStreamMethod):
 
     def cluster(self, bank: FeatureBank, eps: float) -> Clustering:
         """Cluster a bank by plain Jaccard distances and DBSCAN."""
-        return jaccard_clusters(
+        return self.cluster_by(bank, self.config.k1, eps, Plain(self.config.k2))
+
+    def cluster_by(self, bank: FeatureBank, k1: int, eps: float, expansion: Expansion) -> Clustering:
+        """Cluster a bank by Jaccard distances and DBSCAN; neighbours are Euclidean where rows are not unit (Q2)."""
+        clusters = jaccard_clusters if self.renormalise_flip else embedding_clusters
+        return clusters(
             bank.features,
-            k1=self.config.k1,
+            k1=k1,
             eps=eps,
             min_samples=self.config.min_samples,
-            expansion=Plain(self.config.k2),
+            expansion=expansion,
             stage=self.data.stage,
         )
 

@@ -62,6 +62,9 @@ class ECULConfig(DualConfig):
     intra_weight: float = setting(1.0, "reconstructed", "weight of the terms within modalities", ge=0)
     joint_weight: float = setting(1.0, "reconstructed", "weight of the terms over joint clusters", ge=0)
     instance_weight: float = setting(1.0, "reconstructed", "weight of the instance term", ge=0)
+    renormalise_flip: Literal[True] = setting(
+        True, "reconstructed", "always: rows of instances are features, of unit length"
+    )
     labels_per_batch: int = setting(4, "predecessor", "pseudo-identities in a visible batch", ge=1)
     infrared_labels: int = setting(4, "predecessor", "pseudo-identities in an infrared batch", ge=1)
 

@@ -1,4 +1,4 @@
-"""Clusters of embeddings that are not unit vectors (GUR, ICCV 2023; quirk Q29)."""
+"""Clusters of rows that are not unit vectors: GUR's embeddings (quirk Q29), averages over mirrors (quirk Q2)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from methods.association.neighbours import top_neighbours
 from methods.base import StageTimer, no_timer
 from methods.clustering import (
     LARGEST_RADIUS,
+    Clustering,
+    Expansion,
     Neighbours,
-    Plain,
     density_clusters,
     encode,
     expand,
     expanded_sets,
     jaccard_distances,
+    summarise,
 )
-from methods.clustering.checks import check_eps, check_k, check_min_samples
+from methods.clustering.checks import check_eps, check_features, check_k, check_min_samples
 
 
 def euclidean_neighbours(rows: Tensor, k: int) -> Neighbours:
@@ -37,19 +39,21 @@ def euclidean_neighbours(rows: Tensor, k: int) -> Neighbours:
 
 
 def embedding_clusters(
-    rows: Tensor, *, k1: int, k2: int, eps: float, min_samples: int, stage: StageTimer = no_timer
-) -> Tensor:
+    rows: Tensor,
+    *,
+    k1: int,
+    eps: float,
+    min_samples: int,
+    expansion: Expansion,
+    stage: StageTimer = no_timer,
+) -> Clustering:
     """Cluster rows (n, d) of any length: Euclidean neighbours, weights and distances as for unit rows, DBSCAN.
 
-    Parameters are those of :func:`methods.clustering.jaccard_clusters` with plain expansion.
-
-    Returns
-    -------
-    int64 tensor (n,)
+    Parameters are those of :func:`methods.clustering.jaccard_clusters`.
     """
+    check_features(rows, unit=False)
     check_eps(eps)
     check_min_samples(min_samples)
-    expansion = Plain(k2)
     expansion.check(len(rows), k1)
     with stage("neighbours"):
         neighbours = euclidean_neighbours(rows, k1)
@@ -62,4 +66,5 @@ def embedding_clusters(
     with stage("jaccard"):
         graph = jaccard_distances(encoding, min(eps, LARGEST_RADIUS))
     with stage("cluster"):
-        return density_clusters(graph, eps, min_samples)
+        labels = density_clusters(graph, eps, min_samples)
+    return summarise(labels, neighbours)

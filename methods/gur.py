@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from methods.association.aggregation import propagate_labels, smooth_labels
 from methods.association.embedding import memory_embedding, misread_block_sizes
 from methods.base import NOISE, Epoch, EpochPlan, FeatureBank, Reference, Stage, Step, setting
+from methods.clustering import Plain
 from methods.dual import MODALITIES, ContrastConfig, MemoryContrast
 from methods.embedded import embedding_clusters
 from methods.memory import ClusterMemory, cluster_means
@@ -110,7 +111,14 @@ class GUR(MemoryContrast):
                 "eps": 0.5,
             },
         },
-        "public": {"*": {"camera_blocks": "misread", "bn_chunks": 4, "memory_gradient": "in_backward"}},
+        "public": {
+            "*": {
+                "camera_blocks": "misread",
+                "bn_chunks": 4,
+                "memory_gradient": "in_backward",
+                "renormalise_flip": False,
+            }
+        },
         "no-unification": {"*": {"unification_from": 1_000_000}},
         "no-cameras": {"*": {"camera_level": False}},
     }
@@ -242,8 +250,8 @@ class GUR(MemoryContrast):
         return embedding_clusters(
             normalize(embedding) if c.normalise_embedding else embedding,
             k1=c.k1,
-            k2=c.k2,
             eps=c.eps,
             min_samples=c.min_samples,
+            expansion=Plain(c.k2),
             stage=self.data.stage,
-        )
+        ).labels

@@ -29,7 +29,7 @@ from methods.base import (
     TrainingData,
     setting,
 )
-from methods.clustering import ModalityMean, jaccard_clusters
+from methods.clustering import ModalityMean
 from methods.dual import DualConfig, DualContrast, shared_clusters
 from methods.memory import cluster_means
 from methods.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE, learning_rate_factor, spread
@@ -112,7 +112,14 @@ class PCA(DualContrast):
             "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55, "joint_k1": 16, "joint_k2": 10},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5, "joint_k1": 14, "joint_k2": 8},
         },
-        "public": {"*": {"stage_init": "best-on-test", "bn_chunks": 2, "memory_gradient": "in_backward"}},
+        "public": {
+            "*": {
+                "stage_init": "best-on-test",
+                "bn_chunks": 2,
+                "memory_gradient": "in_backward",
+                "renormalise_flip": False,
+            }
+        },
         "no-adversary": {"*": {"adversarial_weight_dual": 0.0, "adversarial_weight_cross": 0.0}},
     }
 
@@ -153,30 +160,20 @@ class PCA(DualContrast):
     ) -> EpochPlan:
         """Add joint clusters: all have rows, but only those of both modalities are trained on."""
         del epoch, found
-        joint = self._cluster_jointly(bank)
+        c = self.config
+        joint = self.cluster_by(bank, c.joint_k1, c.eps, ModalityMean(c.joint_k2, bank.modality)).labels
         with self.data.stage("associate"):
             shared = shared_clusters(joint, bank.modality)
         plan = replace(
             plan,
             labels={**plan.labels, "joint": spread(joint, bank.index, len(bank))},
-            record={**plan.record, "shared_clusters": shared, "joint_k2": float(self.config.joint_k2)},
+            record={**plan.record, "shared_clusters": shared, "joint_k2": float(c.joint_k2)},
         )
         if not shared:
             return plan
         with self.data.stage("memory"):
             memory = self.memory(cluster_means(bank.features, joint, bank.modality))
         return self.add_joint_step(plan, bank, joint, memory)
-
-    def _cluster_jointly(self, bank: FeatureBank) -> Tensor:
-        c = self.config
-        return jaccard_clusters(
-            bank.features,
-            k1=c.joint_k1,
-            eps=c.eps,
-            min_samples=c.min_samples,
-            expansion=ModalityMean(c.joint_k2, bank.modality),
-            stage=self.data.stage,
-        ).labels
 
     def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Return the terms of the discriminator's, the network's or the joint step."""

@@ -77,7 +77,14 @@ class PGM(DualContrast):
             "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
-        "public": {"*": {"stage_init": "best-on-test", "bn_chunks": 4, "memory_gradient": "in_backward"}},
+        "public": {
+            "*": {
+                "stage_init": "best-on-test",
+                "bn_chunks": 4,
+                "memory_gradient": "in_backward",
+                "renormalise_flip": False,
+            }
+        },
         "no-matching": {"*": {"cross_weight": 0.0}},
     }
 

@@ -31,8 +31,7 @@ from methods.base import (
 from methods.clustering import Clustering
 
 PLAIN_AVERAGE = (
-    "ours: the average of image and mirror, of unit length; the published code leaves it shorter (quirk Q2), "
-    "which no preset restores"
+    "ours: image and mirror averaged, of unit length; the published code leaves it shorter (public; quirk Q2)"
 )
 """Source of a method's features, where its published code does not normalise the average again."""
 FROZEN_ROWS = (

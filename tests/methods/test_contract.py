@@ -97,9 +97,11 @@ def task(tiny_regdb: Path, tiny_sysu: Path) -> Planner:
     """Plan a tiny run of a method, in a folder of its own."""
     roots = {"regdb": ("regdb", tiny_regdb, "1"), "sysu-mm01": ("sysu-all", tiny_sysu, None)}
 
-    def planned(name: str, dataset: str, out: str, epochs: int = 1, seed: int = 0) -> Task:
+    def planned(
+        name: str, dataset: str, out: str, epochs: int = 1, seed: int = 0, flip: bool = False
+    ) -> Task:
         protocol, root, trials = roots[dataset]
-        small = small_values(load_method(name), epochs)
+        small = small_values(load_method(name.partition(":")[0]), epochs)
         request = launch.Request(
             method=name,
             protocol=protocol,
@@ -108,7 +110,7 @@ def task(tiny_regdb: Path, tiny_sysu: Path) -> Planner:
             seeds=(seed,),
             sets=(
                 *TINY,
-                "flip=false",
+                f"flip={str(flip).lower()}",
                 "evaluate_every=9",
                 *(f"{key}={value}" for key, value in small.items()),
             ),
@@ -276,6 +278,24 @@ def test_goes_on_after_an_epoch_of_noise(name: str, task: Planner, monkeypatch: 
     skipped = table.groupby("epoch")["skipped"].all()
     assert skipped[0]
     assert not skipped[1]
+
+
+@pytest.mark.parametrize(("chosen", "unit"), [("adca", True), ("adca:public", False)])
+def test_a_method_gets_features_of_the_length_it_asks_for(
+    chosen: str, unit: bool, task: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[Tensor] = []
+
+    def begin_epoch(method: Method, epoch: Any, bank: Any) -> Any:
+        lengths.append(bank.features.norm(dim=1))
+        return original(method, epoch, bank)
+
+    original = load_method("adca").begin_epoch
+    monkeypatch.setattr(load_method("adca"), "begin_epoch", begin_epoch)
+    go(task(chosen, "regdb", "lengths", flip=True))
+    of_banks = torch.cat(lengths)
+    assert bool((of_banks < 1 - 1e-5).all()) != unit
+    torch.testing.assert_close(of_banks, torch.ones_like(of_banks), atol=1e-5 if unit else 0.9, rtol=0)
 
 
 @pytest.mark.parametrize("name", METHODS)

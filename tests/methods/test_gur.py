@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from methods.association.aggregation import propagate_labels, smooth_labels
 from methods.association.embedding import memory_embedding
 from methods.base import INFRARED, VISIBLE, Epoch, EpochPlan, FeatureBank
-from methods.embedded import embedding_clusters, euclidean_neighbours
+from methods.embedded import euclidean_neighbours
 from methods.gur import GUR, GURConfig
 from tests.methods.contrast_cases import (
     DIMENSION,
@@ -227,13 +227,6 @@ def test_euclidean_neighbours_of_rows_of_any_length() -> None:
     assert torch.equal(found.index[:, 0], torch.arange(40).where(torch.arange(40) != 7, torch.tensor(3)))
     torch.testing.assert_close(distances.gather(1, found.index), distances.sort(1).values[:, :5])
     torch.testing.assert_close(found.similarity, (rows @ rows.T).gather(1, found.index))
-
-
-def test_unit_embeddings_give_the_clusters_of_the_core() -> None:
-    bank = person_bank(noise=0.15)
-    method = gur(bank)
-    settings = {"k1": 6, "k2": 2, "eps": 0.6, "min_samples": 2}
-    assert torch.equal(embedding_clusters(bank.features, **settings), method.cluster(bank, 0.6).labels)
 
 
 @pytest.mark.parametrize("preset", [*GUR.presets])
