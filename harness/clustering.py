@@ -51,6 +51,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "camera-aware": ("camera",),
 }
 """Arrays that an expansion needs beside the features."""
+INTEGERS = ("modality", "camera", "identity")
 CAMERA_AWARE = frozenset({"k1_intra", "k1_inter", "k2_intra", "k2_inter"})
 TABLE = ("ari", "nmi", "pair_f1", "split")
 """Columns of the table of variants that need identities."""
@@ -157,15 +158,9 @@ def read_samples(path: Path, device: torch.device) -> Samples:
     HarnessError
         Whatever is wrong with the file, by array name.
     """
-    if not path.is_file():
-        raise HarnessError(
-            f"{path}: no such file; expected an .npz with features and, as needed, modality, camera, identity"
-        )
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, ("features", *INTEGERS))
     features = _features_of(path, arrays)
-    integers: dict[str, np.ndarray] = {
-        key: labels_of(path, arrays, key) for key in ("modality", "camera", "identity") if key in arrays
-    }
+    integers: dict[str, np.ndarray] = {key: labels_of(path, arrays, key) for key in INTEGERS if key in arrays}
     for key, values in integers.items():
         if len(values) != len(features):
             raise HarnessError(f"{path}: {key} has {len(values)} entries, features {len(features)} rows")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ KNOWN = (*LABELS, *FEATURES, "distance", "distances")
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def read_arrays(path: Path) -> Arrays:
-    """Read the arrays of an ``.npz`` file; nothing is unpickled, and what has another use is left empty.
+def read_arrays(path: Path, wanted: Collection[str]) -> Arrays:
+    """Read arrays of an ``.npz`` file; nothing is unpickled, and what is not wanted is left empty.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def read_arrays(path: Path) -> Arrays:
     """
     if not path.is_file():
         raise HarnessError(
-            f"{path}: no such file; expected an .npz with {', '.join(LABELS)} and distance or features"
+            f"{path}: no such file; expected an .npz with {', '.join(wanted)}, as far as they are needed"
         )
     arrays: Arrays = {}
     key = ""
@@ -45,14 +46,12 @@ def read_arrays(path: Path) -> Arrays:
             raise HarnessError(f"{path} holds a single array; write named arrays with numpy.savez")
         with loaded:
             for key in loaded.files:
-                arrays[key] = loaded[key] if key in KNOWN else np.empty(0)
+                arrays[key] = loaded[key] if key in wanted else np.empty(0)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         if isinstance(error, HarnessError):
             raise
         where = f": the array {key!r}" if key else ""
         raise HarnessError(f"{path}{where} is not readable as .npz of plain arrays: {error}") from error
-    if "distances" in arrays:
-        arrays.setdefault("distance", arrays.pop("distances"))
     return arrays
 
 
@@ -139,7 +138,9 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
         raise HarnessError(
             f"--protocol {protocol_id} stands for several; name one of {', '.join(p.id for p in chosen)}"
         )
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, KNOWN)
+    if "distances" in arrays:
+        arrays.setdefault("distance", arrays.pop("distances"))
     labels = {key: labels_of(path, arrays, key) for key in LABELS}
     for side in ("query", "gallery"):
         ids, cams = labels[f"{side}_ids"], labels[f"{side}_cams"]
