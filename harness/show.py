@@ -233,7 +233,7 @@ def check_page(root: Path, allow_partial: bool) -> tuple[RenderableType, bool]:
     ----------
     root : Path
     allow_partial : bool
-        Take wrong counts as a warning; broken, foreign and duplicate files stay errors.
+        Take wrong counts as a warning; unreadable and duplicate images stay errors.
     """
     from protocols.check import check, dataset_at
 

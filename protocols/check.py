@@ -81,15 +81,14 @@ def dataset_at(root: Path) -> str:
     DataError
         If there is none; says what was looked for and shows both trees.
     """
-    if not root.is_dir():
-        raise DataError(f"{root} does not exist or is not a folder; give the root of a data set")
     if (root / "exp").is_dir() and any((root / f"cam{c}").is_dir() for c in range(1, 7)):
         return "sysu-mm01"
     if (root / "idx").is_dir() and (root / "Visible").is_dir() and (root / "Thermal").is_dir():
         return "regdb"
     trees = "\n".join(f"{name}:\n{tree}" for name, tree in TREES.items())
+    what = "is no data root" if root.is_dir() else "does not exist or is not a folder"
     raise DataError(
-        f"{root} is no data root: looked for cam1 .. cam6 and exp, or for Visible, Thermal and idx. "
+        f"{root} {what}: looked for cam1 .. cam6 and exp, or for Visible, Thermal and idx. "
         f"Expected trees:\n{trees}"
     )
 
