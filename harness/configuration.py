@@ -58,7 +58,8 @@ ENGINE_PRESETS: Mapping[str, Mapping[str, Any]] = {
         "weights": "synthetic-source",
         "precision": "auto",
         "channels_last": True,
-        "evaluate_every": 2,
+        "flip": False,
+        "evaluate_every": 5,
     },
 }
 

@@ -18,8 +18,6 @@ from protocols.files import is_synthetic
 from protocols.twin import VERSION, synthesise
 
 SYNTHETIC = "synthetic"
-DEMO_SHAPES = {"regdb": (120, 10), "sysu-mm01": (100, 3)}
-"""Identities of a demo twin, and images of each in a camera."""
 LIKE: dict[str, Literal["regdb", "sysu"]] = {"regdb": "regdb", "sysu-mm01": "sysu"}
 
 
@@ -37,8 +35,7 @@ def synthetic_root(dataset: str, twin_seed: int, reporter: Reporter) -> Path:
     path = Path("data") / f"{dataset}-twin-v{VERSION}-seed{twin_seed}"
     if not path.is_dir():
         reporter.line(f"making a synthetic twin of {dataset} in {path}")
-        identities, images = DEMO_SHAPES[dataset]
-        synthesise(path, LIKE[dataset], identities=identities, images=images, seed=twin_seed)
+        synthesise(path, LIKE[dataset], seed=twin_seed)
     return path
 
 

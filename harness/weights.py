@@ -19,6 +19,7 @@ from harness.files import write_atomic
 from harness.progress import Reporter
 from harness.run import source_digest
 from harness.source import arithmetic, train_source
+from protocols.twin import VERSION
 
 CACHE = Path("data") / "weights"
 
@@ -43,8 +44,8 @@ def digest_of(state: Mapping[str, Tensor]) -> str:
 def weights_identity(config: EngineConfig) -> str:
     """Name what the weights will be, without making them: part of a run's identity."""
     if config.weights == "synthetic-source":
-        modules = ("harness.source", "protocols.twin", "protocols.rendering")
-        recipe = "".join(map(source_digest, modules)) + arithmetic()
+        code = source_digest("harness.source") + source_digest("protocols.rendering")
+        recipe = f"{code} twin {VERSION} {arithmetic()}"
         return f"synthetic-source {hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if config.weights in ("imagenet", "none"):
         return config.weights

@@ -59,6 +59,7 @@ from protocols.rendering import (
 from protocols.sysu_mm01 import INFRARED_CAMERAS, TEST_COUNTS, TRAIN_COUNTS
 
 VERSION = 1
+"""Rises with every change of what is rendered: twins and source weights made before are then made anew."""
 SPLITS = 10
 SOURCE_CAMERAS = 24
 DEFAULTS = {"regdb": (120, 10), "sysu": (100, 3)}

@@ -64,7 +64,7 @@ def test_demo_changes_the_engine_and_opens_the_division() -> None:
     assert paper == EngineConfig()
     assert (paper.division, demo.division) == ("closed", "open")
     assert (demo.architecture, demo.height, demo.width, demo.precision) == ("resnet18", 64, 32, "32")
-    assert (demo.weights, demo.channels_last, demo.evaluate_every) == ("synthetic-source", True, 2)
+    assert (demo.weights, demo.channels_last, demo.evaluate_every) == ("synthetic-source", True, 5)
 
 
 @pytest.mark.parametrize(
