@@ -24,8 +24,8 @@ from methods.clustering.checks import check_features, check_group, check_k
 from methods.clustering.first_pass import FirstPass, float32_pass, preferred_pass
 from methods.errors import MethodError
 
-BLOCK = 2048
-"""Rows and columns of a block of the first pass on a CPU (its 8 MB of bfloat16 stay in cache)."""
+BLOCK = 1024
+"""Rows and columns of a block of the first pass on a CPU (its 4 MB of float32 stay in cache)."""
 FEW = 0.02
 """Share of rows up to which failed proofs are repaired row by row instead of by a whole float32 pass."""
 
