@@ -105,7 +105,7 @@ class OTLA(Method):
             "regdb": {"iterations": 129, "visible_iterations": 50, "eps": 0.3, "reversal_speed": 5},
         },
         "demo": {
-            "*": {**DEMO, "epochs_visible": 4, "epochs_transport": 6, "visible_iterations": 6}
+            "*": {**DEMO, "epochs_visible": 4, "epochs_transport": 6, "visible_iterations": 5}
             | {"labels_per_batch": 8, "reversal_speed": 100},
             "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
