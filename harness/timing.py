@@ -298,7 +298,7 @@ def with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame, path: Path) -> None:
     """Draw wall time against the number of samples, both logarithmic; extrapolated points are hollow."""
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axes = figure.subplots()
     lines = [
         (OURS, WHOLE),
@@ -329,5 +329,5 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
     axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(fontsize="small", loc="outside lower center", ncols=2)
     write_atomic(path, to_png(figure))
