@@ -13,10 +13,7 @@ from methods.clustering import (
     Expansion,
     Neighbours,
     density_clusters,
-    encode,
-    expand,
-    expanded_sets,
-    jaccard_distances,
+    graph_of,
     summarise,
 )
 from methods.clustering.checks import check_eps, check_features, check_k, check_min_samples
@@ -57,14 +54,7 @@ def embedding_clusters(
     expansion.check(len(rows), k1)
     with stage("neighbours"):
         neighbours = euclidean_neighbours(rows, k1)
-    with stage("reciprocal"):
-        sets = expanded_sets(neighbours.index)
-    with stage("encode"):
-        encoding = encode(rows, neighbours, sets)
-    with stage("expand"):
-        encoding = expand(encoding, neighbours.index, expansion)
-    with stage("jaccard"):
-        graph = jaccard_distances(encoding, min(eps, LARGEST_RADIUS))
+    graph = graph_of(rows, neighbours, radius=min(eps, LARGEST_RADIUS), expansion=expansion, stage=stage)
     with stage("cluster"):
         labels = density_clusters(graph, eps, min_samples)
     return summarise(labels, neighbours)

@@ -82,6 +82,13 @@ def jaccard_graph(
     expansion.check(len(features), k1)
     with stage("neighbours"):
         neighbours = nearest_neighbours(features, k1)
+    return graph_of(features, neighbours, radius=radius, expansion=expansion, stage=stage), neighbours
+
+
+def graph_of(
+    features: Tensor, neighbours: Neighbours, *, radius: float, expansion: Expansion, stage: StageTimer
+) -> Graph:
+    """Compute the Jaccard distances at or below a radius from neighbour lists that are known."""
     with stage("reciprocal"):
         sets = expanded_sets(neighbours.index)
     with stage("encode"):
@@ -89,8 +96,7 @@ def jaccard_graph(
     with stage("expand"):
         encoding = expand(encoding, neighbours.index, expansion)
     with stage("jaccard"):
-        graph = jaccard_distances(encoding, radius)
-    return graph, neighbours
+        return jaccard_distances(encoding, radius)
 
 
 def jaccard_clusters(
