@@ -8,17 +8,15 @@ samples). What the paper's public text does not settle is marked reconstructed i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
-import pandas as pd
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Stage, TrainingData, setting
-from methods.clustering import Clustering, Expansion, ModalityCamera, ModalityMean, Plain, jaccard_clusters
+from methods.clustering import Expansion, ModalityCamera, ModalityMean, Plain
 from methods.clustering.checks import check_k
-from methods.hierarchical import JOINT, NAMES, HierarchicalConfig, HierarchicalContrast
+from methods.hierarchical import JOINT, HierarchicalConfig, HierarchicalContrast, Settings
 from methods.memory import cluster_means, random_members
 from methods.training import DEMO, smaller_modality
 
@@ -98,14 +96,6 @@ PLAIN = {"expansion": "plain", "joint_k1": 30, "joint_k2": 6}
 FIXED = {"eps_schedule": "fixed", "k2_schedule": "fixed"}
 DEMO_PLAIN: dict[str, Any] = {"joint_k1": 20, "joint_k2": 4}
 DEMO_FIXED: dict[str, Any] = {"eps_high": 0.5, "eps_low": 0.5}
-DEMO_VARIANTS: dict[str, dict[str, Any]] = {
-    "baseline": DEMO_PLAIN | DEMO_FIXED,
-    "+mie": DEMO_FIXED,
-    "+dnc": DEMO_PLAIN,
-    "+hmcl": DEMO_PLAIN | DEMO_FIXED,
-    "+mie+hmcl": DEMO_FIXED,
-    "+dnc+hmcl": DEMO_PLAIN,
-}
 CLUSTER_ONLY = {
     "instance_memory": False,
     "memory_init": "mean",
@@ -121,6 +111,7 @@ class DMIC(HierarchicalContrast):
     summary = "dynamic modality-camera invariant clustering: MIE + DNC + HMCL"
     Config = DMICConfig
     config: DMICConfig
+    stage_names = ("intra", "joint")
     reference = Reference(
         title="Dynamic Modality-Camera Invariant Clustering for Unsupervised Visible-Infrared Person "
         "Re-identification",
@@ -146,30 +137,16 @@ class DMIC(HierarchicalContrast):
         "paper": {
             "sysu-mm01": {},
             "regdb": {
-                "iterations": 100,
-                "joint_k1": 38,
-                "joint_k2": 18,
-                "eps_high": 0.3,
-                "eps_low": 0.15,
-                "k2_start": 3,
-                "k2_end": 9,
+                **{"iterations": 100, "joint_k1": 38, "joint_k2": 18},
+                **{"eps_high": 0.3, "eps_low": 0.15, "k2_start": 3, "k2_end": 9},
             },
         },
         "paper-large": {"*": {"labels_per_batch": 8}},
         "demo": {
             "*": {
-                **DEMO,
-                "epochs_intra": 4,
-                "epochs_joint": 6,
-                "labels_per_batch": 8,
-                "intra_k1": 12,
-                "joint_k1": 20,
-                "joint_k2": 8,
-                "k2_start": 3,
-                "k2_end": 4,
-                "eps_high": 0.55,
-                "eps_low": 0.4,
-                "turning_epoch": 3,
+                **{**DEMO, "epochs_intra": 4, "epochs_joint": 6, "labels_per_batch": 8},
+                **{"intra_k1": 12, "joint_k1": 20, "joint_k2": 8, "k2_start": 3, "k2_end": 4},
+                **{"eps_high": 0.55, "eps_low": 0.4, "turning_epoch": 3},
             }
         },
         "baseline": {"*": PLAIN | FIXED | CLUSTER_ONLY},
@@ -179,7 +156,12 @@ class DMIC(HierarchicalContrast):
         "+mie+dnc": {"*": CLUSTER_ONLY},
         "+mie+hmcl": {"*": FIXED},
         "+dnc+hmcl": {"*": PLAIN},
-        **{f"{variant}@demo": {"*": values} for variant, values in DEMO_VARIANTS.items()},
+        "baseline@demo": {"*": DEMO_PLAIN | DEMO_FIXED},
+        "+mie@demo": {"*": DEMO_FIXED},
+        "+dnc@demo": {"*": DEMO_PLAIN},
+        "+hmcl@demo": {"*": DEMO_PLAIN | DEMO_FIXED},
+        "+mie+hmcl@demo": {"*": DEMO_FIXED},
+        "+dnc+hmcl@demo": {"*": DEMO_PLAIN},
         "intra-only": {"*": {"epochs_joint": 0}},
         "public": {"*": {"stage_init": "best-on-test"}},
     }
@@ -192,54 +174,27 @@ class DMIC(HierarchicalContrast):
         return super().build(data)
 
     @classmethod
-    def stages(cls, config: DMICConfig) -> Sequence[Stage]:
-        """Stage I within modalities, stage II with the joint terms."""
-        c = config
-        stages = (
-            Stage("intra", c.epochs_intra, c.iterations),
-            Stage("joint", c.epochs_joint, c.iterations, initial=c.stage_init),
-        )
-        return tuple(stage for stage in stages if stage.epochs)
-
-    @classmethod
-    def schedule(cls, config: DMICConfig) -> pd.DataFrame:
-        """Return eps and k2 of every epoch without a run (columns stage, epoch, eps, k2)."""
-        rows = [
-            (stage, epoch, eps_at(config, epoch, epochs), k2_at(config, epoch, epochs))
-            for stage, epochs in (("intra", config.epochs_intra), ("joint", config.epochs_joint))
-            for epoch in range(epochs)
-        ]
-        return pd.DataFrame(rows, columns=["stage", "epoch", "eps", "k2"])
+    def settings(cls, config: DMICConfig, stage: Stage, epoch: int) -> Settings:
+        """Return eps and k2 within a modality of an epoch (DNC)."""
+        return {"eps": eps_at(config, epoch, stage.epochs), "k2": float(k2_at(config, epoch, stage.epochs))}
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster each modality (and both together in stage II), fill the memories, draw streams."""
-        stage = self.stages(self.config)[epoch.stage]
-        eps, k2 = (
-            eps_at(self.config, epoch.in_stage, stage.epochs),
-            k2_at(self.config, epoch.in_stage, stage.epochs),
-        )
-        banks = {NAMES[m]: bank.of(m) for m in NAMES}
-        found = {name: self._cluster(part, self.config.intra_k1, k2, eps) for name, part in banks.items()}
-        if stage.name == "joint":
-            banks[JOINT] = bank
-            found[JOINT] = self._cluster(bank, self.config.joint_k1, self.config.joint_k2, eps)
-        record = {"eps": eps, "k2": float(k2), "joint_k2": float(self.config.joint_k2)}
-        return self.plan(epoch, banks, found, record, f"eps = {eps:.3g}, k1 = {self.config.intra_k1}")
+        c = self.config
+        s = self.settings(c, self.stages(c)[epoch.stage], epoch.in_stage)
+        record = {**s, "joint_k2": float(c.joint_k2)}
+        return self.plan(epoch, bank, record, f"eps = {s['eps']:.3g}, k1 = {c.intra_k1}")
 
-    def _cluster(self, bank: FeatureBank, k1: int, k2: int, eps: float) -> Clustering:
+    def neighbourhood(self, space: str, bank: FeatureBank, settings: Settings) -> tuple[int, Expansion]:
+        """MIE, or what stands in for it, over lists of constant length."""
+        c = self.config
+        k1, k2 = (c.joint_k1, c.joint_k2) if space == JOINT else (c.intra_k1, int(settings["k2"]))
         expansions: dict[str, Expansion] = {
             "mie": ModalityCamera(k2, bank.modality, bank.camera),
             "modality-mean": ModalityMean(k2, bank.modality),
             "plain": Plain(k2),
         }
-        return jaccard_clusters(
-            bank.features,
-            k1=k1,
-            eps=eps,
-            min_samples=self.config.min_samples,
-            expansion=expansions[self.config.expansion],
-            stage=self.data.stage,
-        )
+        return k1, expansions[c.expansion]
 
     def first_rows(self, name: str, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> Tensor:
         """Start joint rows from modality-balanced means, the others from a random member or the mean."""

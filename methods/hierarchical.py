@@ -1,13 +1,16 @@
 """Hierarchical contrast (DMIC's HMCL, dmic-spec section 5): cluster- and instance-level memories, within and across
-modalities. DMIC and its follow-up MPJL differ in how they cluster and in how cluster rows start.
+modalities. DMIC and its follow-up MPJL differ in how eps and neighbour counts move, in how neighbours are averaged
+over, and in how cluster rows start.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -18,12 +21,13 @@ from methods.base import (
     Epoch,
     EpochPlan,
     FeatureBank,
+    Stage,
     Step,
     Stream,
     TrainingData,
     setting,
 )
-from methods.clustering import Clustering
+from methods.clustering import Clustering, Expansion, jaccard_clusters
 from methods.memory import ClusterMemory, InstanceMemory
 from methods.training import (
     TrainingConfig,
@@ -37,6 +41,8 @@ from methods.training import (
 
 NAMES = {VISIBLE: "visible", INFRARED: "infrared"}
 JOINT = "joint"
+Settings = Mapping[str, float]
+"""Eps and neighbour counts of an epoch by name."""
 
 
 class HierarchicalConfig(TrainingConfig):
@@ -56,9 +62,36 @@ class HierarchicalConfig(TrainingConfig):
 
 
 class HierarchicalContrast(TwoStreamMethod):
-    """Cluster and instance memories of each modality, and of both together where they are clustered jointly."""
+    """Cluster and instance memories of each modality, and of both together in the last stage."""
 
     config: HierarchicalConfig
+    stage_names: ClassVar[tuple[str, ...]]
+    """Stage ``x`` lasts ``epochs_x`` epochs; the last of these clusters both modalities together as well."""
+
+    @classmethod
+    def stages(cls, config: Any) -> Sequence[Stage]:
+        """Name the stages that have epochs; later ones start from the weights that `stage_init` says."""
+        stages = [
+            Stage(name, getattr(config, f"epochs_{name}"), config.iterations, initial=config.stage_init)
+            for name in cls.stage_names
+        ]
+        stages[0] = replace(stages[0], initial="last")
+        return tuple(stage for stage in stages if stage.epochs)
+
+    @classmethod
+    @abstractmethod
+    def settings(cls, config: Any, stage: Stage, epoch: int) -> Settings:
+        """Return eps and the neighbour counts that move, as they are in epoch `epoch` of a stage."""
+
+    @classmethod
+    def schedule(cls, config: HierarchicalConfig) -> pd.DataFrame:
+        """Return the settings of every epoch (after columns stage and epoch) without a run."""
+        rows = [
+            {"stage": stage.name, "epoch": epoch, **cls.settings(config, stage, epoch)}
+            for stage in cls.stages(config)
+            for epoch in range(stage.epochs)
+        ]
+        return pd.DataFrame(rows)
 
     def build(self, data: TrainingData) -> dict[str, nn.Module]:
         """Make the backbone; instance memories start empty and are filled when their stage begins."""
@@ -67,28 +100,40 @@ class HierarchicalContrast(TwoStreamMethod):
         return super().build(data)
 
     @abstractmethod
+    def neighbourhood(self, space: str, bank: FeatureBank, settings: Settings) -> tuple[int, Expansion]:
+        """Return the length of neighbour lists in a label space, and how they are averaged over."""
+
+    @abstractmethod
     def first_rows(self, name: str, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> Tensor:
         """Return the rows with which the cluster memory of a label space starts an epoch."""
 
-    def plan(
-        self,
-        epoch: Epoch,
-        banks: Mapping[str, FeatureBank],
-        clusterings: Mapping[str, Clustering],
-        record: Mapping[str, float],
-        settings: str,
-    ) -> EpochPlan:
-        """Fill the memories and draw streams from the clusters found, or say why not (naming `settings`)."""
+    def plan(self, epoch: Epoch, bank: FeatureBank, settings: Settings, message: str) -> EpochPlan:
+        """Cluster by the settings, fill the memories and draw streams, or say why not (with `message`)."""
         stage = self.stages(self.config)[epoch.stage]
+        banks = {name: bank.of(modality) for modality, name in NAMES.items()}
+        if stage.name == self.stage_names[-1]:
+            banks[JOINT] = bank
+        clusterings = {name: self._cluster(name, part, settings) for name, part in banks.items()}
         found = {name: each.labels for name, each in clusterings.items()}
         labels = {name: spread(found[name], banks[name].index, len(self.data)) for name in found}
         if reason := too_few(found):
-            return self.skip(labels, f"{reason} with {settings}; {neighbour_distances(clusterings)}", record)
+            return self.skip(labels, f"{reason} with {message}; {neighbour_distances(clusterings)}", settings)
         with self.data.stage("memory"):
             self._fill_memories(epoch, banks, found)
         streams = self._streams(banks, found)
         step = Step(stage.name, tuple(stream.name for stream in streams))
-        return EpochPlan(labels, streams, (step,), stage.iterations, record)
+        return EpochPlan(labels, streams, (step,), stage.iterations, settings)
+
+    def _cluster(self, space: str, bank: FeatureBank, settings: Settings) -> Clustering:
+        k1, expansion = self.neighbourhood(space, bank, settings)
+        return jaccard_clusters(
+            bank.features,
+            k1=k1,
+            eps=settings["eps"],
+            min_samples=self.config.min_samples,
+            expansion=expansion,
+            stage=self.data.stage,
+        )
 
     def _fill_memories(
         self, epoch: Epoch, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor]
