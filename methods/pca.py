@@ -102,22 +102,16 @@ class PCA(DualContrast):
         "paper-large": {"*": {"labels_per_batch": 8, "infrared_labels": 8}},
         "demo": {
             "*": {
-                **DEMO,
-                "epochs_dual": 4,
-                "epochs_cross": 6,
-                "adversarial_from": 2,
-                "labels_per_batch": 8,
-                "infrared_labels": 8,
+                **{**DEMO, "epochs_dual": 4, "epochs_cross": 6, "adversarial_from": 2},
+                **{"labels_per_batch": 8, "infrared_labels": 8},
             },
             "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55, "joint_k1": 16, "joint_k2": 10},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5, "joint_k1": 14, "joint_k2": 8},
         },
         "public": {
             "*": {
-                "stage_init": "best-on-test",
-                "bn_chunks": 2,
-                "memory_gradient": "in_backward",
-                "renormalise_flip": False,
+                **{"stage_init": "best-on-test", "bn_chunks": 2},
+                **{"memory_gradient": "in_backward", "renormalise_flip": False},
             }
         },
         "no-adversary": {"*": {"adversarial_weight_dual": 0.0, "adversarial_weight_cross": 0.0}},
