@@ -33,6 +33,11 @@ class CAJaccardConfig(OneStageContrastConfig):
         "both numbers of expansion neighbours in the first epoch (quirk Q20); 0: no warm-up",
         ge=0,
     )
+    fill_lists: bool = setting(
+        False,
+        "reconstructed",
+        "lists of small cameras go on with samples of the wrong side, as in the public code (quirk Q21)",
+    )
 
 
 class CAJaccard(OneStageContrast):
@@ -47,7 +52,7 @@ class CAJaccard(OneStageContrast):
         venue="CVPR, arXiv 2311.10605",
         year=2024,
         parts={
-            "distance, its neighbour counts": "published code; lists of small cameras end early (quirk Q21)",
+            "distance, its neighbour counts": "published code; short lists stay short (Q21; public fills them)",
             "memory, loss, optimiser": "published code: cluster contrast's, unchanged",
             "two-stream backbone, 288 x 144, both modalities in one set": "adapted: no public reference",
             "cameras on RegDB": "adapted: one per modality, so that other cameras are the other modality",
@@ -64,6 +69,7 @@ class CAJaccard(OneStageContrast):
         "joint": {"*": {"spaces": "joint"}},
         "dual": {"*": {"spaces": "dual"}},
         "3+3": {"*": {"k2_intra": 3, "k2_inter": 3}},
+        "public": {"*": {"bn_chunks": 4, "fill_lists": True}},
     }
 
     def neighbourhood(self, epoch: Epoch) -> dict[str, float]:
@@ -84,7 +90,7 @@ class CAJaccard(OneStageContrast):
     def cluster(self, bank: FeatureBank, epoch: Epoch) -> Clustering:
         """Cluster a bank by CA-Jaccard distances."""
         c = self.config
-        settings = CameraAware(bank.camera, c.k1_intra, c.k1_inter, *self._k2(epoch))
+        settings = CameraAware(bank.camera, c.k1_intra, c.k1_inter, *self._k2(epoch), c.fill_lists)
         return camera_aware_clusters(
             bank.features, settings, eps=c.eps, min_samples=c.min_samples, stage=self.data.stage
         )

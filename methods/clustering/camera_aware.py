@@ -29,6 +29,8 @@ class CameraAware:
         others and the sample itself, the inter list k1_inter + 1 others (quirk Q19).
     k2_intra, k2_inter : int
         How many of each list the expansion averages over, all with the same weight.
+    fill_lists : bool
+        Where a list has fewer samples than it asks for, go on with those of the wrong side (quirk Q21).
     """
 
     camera: Tensor
@@ -36,6 +38,7 @@ class CameraAware:
     k1_inter: int = 20
     k2_intra: int = 2
     k2_inter: int = 4
+    fill_lists: bool = False
 
     def check(self, n: int) -> None:
         """Refuse settings that do not fit n samples."""
@@ -56,8 +59,7 @@ def camera_aware_graph(
 ) -> tuple[Graph, Neighbours]:
     """Compute CA-Jaccard distances at or below a radius.
 
-    A camera with fewer samples than its lists ask for has shorter lists; they are never filled from the wrong
-    side (quirk Q21).
+    A camera with fewer samples than its lists ask for has shorter lists, unless the settings fill them.
 
     Parameters
     ----------
@@ -74,8 +76,7 @@ def camera_aware_graph(
     check_features(features)
     settings.check(len(features))
     with stage("neighbours"):
-        intra = same_group_neighbours(features, settings.k1_intra + 1, settings.camera)
-        inter = other_group_neighbours(features, settings.k1_inter + 1, settings.camera)
+        intra, inter = _intra_and_inter(features, settings)
         lists = Neighbours(
             torch.cat([intra.index, inter.index], 1), torch.cat([intra.similarity, inter.similarity], 1)
         )
@@ -113,11 +114,33 @@ def camera_aware_clusters(
     return summarise(labels, Neighbours(lists.index, ordered))
 
 
+def _intra_and_inter(features: Tensor, settings: CameraAware) -> tuple[Neighbours, Neighbours]:
+    """List the nearest samples of the same camera, the sample among them, and those of the others."""
+    k_intra, k_inter = settings.k1_intra + 1, settings.k1_inter + 1
+    if not settings.fill_lists:
+        intra = same_group_neighbours(features, k_intra, settings.camera)
+        return intra, other_group_neighbours(features, k_inter, settings.camera)
+    longest = max(k_intra, k_inter)
+    intra = same_group_neighbours(features, longest, settings.camera)
+    inter = other_group_neighbours(features, longest, settings.camera)
+    return _followed(intra, inter).first(k_intra), _followed(inter, intra).first(k_inter)
+
+
+def _followed(lists: Neighbours, others: Neighbours) -> Neighbours:
+    """Let every list go on, where it ends, with the other one of its sample."""
+    index = torch.cat([lists.index, others.index], 1)
+    similarity = torch.cat([lists.similarity, others.similarity], 1)
+    order = (index < 0).int().argsort(dim=1, stable=True)
+    return Neighbours(index.gather(1, order), similarity.gather(1, order))
+
+
 def _union(first: Sets, second: Sets) -> Sets:
-    """Unite disjoint sets of the same samples."""
+    """Unite sets of the same samples."""
     n = len(first)
-    samples = torch.arange(n, device=first.start.device)
+    samples = torch.arange(n + 1, device=first.start.device)
     keys = [
-        s.member + n * torch.repeat_interleave(samples, s.start[1:] - s.start[:-1]) for s in (first, second)
+        s.member + n * torch.repeat_interleave(samples[:-1], s.start[1:] - s.start[:-1])
+        for s in (first, second)
     ]
-    return Sets(first.start + second.start, (torch.cat(keys).sort().values % n).int())
+    united = torch.cat(keys).unique()
+    return Sets(torch.searchsorted(united, n * samples), (united % n).int())

@@ -13,7 +13,7 @@ from harness.configuration import resolve
 from methods.base import Epoch, FeatureBank
 from methods.ca_jaccard import CAJaccard, CAJaccardConfig
 from methods.cluster_contrast import ClusterContrast
-from methods.clustering import CameraAware, camera_aware_graph
+from methods.clustering import CameraAware, camera_aware_clusters, camera_aware_graph
 from methods.errors import MethodError
 from tests.methods.contrast_cases import stub_network
 from tests.methods.episodes import bank, identity, pairwise, shuffled, train, training_data
@@ -101,6 +101,19 @@ def test_warm_up_overwrites_both_k2_in_the_first_epoch_only() -> None:
     assert [(c["k2_intra"], c["k2_inter"]) for c in counts] == [(3, 3), (2, 4), (2, 4)]
     without = CAJaccard(CAJaccardConfig(warm_up_k2=0), training_data())
     assert without.neighbourhood(Epoch(0, 0, 0))["k2_inter"] == 4
+
+
+def test_public_fills_the_lists_of_small_cameras() -> None:
+    features, camera = clumped(), torch.from_numpy(CAMERAS["two images elsewhere"])
+    rows = FeatureBank(features, torch.zeros(60, dtype=torch.int64), camera, torch.arange(60))
+    own, public = (
+        CAJaccard(CAJaccardConfig(**values, eps=0.3), training_data()).cluster(rows, Epoch(1, 0, 1)).labels
+        for values in ({}, CAJaccard.presets["public"]["*"])
+    )
+    filled = CameraAware(camera, fill_lists=True)
+    expected = camera_aware_clusters(features, filled, eps=0.3, min_samples=4).labels
+    assert torch.equal(public, expected)
+    assert not torch.equal(public, own)
 
 
 @pytest.mark.parametrize("spaces", ["joint", "dual"])

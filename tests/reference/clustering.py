@@ -97,13 +97,21 @@ def jaccard(rows: Sequence[Row]) -> Floats:
 
 
 def camera_aware(
-    features: Floats, camera: Sequence[int], k1: tuple[int, int], k2: tuple[int, int]
+    features: Floats,
+    camera: Sequence[int],
+    k1: tuple[int, int],
+    k2: tuple[int, int],
+    fill_lists: bool = False,
 ) -> tuple[Floats, list[list[int]], list[list[int]]]:
     """CA-Jaccard distances and the (intra, inter) lists; k1 and k2 are (intra, inter)."""
     n = len(features)
     s = similarities(features)
+
+    def side(i: int, same: bool) -> list[int]:
+        return ranked(s, i, [j for j in range(n) if (camera[i] == camera[j]) == same], n)
+
     intra, inter = (
-        [ranked(s, i, [j for j in range(n) if (camera[i] == camera[j]) == same], k + 1) for i in range(n)]
+        [(side(i, same) + (side(i, not same) if fill_lists else []))[: k + 1] for i in range(n)]
         for same, k in ((True, k1[0]), (False, k1[1]))
     )
     sets = [a | e for a, e in zip(reciprocal(intra), reciprocal(inter), strict=True)]

@@ -26,7 +26,9 @@ QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 def same_as_slow(features: Tensor, aware: CameraAware) -> slow.Floats:
     """Compare distances and lists; return the slow distances."""
     k1, k2 = (aware.k1_intra, aware.k1_inter), (aware.k2_intra, aware.k2_inter)
-    expected, intra, inter = slow.camera_aware(features.numpy(), aware.camera.tolist(), k1, k2)
+    expected, intra, inter = slow.camera_aware(
+        features.numpy(), aware.camera.tolist(), k1, k2, aware.fill_lists
+    )
     graph, lists = camera_aware_graph(features, aware, radius=LARGEST_RADIUS)
     np.testing.assert_allclose(cases.dense(graph), expected, rtol=0, atol=1e-5)
     for i, (a, e) in enumerate(zip(intra, inter, strict=True)):
@@ -39,7 +41,7 @@ def same_as_slow(features: Tensor, aware: CameraAware) -> slow.Floats:
 def test_distances_and_labels(features: Tensor, cameras: int, seed: int, data: st.DataObject) -> None:
     k1 = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 9)))
     k2 = data.draw(st.tuples(st.integers(1, 2), st.integers(0, 2)))
-    aware = CameraAware(cases.groups(len(features), cameras, seed), *k1, *k2)
+    aware = CameraAware(cases.groups(len(features), cameras, seed), *k1, *k2, data.draw(st.booleans()))
     expected = same_as_slow(features, aware)
     eps = data.draw(st.sampled_from([0.3, 0.5, 0.7]))
     assume((np.abs(expected - np.float32(eps)) > 1e-5).all())
@@ -69,6 +71,27 @@ def test_a_camera_with_one_image_keeps_its_short_list() -> None:
     same_as_slow(features, CameraAware(camera))
     _, lists = camera_aware_graph(features, CameraAware(camera), radius=0.9)
     assert lists.index[17, :6].tolist() == [17, -1, -1, -1, -1, -1]
+
+
+def test_filled_lists_go_on_with_the_nearest_of_the_wrong_side() -> None:
+    camera = cases.groups(60, 2, 3)
+    camera[17] = 9
+    features = cases.blobs(60, 16, 6, 0.4, 3)
+    aware = CameraAware(camera, fill_lists=True)
+    distance = same_as_slow(features, aware)
+    _, lists = camera_aware_graph(features, aware, radius=0.9)
+    near = (features @ features[17]).argsort(descending=True).tolist()
+    assert lists.index[17].tolist() == near[:6] + near[1:22]
+    short, _, _ = slow.camera_aware(features.numpy(), camera.tolist(), (5, 20), (2, 4))
+    assert (distance != short).any()
+
+
+def test_filled_lists_of_one_camera_are_two_of_the_same() -> None:
+    features = cases.blobs(60, 16, 6, 0.4, 1)
+    aware = CameraAware(torch.full((60,), 4), fill_lists=True)
+    same_as_slow(features, aware)
+    _, lists = camera_aware_graph(features, aware, radius=0.9)
+    assert torch.equal(lists.index[:, :6], lists.index[:, 6:12])
 
 
 def test_short_lists_in_the_tensor_path() -> None:
