@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ from methods.training import (
 )
 
 MODALITIES = {"visible": VISIBLE, "infrared": INFRARED}
+PUBLIC: Mapping[str, Any] = {"bn_chunks": 4, "memory_gradient": "in_backward", "renormalise_flip": False}
+"""What the presets ``public`` of GUR and PGM share: their codes' quirks Q12, Q6 and Q2."""
 
 
 class ContrastConfig(TrainingConfig):
@@ -66,6 +68,11 @@ class ContrastConfig(TrainingConfig):
     )
     labels_per_batch: int = setting(8, "published code", "pseudo-identities in a visible batch", ge=1)
     infrared_labels: int = setting(16, "published code", "pseudo-identities in an infrared batch", ge=1)
+
+
+def by_modality(bank: FeatureBank) -> dict[str, FeatureBank]:
+    """Part a bank into its modalities."""
+    return {name: bank.of(modality) for name, modality in MODALITIES.items()}
 
 
 class MemoryLosses:
@@ -131,6 +138,10 @@ class MemoryContrast(TwoStreamMethod):
         c = self.config
         return ClusterMemory(rows, c.temperature, c.memory_momentum, c.memory_update)
 
+    def memory_of_means(self, bank: FeatureBank, labels: Tensor) -> ClusterMemory:
+        """Start a memory from the means of a bank's clusters."""
+        return self.memory(cluster_means(bank.features, labels))
+
     def stream(self, name: str, bank: FeatureBank, labels: Tensor) -> Stream:
         """Return the stream of a modality: visible with its augmented copy, infrared with channel adaptation."""
         index, label = members(bank, labels)
@@ -144,6 +155,14 @@ class MemoryContrast(TwoStreamMethod):
             ("plain", "channel-exchange"),
             ("channel-adapt-gray",),
         )
+
+    def one_step(
+        self, name: str, plan: EpochPlan, banks: Mapping[str, FeatureBank], labels: Mapping[str, Tensor]
+    ) -> EpochPlan:
+        """Give the plan one step, on a stream for each bank of which a cluster took images."""
+        taken = {side: mine for side, mine in labels.items() if bool((mine > NOISE).any())}
+        streams = tuple(self.stream(side, banks[side], mine) for side, mine in taken.items())
+        return replace(plan, streams=streams, steps=(Step(name, tuple(taken)),))
 
     def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Cross entropy of each stream against its memory."""
@@ -202,7 +221,7 @@ class DualContrast(MemoryContrast):
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster each modality, fill its memory with cluster means, and associate in stage II."""
         stage = self.stages(self.config)[epoch.stage]
-        banks = {name: bank.of(modality) for name, modality in MODALITIES.items()}
+        banks = by_modality(bank)
         clusterings = {name: self.cluster_modality(part, epoch) for name, part in banks.items()}
         found = {name: each.labels for name, each in clusterings.items()}
         labels = {name: spread(found[name], banks[name].index, len(bank)) for name in banks}
@@ -213,13 +232,7 @@ class DualContrast(MemoryContrast):
         with self.data.stage("memory"):
             self.begin_losses(epoch)
             self.memories = {name: self.make_memory(banks[name], found[name], epoch) for name in banks}
-        plan = EpochPlan(
-            labels,
-            tuple(self.stream(name, banks[name], found[name]) for name in banks),
-            (Step("dual", tuple(banks)),),
-            stage.iterations,
-            record,
-        )
+        plan = self.one_step("dual", EpochPlan(labels, (), (), stage.iterations, record), banks, found)
         return self.cross(plan, epoch, bank, found) if stage.name == "cross" else plan
 
     def cross(
@@ -237,7 +250,7 @@ class DualContrast(MemoryContrast):
     def make_memory(self, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> ClusterMemory:
         """Start a modality's memory from cluster means."""
         del epoch
-        return self.memory(cluster_means(bank.features, labels))
+        return self.memory_of_means(bank, labels)
 
     def add_joint_step(
         self, plan: EpochPlan, bank: FeatureBank, labels: Tensor, memory: ClusterMemory

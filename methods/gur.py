@@ -18,11 +18,11 @@ from torch.nn.functional import normalize
 
 from methods.association.aggregation import propagate_labels, smooth_labels
 from methods.association.embedding import memory_embedding, misread_block_sizes
-from methods.base import NOISE, Epoch, EpochPlan, FeatureBank, Reference, Stage, Step, setting
+from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Stage, setting
 from methods.clustering import Plain
-from methods.dual import MODALITIES, ContrastConfig, MemoryContrast
+from methods.dual import MODALITIES, PUBLIC, ContrastConfig, MemoryContrast, by_modality
 from methods.embedded import embedding_clusters
-from methods.memory import ClusterMemory, cluster_means
+from methods.memory import ClusterMemory
 from methods.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE, n_clusters, spread, too_few
 
 
@@ -78,47 +78,17 @@ class GUR(MemoryContrast):
     presets = {
         "paper": {
             "sysu-mm01": {},
-            "regdb": {
-                "epochs": 30,
-                "camera_level": False,
-                "eps": 0.3,
-                "iterations": 100,
-                "unification_from": 20,
-                "unification_top_k": 10,
-                "smoothing_from": 20,
-                "joint_until": 25,
-            },
+            "regdb": {"epochs": 30, "camera_level": False, "eps": 0.3, "iterations": 100}
+            | {"unification_from": 20, "unification_top_k": 10, "smoothing_from": 20, "joint_until": 25},
         },
         "demo": {
             "*": {**DEMO, "labels_per_batch": 8, "infrared_labels": 8, "unification_top_k": 5},
-            "sysu-mm01": {
-                "epochs": 6,
-                "camera_iterations": 4,
-                "unification_from": 4,
-                "smoothing_from": 5,
-                "joint_until": 5,
-                "k1": 12,
-                "k2": 4,
-                "eps": 0.55,
-            },
-            "regdb": {
-                "epochs": 10,
-                "unification_from": 7,
-                "smoothing_from": 7,
-                "joint_until": 8,
-                "k1": 10,
-                "k2": 3,
-                "eps": 0.5,
-            },
+            "sysu-mm01": {"epochs": 6, "camera_iterations": 4, "unification_from": 4, "smoothing_from": 5}
+            | {"joint_until": 5, "k1": 12, "k2": 4, "eps": 0.55},
+            "regdb": {"epochs": 10, "unification_from": 7, "smoothing_from": 7, "joint_until": 8}
+            | {"k1": 10, "k2": 3, "eps": 0.5},
         },
-        "public": {
-            "*": {
-                "camera_blocks": "misread",
-                "bn_chunks": 4,
-                "memory_gradient": "in_backward",
-                "renormalise_flip": False,
-            }
-        },
+        "public": {"*": {"camera_blocks": "misread", **PUBLIC}},
         "no-unification": {"*": {"unification_from": 1_000_000}},
         "no-cameras": {"*": {"camera_level": False}},
     }
@@ -162,7 +132,7 @@ class GUR(MemoryContrast):
     def _modality_level(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Train on each modality; once labels travel, on both against the infrared memory."""
         c = self.config
-        banks = {name: bank.of(modality) for name, modality in MODALITIES.items()}
+        banks = by_modality(bank)
         found = {name: self._cluster_by_cameras(name, part) for name, part in banks.items()}
         plan = self._apart(banks, found, c.iterations, c.eps)
         self._modality_memories = dict(self.memories)
@@ -172,10 +142,9 @@ class GUR(MemoryContrast):
             travelled = self._travel(banks, found["infrared"], smooth=epoch.in_stage >= c.smoothing_from)
         unified = {"visible": travelled, "infrared": found["infrared"]}
         self.memories = dict.fromkeys(MODALITIES, self.memories["infrared"])
-        joint = torch.cat(
-            [spread(unified[name], part.index, len(bank))[None] for name, part in banks.items()]
-        )
-        return replace(self._together(plan, banks, unified), labels={**plan.labels, "joint": joint.amax(0)})
+        joint = torch.maximum(*(spread(unified[name], part.index, len(bank)) for name, part in banks.items()))
+        plan = replace(plan, labels={**plan.labels, "joint": joint})
+        return self.one_step("contrast", plan, banks, unified)
 
     def _travel(self, banks: Mapping[str, FeatureBank], labels: Tensor, smooth: bool) -> Tensor:
         """Return visible labels by vote of infrared neighbours, then of visible ones (quirk Q31: one way)."""
@@ -187,7 +156,6 @@ class GUR(MemoryContrast):
     def _joint_level(self, bank: FeatureBank) -> EpochPlan:
         """Train on joint clusters of embeddings in the memories that the modality level left."""
         c = self.config
-        banks = {name: bank.of(modality) for name, modality in MODALITIES.items()}
         plan = EpochPlan({}, (), (), c.iterations, {"eps": c.eps, "k2": float(c.k2)})
         if not self._modality_memories:
             return replace(plan, iterations=0, skipped="the modality level found no clusters")
@@ -197,38 +165,22 @@ class GUR(MemoryContrast):
         if n_clusters(labels) < 2:
             return self._nothing(plan.labels, {"joint": labels}, plan.record)
         with self.data.stage("memory"):
-            memory = self.memory(cluster_means(bank.features, labels))
-        self.memories = dict.fromkeys(MODALITIES, memory)
+            self.memories = dict.fromkeys(MODALITIES, self.memory_of_means(bank, labels))
         mine = {name: labels[bank.modality.to(labels.device) == m] for name, m in MODALITIES.items()}
-        return self._together(plan, banks, mine)
+        return self.one_step("contrast", plan, by_modality(bank), mine)
 
     def _apart(
         self, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor], iterations: int, eps: float
     ) -> EpochPlan:
         """Plan training of each side against its own clusters; a side with fewer than two stays out."""
-        n = len(self.data)
-        labels = {name: spread(found[name], banks[name].index, n) for name in found}
+        labels = {name: spread(found[name], part.index, len(self.data)) for name, part in banks.items()}
         record = {"eps": eps, "k2": float(self.config.k2)}
-        usable = [name for name in found if n_clusters(found[name]) > 1]
+        usable = {name: mine for name, mine in found.items() if n_clusters(mine) > 1}
         if not usable:
             return self._nothing(labels, found, record)
         with self.data.stage("memory"):
-            self.memories = {
-                name: self.memory(cluster_means(banks[name].features, found[name])) for name in usable
-            }
-        plan = EpochPlan(labels, (), (), iterations, record)
-        return self._together(plan, banks, {name: found[name] for name in usable})
-
-    def _together(
-        self, plan: EpochPlan, banks: Mapping[str, FeatureBank], labels: Mapping[str, Tensor]
-    ) -> EpochPlan:
-        """Give the plan one stream for each side that has labels."""
-        streams = tuple(
-            self.stream(name, banks[name], mine)
-            for name, mine in labels.items()
-            if bool((mine > NOISE).any())
-        )
-        return replace(plan, streams=streams, steps=(Step("contrast", tuple(s.name for s in streams)),))
+            self.memories = {name: self.memory_of_means(banks[name], mine) for name, mine in usable.items()}
+        return self.one_step("contrast", EpochPlan(labels, (), (), iterations, record), banks, usable)
 
     def _nothing(
         self, labels: Mapping[str, Tensor], found: Mapping[str, Tensor], record: Mapping[str, float]
@@ -247,11 +199,7 @@ class GUR(MemoryContrast):
 
     def _cluster_embedding(self, embedding: Tensor) -> Tensor:
         c = self.config
+        rows = normalize(embedding) if c.normalise_embedding else embedding
         return embedding_clusters(
-            normalize(embedding) if c.normalise_embedding else embedding,
-            k1=c.k1,
-            eps=c.eps,
-            min_samples=c.min_samples,
-            expansion=Plain(c.k2),
-            stage=self.data.stage,
+            rows, k1=c.k1, eps=c.eps, min_samples=c.min_samples, expansion=Plain(c.k2), stage=self.data.stage
         ).labels

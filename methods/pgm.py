@@ -14,7 +14,7 @@ from torch import Tensor
 
 from methods.association.matching import match_clusters
 from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Part, Reference, Stream, setting
-from methods.dual import DualConfig, DualContrast
+from methods.dual import PUBLIC, DualConfig, DualContrast
 from methods.memory import ClusterMemory, cluster_means
 from methods.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE
 
@@ -77,14 +77,7 @@ class PGM(DualContrast):
             "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
-        "public": {
-            "*": {
-                "stage_init": "best-on-test",
-                "bn_chunks": 4,
-                "memory_gradient": "in_backward",
-                "renormalise_flip": False,
-            }
-        },
+        "public": {"*": {"stage_init": "best-on-test", **PUBLIC}},
         "no-matching": {"*": {"cross_weight": 0.0}},
     }
 
