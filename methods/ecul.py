@@ -27,7 +27,7 @@ from methods.base import (
     TrainingData,
     setting,
 )
-from methods.clustering import Capped, Clustering, jaccard_clusters
+from methods.clustering import Capped, Clustering
 from methods.dual import DualConfig, DualContrast, shared_clusters
 from methods.memory import ClusterMemory, NeighbourMemory, cluster_means, random_members
 from methods.training import DEMO, spread
@@ -106,14 +106,10 @@ class ECUL(DualContrast):
         },
         "demo": {
             "*": {**DEMO, "epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8},
-            "regdb": {
-                **{"k1": 10, "k3": 6, "k2": 3, "eps": 0.5},
-                **{"joint_k1": 20, "joint_k3": 12, "joint_k2": 6},
-            },
-            "sysu-mm01": {
-                **{"k1": 12, "k3": 8, "k2": 2, "eps": 0.55},
-                **{"joint_k1": 18, "joint_k3": 14, "joint_k2": 2},
-            },
+            "regdb": {"k1": 10, "k3": 6, "k2": 3, "eps": 0.5}
+            | {"joint_k1": 20, "joint_k3": 12, "joint_k2": 6},
+            "sysu-mm01": {"k1": 12, "k3": 8, "k2": 2, "eps": 0.55}
+            | {"joint_k1": 18, "joint_k3": 14, "joint_k2": 2},
         },
     }
 
@@ -129,19 +125,11 @@ class ECUL(DualContrast):
     def cluster_modality(self, bank: FeatureBank, epoch: Epoch) -> Clustering:
         """Cluster one modality's bank, balanced over its cameras."""
         del epoch
-        c = self.config
-        return self._cluster(bank, c.k1, c.k2, c.k3)
+        return self._cluster(bank, self.config.k1, self.config.k2, self.config.k3)
 
     def _cluster(self, bank: FeatureBank, k1: int, k2: int, k3: int) -> Clustering:
         """Cluster by EMCC: k3 filters the neighbours, at most k2 of each camera are fused."""
-        return jaccard_clusters(
-            bank.features,
-            k1=k1,
-            eps=self.config.eps,
-            min_samples=self.config.min_samples,
-            expansion=Capped(k3, k2, bank.modality, bank.camera),
-            stage=self.data.stage,
-        )
+        return self.cluster_by(bank, k1, self.config.eps, Capped(k3, k2, bank.modality, bank.camera))
 
     def make_memory(self, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> ClusterMemory:
         """Start rows from random members in the first step, from modality-balanced means in the second."""
@@ -161,11 +149,9 @@ class ECUL(DualContrast):
         with self.data.stage("associate"):
             shared = shared_clusters(joint, bank.modality)
             pairs = self._pairs(bank, joint)
-        plan = replace(
-            plan,
-            labels={**plan.labels, "joint": spread(joint, bank.index, len(bank))},
-            record={**plan.record, "shared_clusters": shared, "neighbour_pairs": float(len(pairs))},
-        )
+        labels = {**plan.labels, "joint": spread(joint, bank.index, len(bank))}
+        record = {**plan.record, "shared_clusters": shared, "neighbour_pairs": float(len(pairs))}
+        plan = replace(plan, labels=labels, record=record)
         if not shared:
             return plan
         with self.data.stage("memory"):
@@ -177,22 +163,16 @@ class ECUL(DualContrast):
         """Return the training rows (m, 2) of mutual neighbours across modalities that share a joint label."""
         visible, infrared = bank.of(VISIBLE), bank.of(INFRARED)
         labels = joint.to(bank.index.device)
-        pairs = mutual_neighbours(
-            visible.features,
-            infrared.features,
-            labels[bank.modality == VISIBLE],
-            labels[bank.modality == INFRARED],
-            self.config.joint_k1,
-        )
+        seen, unseen = (labels[bank.modality == modality] for modality in (VISIBLE, INFRARED))
+        pairs = mutual_neighbours(visible.features, infrared.features, seen, unseen, self.config.joint_k1)
         return torch.stack([visible.index[pairs[:, 0]], infrared.index[pairs[:, 1]]], 1)
 
     def _instance_memory(self, bank: FeatureBank, pairs: Tensor) -> NeighbourMemory:
+        c = self.config
         if self._instance_rows is None:
             self._instance_rows = torch.empty_like(bank.features)
             self._instance_rows[bank.index] = bank.features
-        return NeighbourMemory(
-            self._instance_rows, pairs, self.config.temperature, self.config.instance_momentum
-        )
+        return NeighbourMemory(self._instance_rows, pairs, c.temperature, c.instance_momentum)
 
     def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Return cluster terms of the step; the joint step adds the instance term."""
