@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear
 
 from methods.backbone import Neck
+from methods.losses import reverse_gradient
 
 
 class Classifier(nn.Module):
@@ -73,7 +74,10 @@ class ModalityDiscriminator(nn.Module):
         logits: Tensor = self.norm(self.out(features).float())[:, 0]
         return logits
 
-    def loss(self, features: Tensor, visible: Tensor, seed: int) -> Tensor:
-        """Return the cross entropy of telling visible from infrared features; dropout draws from `seed`."""
-        guess = self(features, torch.Generator().manual_seed(seed))
+    def loss(self, features: Tensor, visible: Tensor, scale: float, seed: int) -> Tensor:
+        """Return the cross entropy of telling visible from infrared features; dropout draws from `seed`.
+
+        What reaches the features is the reversed gradient times `scale`: they learn to look alike.
+        """
+        guess = self(reverse_gradient(features, scale), torch.Generator().manual_seed(seed))
         return binary_cross_entropy_with_logits(guess, visible.float())

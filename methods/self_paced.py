@@ -1,21 +1,26 @@
 """Self-paced labels: SpCL's memory and clusters of one set of images (Ge et al., NeurIPS 2020; methods-spec 3).
 
-SpCL trains on one such set or two; OTLA takes its visible labels from one.
+SpCL trains on one such set or two; OTLA takes its visible labels from one, in a stage of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
 import numpy as np
 import torch
 from pydantic import model_validator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
 
 from methods.association.reliability import independence_threshold, reliability, reliable_labels
-from methods.base import NOISE, FeatureBank, MethodConfig, StageTimer, Stream, setting
+from methods.base import NOISE, FeatureBank, MethodConfig, Optimisation, Stage, StageTimer, Stream, setting
 from methods.clustering import Plain, density_clusters, jaccard_graph
 from methods.memory import InstanceMemory
 from methods.sampling import gallery_with_singletons
-from methods.training import rows_of
+from methods.training import WarmUpConfig, rows_of, warm_up_factor
 
 
 class SelfPacedConfig(MethodConfig):
@@ -43,6 +48,20 @@ class SelfPacedConfig(MethodConfig):
         return self
 
 
+class VisibleStageConfig(WarmUpConfig, SelfPacedConfig):
+    """Settings of a stage that only finds labels of visible images; defaults are those of OTLA's code."""
+
+    visible_labels: Literal["spcl"] = setting(
+        "spcl",
+        "reconstructed",
+        "visible labels: SpCL on visible images alone (no labelled source, quirk Q23)",
+    )
+    epochs_visible: int = setting(51, "published code", "epochs of the stage that finds them", ge=1)
+    visible_iterations: int = setting(800, "published code", "its iterations an epoch", ge=1)
+    visible_batch: int = setting(64, "published code", "its batch: 4 images of every class", ge=8)
+    visible_rate: float = setting(3.5e-4, "published code", "its Adam learning rate, x0.1 every 20", gt=0)
+
+
 class SelfPacedMemory:
     """One row per image, kept over epochs, and classes: reliable clusters, and every other image on its own.
 
@@ -54,6 +73,8 @@ class SelfPacedMemory:
         Of the last clustering; numbers may be missing.
     threshold : float or None
         Independence that clusters need, fixed by the first epoch that has any.
+    seen : pair of tensors
+        Features and rows of the last loss, which move next.
     """
 
     def __init__(self, config: SelfPacedConfig) -> None:
@@ -61,6 +82,7 @@ class SelfPacedMemory:
         self.rows = torch.empty(0, 0)
         self.classes = torch.empty(0, dtype=torch.int64)
         self.threshold: float | None = None
+        self.seen: tuple[Tensor, Tensor]
 
     def cluster(self, bank: FeatureBank, stage: StageTimer) -> Tensor:
         """Cluster the memory's rows (quirk Q17), and make the classes of this epoch.
@@ -107,21 +129,35 @@ class SelfPacedMemory:
 
     def loss(self, features: Tensor, index: Tensor) -> Tensor:
         """Compare unit features (b, d) of the training rows `index` (b,) with every class."""
-        return self._memory.loss(features, self._at[index])
+        self.seen = features.detach(), self._at[index]
+        return self._memory.loss(features, self.seen[1])
 
-    def update(self, features: Tensor, index: Tensor) -> None:
-        """Move the images' own rows."""
-        self._memory.update(features, self._at[index])
+    def update(self) -> None:
+        """Move the own rows of the images that the last loss saw."""
+        self._memory.update(*self.seen)
 
-    def state(self) -> dict[str, Tensor]:
-        """Return what outlives an epoch."""
+    def state(self, name: str) -> dict[str, Tensor]:
+        """Return what outlives an epoch, under keys that begin with `name`."""
         threshold = float("nan") if self.threshold is None else self.threshold
-        return {"rows": self.rows, "threshold": torch.tensor(threshold, dtype=torch.float64)}
+        return {f"{name}.rows": self.rows, f"{name}.threshold": torch.tensor(threshold, dtype=torch.float64)}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, name: str, state: Mapping[str, Tensor]) -> None:
         """Restore what :meth:`state` gave."""
-        self.rows, threshold = state["rows"], float(state["threshold"])
+        self.rows, threshold = state[f"{name}.rows"], float(state[f"{name}.threshold"])
         self.threshold = None if threshold != threshold else threshold
+
+
+def visible_adam(
+    parameters: Sequence[nn.Parameter], config: VisibleStageConfig, stage: Stage
+) -> Optimisation:
+    """Make Adam of the stage on visible images: x0.1 every 20 epochs, or the cosine that is ours."""
+    optimiser = Adam(parameters, lr=config.visible_rate, weight_decay=config.weight_decay)
+
+    def factor(epoch: int) -> float:
+        step = config.lr_schedule == "step"
+        return float(0.1 ** (epoch // 20)) if step else warm_up_factor("cosine", epoch, stage.epochs)
+
+    return Optimisation(optimiser, LambdaLR(optimiser, factor))
 
 
 def without_singletons(classes: Tensor) -> Tensor:

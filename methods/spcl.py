@@ -11,23 +11,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from methods.base import (
-    INFRARED,
-    VISIBLE,
-    Batch,
-    Epoch,
-    EpochPlan,
-    FeatureBank,
-    Reference,
-    Stage,
-    Step,
-    TrainingData,
-    setting,
-)
+from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Reference, Stage, Step, TrainingData, setting
+from methods.dual import by_modality
 from methods.self_paced import SelfPacedConfig, SelfPacedMemory
 from methods.training import DEMO, TrainingConfig, TwoStreamMethod, spread
-
-MODALITIES = {"visible": VISIBLE, "infrared": INFRARED}
 
 
 class SpCLConfig(TrainingConfig, SelfPacedConfig):
@@ -95,9 +82,7 @@ class SpCL(TwoStreamMethod):
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster the memory, keep reliable clusters, and draw from all images."""
         c = self.config
-        banks = (
-            {"joint": bank} if c.spaces == "joint" else {name: bank.of(m) for name, m in MODALITIES.items()}
-        )
+        banks = {"joint": bank} if c.spaces == "joint" else by_modality(bank)
         self._memories = self._memories or {name: SelfPacedMemory(c) for name in banks}
         memories, stage = self._memories, self.data.stage
         clusters = {name: memory.cluster(banks[name], stage) for name, memory in memories.items()}
@@ -125,7 +110,6 @@ class SpCL(TwoStreamMethod):
         """Hybrid memory loss of each label space."""
         del epoch
         features = dict(zip(batch.parts, self.features(list(batch.parts.values())), strict=True))
-        self._seen = {name: f.detach() for name, f in features.items()}
         return {
             f"instance_{name}": self._memories[name].loss(f, batch.parts[name].index)
             for name, f in features.items()
@@ -133,20 +117,16 @@ class SpCL(TwoStreamMethod):
 
     def update(self, batch: Batch, epoch: Epoch) -> None:
         """Move the rows of the images in the batch."""
-        del epoch
-        for name, f in self._seen.items():
-            self._memories[name].update(f, batch.parts[name].index)
+        del batch, epoch
+        for memory in self._memories.values():
+            memory.update()
 
     def state(self) -> dict[str, Tensor]:
         """Return the memory rows and the thresholds, which live as long as the run."""
-        return {
-            f"{name}.{key}": value
-            for name, memory in self._memories.items()
-            for key, value in memory.state().items()
-        }
+        return {k: v for name, memory in self._memories.items() for k, v in memory.state(name).items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore the memory rows and the thresholds."""
         self._memories = {key.split(".")[0]: SelfPacedMemory(self.config) for key in state}
         for name, memory in self._memories.items():
-            memory.load_state({key: state[f"{name}.{key}"] for key in ("rows", "threshold")})
+            memory.load_state(name, state)

@@ -1,20 +1,47 @@
-"""Labels that visible images hand on to infrared ones: OTLA's state over epochs (ECCV 2022; methods-spec 6)."""
+"""Labels that visible images hand on to infrared ones: OTLA's state and plans of epochs (ECCV 2022; methods-spec 6)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from methods.association.transport import MeanPredictions
-from methods.base import INFRARED, NOISE, VISIBLE, Stream
+from methods.base import (
+    INFRARED,
+    NO_OPTIMISER,
+    NOISE,
+    VISIBLE,
+    EpochPlan,
+    MethodConfig,
+    Step,
+    Stream,
+    setting,
+)
 from methods.sampling import paired_batches
 from methods.training import n_clusters, spread
 
 NAMES = ("visible", "infrared")
 VIEWS = (("grey-erasing",), ("erasing",))
+
+
+class TransportConfig(MethodConfig):
+    """Settings of the stage that assigns infrared labels; defaults are SYSU-MM01's."""
+
+    epochs_transport: int = setting(81, "published code", "epochs of label assignment and training", ge=1)
+    iterations: int = setting(
+        696, "published code", "iterations an epoch: images of the larger modality / 32, + 1", ge=1
+    )
+    labels_per_batch: int = setting(4, "published code", "classes in a batch", ge=2)
+    instances: int = setting(8, "published code", "images of each class and modality", ge=2)
+    transport_power: float = setting(25.0, "published code", "lambda: exponent of the predictions", gt=0)
+    transport_tolerance: float = setting(0.1, "published code", "bound that ends the scaling", gt=0)
+    label_pass: Literal["train", "eval"] = setting(
+        "train", "published code", "batch statistics, or running ones, in the label pass (quirk Q25)"
+    )
 
 
 class TransportedLabels:
@@ -26,7 +53,8 @@ class TransportedLabels:
         Training rows of each modality, and their labels; NOISE while they are open.
     """
 
-    def __init__(self, modality: Tensor) -> None:
+    def __init__(self, config: TransportConfig, modality: Tensor) -> None:
+        self.config = config
         self.rows = [torch.nonzero(modality.cpu() == m).flatten() for m in (VISIBLE, INFRARED)]
         self.of = [torch.full((len(rows),), NOISE) for rows in self.rows]
 
@@ -35,7 +63,15 @@ class TransportedLabels:
         """Return the number of visible classes."""
         return n_clusters(self.of[VISIBLE])
 
-    def spaces(self) -> dict[str, Tensor]:
+    def plan(self, name: str, stream: Stream, iterations: int, optimiser: str = "model") -> EpochPlan:
+        """Plan one step on one stream, under the labels as they are now."""
+        return EpochPlan(self._spaces(), (stream,), (Step(name, (stream.name,), optimiser),), iterations)
+
+    def skip(self, reason: str) -> EpochPlan:
+        """Plan nothing; the labels stay."""
+        return EpochPlan(self._spaces(), (), (), 0, skipped=reason)
+
+    def _spaces(self) -> dict[str, Tensor]:
         """Return labels over all images: of each modality, and of both, which share the classes."""
         n = sum(map(len, self.rows))
         visible, infrared = (spread(*pair, n) for pair in zip(self.of, self.rows, strict=True))
@@ -48,38 +84,40 @@ class TransportedLabels:
             max(self.classes, 1), (len(self.rows[INFRARED]),), generator=generator
         )
 
-    def draw(
-        self, batch: tuple[int, int], iterations: int, seed: int, device: torch.device, *, blind: bool
-    ) -> Stream:
-        """Draw an epoch's batches by the labels of the epoch before (quirk Q24); return their infrared half.
+    def look(self, seed: int, device: torch.device, *, blind: bool) -> EpochPlan:
+        """Draw an epoch's batches by the labels of the epoch before (quirk Q24); plan to see their infrared half.
 
         Parameters
         ----------
-        batch : pair of int
-            Classes and images of each.
         device : torch.device
             Where predictions of the images will come from.
         blind : bool
             The infrared labels mean nothing yet.
         """
         visible, infrared = (labels.numpy() for labels in self.of)
-        generator = np.random.default_rng(seed)
-        drawn = paired_batches(visible, infrared, *batch, iterations, generator, blind=blind)
-        self._batch, self._drawn = batch, torch.from_numpy(drawn)
+        generator, c = np.random.default_rng(seed), self.config
+        batch = c.labels_per_batch, c.instances
+        drawn = paired_batches(visible, infrared, *batch, c.iterations, generator, blind=blind)
+        self._drawn = torch.from_numpy(drawn)
         self._predictions = MeanPredictions(len(infrared), self.classes, device)
         half = self._drawn.chunk(2, 1)[1]
-        return Stream("infrared", self.rows[INFRARED], self.of[INFRARED], *batch, *VIEWS, drawn=half)
+        stream = Stream("infrared", self.rows[INFRARED], self.of[INFRARED], *batch, *VIEWS, drawn=half)
+        return self.plan("label", stream, c.iterations, NO_OPTIMISER)
 
     def collect(self, index: Tensor, logits: Tensor) -> None:
         """Take the predictions (b, classes) of infrared training rows (b,)."""
         self._predictions.add(torch.searchsorted(self.rows[INFRARED].to(index.device), index), logits)
 
-    def assign(self, power: float, tolerance: float) -> Stream:
-        """Transport the mean predictions to labels, which the next epoch draws by; return both halves to train on."""
-        sampled, (seen, unseen) = torch.cat(self.of), self._drawn.chunk(2, 1)
-        self.of[INFRARED] = self._predictions.labels(self.of[INFRARED], power, tolerance)
+    def assign(self) -> EpochPlan:
+        """Transport the mean predictions to labels, which the next epoch draws by; plan training on both halves."""
+        c, sampled, (seen, unseen) = self.config, torch.cat(self.of), self._drawn.chunk(2, 1)
+        self.of[INFRARED] = self._predictions.labels(
+            self.of[INFRARED], c.transport_power, c.transport_tolerance
+        )
         drawn = torch.cat([seen, unseen + len(self.rows[VISIBLE])], 1)
-        return Stream("both", torch.cat(self.rows), sampled, *self._batch, *VIEWS, drawn=drawn)
+        batch = c.labels_per_batch, c.instances
+        stream = Stream("both", torch.cat(self.rows), sampled, *batch, *VIEWS, drawn=drawn)
+        return self.plan("train", stream, c.iterations)
 
     def state(self) -> dict[str, Tensor]:
         """Return the labels."""

@@ -115,7 +115,7 @@ def test_loss_is_the_hybrid_softmax_of_class_means() -> None:
     expected = reference.instance_loss(
         method._memories["joint"].rows.double().numpy(),
         classes.numpy(),
-        method._seen["joint"].double().numpy(),
+        method._memories["joint"].seen[0].double().numpy(),
         drawn.parts["joint"].index.numpy(),
         0.05,
         "mean",
@@ -129,7 +129,7 @@ def test_update_moves_the_images_own_rows_only() -> None:
     before, drawn = method._memories["joint"].rows.clone(), batch(method, plan)
     method.loss(drawn, START)
     method.update(drawn, START)
-    index, f = drawn.parts["joint"].index, method._seen["joint"]
+    index, f = drawn.parts["joint"].index, method._memories["joint"].seen[0]
     assert torch.allclose(
         method._memories["joint"].rows[index], normalize(0.2 * before[index] + 0.8 * f), atol=1e-5
     )
