@@ -16,6 +16,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	-$(BIN)/reidbench doctor  # compiles the kernels as well, once
 	touch $(STAMP)
 
 demo: $(STAMP)

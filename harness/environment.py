@@ -8,12 +8,15 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 
@@ -149,6 +152,7 @@ def doctor(out: Path) -> list[Check]:
         check_torchvision(),
         check_device(),
         check_faiss(),
+        check_kernels(),
         check_disk(out),
         check_writable(out),
         check_data(data),
@@ -184,6 +188,24 @@ def check_device() -> Check:
             "devices", True, f"{', '.join(state['gpus'])}; CUDA {state['cuda']}, cuDNN {state['cudnn']}"
         )
     return Check("devices", True, f"CPU only: {cpu_model()}, {torch.get_num_threads()} threads")
+
+
+def check_kernels() -> Check:
+    """Check that the kernels of clustering and evaluation compile, and leave them compiled for the next command."""
+    from methods.clustering import ModalityCamera, jaccard_clusters
+    from protocols.metrics import distances, evaluate
+
+    start = time.perf_counter()
+    rows = torch.nn.functional.normalize(torch.randn(48, 16, generator=torch.Generator().manual_seed(0)))
+    half, quarter = torch.arange(48) // 24, torch.arange(48) // 12
+    try:
+        jaccard_clusters(rows, k1=8, eps=0.6, min_samples=4, expansion=ModalityCamera(4, half, quarter))
+        distance, ids = distances(rows.numpy(), rows.numpy()), half.numpy()
+        with warnings.catch_warnings(action="ignore"):  # two people are a short gallery
+            evaluate(distance, ids, ids, np.zeros((1, 48), dtype=bool), np.zeros(48, dtype=np.int64), False)
+    except Exception as error:  # whatever a compiler raises
+        return Check("kernels", False, f"{type(error).__name__}: {error}", "install numba and llvmlite again")
+    return Check("kernels", True, f"compiled kernels answer in {time.perf_counter() - start:.1f} s")
 
 
 def installed_faiss() -> list[str]:

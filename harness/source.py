@@ -22,7 +22,7 @@ from methods.clustering.first_pass import has_bfloat16_units
 from protocols.twin import render_source
 
 IDENTITIES, IMAGES = 300, 12
-ITERATIONS, BATCH = 240, 64
+ITERATIONS, BATCH = 200, 64
 PEAK_RATE = 1.5e-3
 SCALE = 16.0
 """Of the cosines that the classifier sees; without it so short a training hardly starts."""

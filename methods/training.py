@@ -38,7 +38,7 @@ FROZEN_ROWS = (
     "ours: those of the forward pass; the published code moves them between two gradients (public; quirk Q6)"
 )
 """Source of the rows that gradients see, where a memory serves several losses of a step."""
-DEMO: Mapping[str, Any] = {"iterations": 5, "instances": 4, "lr_schedule": "cosine"}
+DEMO: Mapping[str, Any] = {"iterations": 6, "instances": 4, "lr_schedule": "cosine"}
 """Training of the preset ``demo``: the sizes of the synthetic twins, minutes on two cores."""
 
 

@@ -86,8 +86,9 @@ class Person:
 
 
 def draw_paint(g: np.random.Generator, rho: float, *, patterned: bool) -> Paint:
-    """Draw the colours of a part."""
-    visible = g.integers(10, 246, (2, 3)) / 255
+    """Draw the colours of a part: clothes differ more in shade, which infrared sees as well, than in hue."""
+    shade = g.integers(10, 246, (2, 1)) / 255
+    visible = np.clip(shade + 0.5 * (g.integers(10, 246, (2, 3)) / 255 - 0.5), 0.03, 0.97)
     own = g.integers(10, 246, 2) / 255
     pattern = PATTERNS[int(g.integers(len(PATTERNS)))] if patterned else "plain"
     period = float(g.integers(6, 16)) / 100

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from harness import environment
-from harness.environment import check_data, check_disk, check_faiss, check_packages, check_writable, doctor
+from harness.environment import (
+    check_data,
+    check_disk,
+    check_faiss,
+    check_kernels,
+    check_packages,
+    check_writable,
+    doctor,
+)
 
 
 def test_manifest_is_json_and_names_what_decides_numbers() -> None:
@@ -95,9 +103,20 @@ def test_data_roots(tmp_path: Path, tiny_regdb: Path) -> None:
     assert "REIDBENCH_DATA" in wrong.cure
 
 
+def test_kernels_that_do_not_compile_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler")
+
+    assert check_kernels().ok
+    monkeypatch.setattr("protocols.metrics.evaluate", broken)
+    found = check_kernels()
+    assert not found.ok
+    assert "no compiler" in found.detail
+
+
 def test_the_doctor_cures_whatever_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REIDBENCH_DATA", str(tmp_path / "nowhere"))
     checks = {check.name: check for check in doctor(tmp_path)}
-    assert set(checks) == {"versions", "torchvision", "devices", "faiss", "disk", "output", "data"}
+    assert set(checks) == {"versions", "torchvision", "devices", "faiss", "kernels", "disk", "output", "data"}
     assert not checks["data"].ok
     assert all(check.ok != bool(check.cure) for check in checks.values())
