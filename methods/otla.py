@@ -33,7 +33,7 @@ from methods.base import (
 from methods.heads import Classifier, ModalityDiscriminator
 from methods.losses import batch_hard_triplet, prediction_alignment, reversal_scale
 from methods.self_paced import SelfPacedMemory, VisibleStageConfig, visible_adam
-from methods.training import DEMO, n_clusters, warmed_up
+from methods.training import DEMO_WARMED_UP, n_clusters, warmed_up
 from methods.transported import TransportConfig, TransportedLabels
 
 
@@ -81,7 +81,7 @@ class OTLA(Method):
             "regdb": {"iterations": 129, "visible_iterations": 50, "eps": 0.3, "reversal_speed": 5},
         },
         "demo": {
-            "*": {**DEMO, "epochs_visible": 4, "epochs_transport": 6, "visible_iterations": 5}
+            "*": {**DEMO_WARMED_UP, "epochs_visible": 4, "epochs_transport": 6, "visible_iterations": 5}
             | {"labels_per_batch": 8, "reversal_speed": 100},
             "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},

@@ -36,7 +36,7 @@ from methods.base import (
 from methods.heads import Classifier
 from methods.losses import adp, batch_hard_triplet, wrt
 from methods.sampling import shared_label_batches
-from methods.training import DEMO, WarmUpConfig, warmed_up
+from methods.training import DEMO_WARMED_UP, WarmUpConfig, warmed_up
 
 METRIC_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "wrt": wrt,
@@ -97,7 +97,7 @@ class Supervised(Method):
     )
     presets = {
         "paper": {"sysu-mm01": {}, "regdb": {"iterations": 65}},
-        "demo": {"*": {**DEMO, "epochs": 10}},
+        "demo": {"*": {**DEMO_WARMED_UP, "epochs": 10, "iterations": 20}},
         "caj": {"*": {"epochs": 100, "metric_loss": "adp", "augmentation": "channel"}},
         "caj@demo": {"*": {"epochs": 10}},
     }
