@@ -113,11 +113,14 @@ def expanded_sets(index: Ints, rank: Ints, half: int, order: Longs, chunk: int) 
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def softmax_weights(features: Floats, index: Ints, similarity: Floats, start: Longs, member: Ints) -> Ints:
-    """Return fixed-point softmax weights of -(2 - 2 f_i.f_j) over each row's members."""
+def softmax_weights(
+    features: Floats, index: Ints, similarity: Floats, start: Longs, member: Ints, order: Longs
+) -> Ints:
+    """Return fixed-point softmax weights of -(2 - 2 f_i.f_j) over each row's members; `order` as in reverse_rank."""
     n, k = index.shape
     weight = np.empty(len(member), np.int32)
-    for i in prange(n):
+    for r in prange(n):
+        i = order[r]
         first, last = start[i], start[i + 1]
         value = np.empty(last - first, np.int64)
         total = np.int64(0)
@@ -200,25 +203,36 @@ def mix_rows(
     return _joined(size, columns, weights, chunk)
 
 
-@njit(cache=True, nogil=True)
-def by_column(start: Longs, column: Ints, weight: Ints, n: int) -> tuple[Longs, Ints, Ints, Longs]:
-    """Transpose: (column starts, rows ascending, weights) and where each entry went."""
+@njit(parallel=True, cache=True, nogil=True)
+def by_column(
+    start: Longs, column: Ints, weight: Ints, n: int, parts: int
+) -> tuple[Longs, Ints, Ints, Longs]:
+    """Transpose: (column starts, rows ascending, weights) and where each entry went.
+
+    Threads share out the columns in `parts` ranges, and each reads all entries.
+    """
     begin = np.zeros(n + 1, np.int64)
-    for t in range(len(column)):
-        begin[column[t] + 1] += 1
+    for part in prange(parts):
+        first, last = part * n // parts, (part + 1) * n // parts
+        for t in range(len(column)):
+            if first <= column[t] < last:
+                begin[column[t] + 1] += 1
     for m in range(n):
         begin[m + 1] += begin[m]
     fill = begin[:-1].copy()
     row = np.empty(len(column), np.int32)
     value = np.empty(len(column), np.int32)
     place = np.empty(len(column), np.int64)
-    for i in range(n):
-        for t in range(start[i], start[i + 1]):
-            at = fill[column[t]]
-            fill[column[t]] += 1
-            row[at] = i
-            value[at] = weight[t]
-            place[t] = at
+    for part in prange(parts):
+        first, last = part * n // parts, (part + 1) * n // parts
+        for i in range(n):
+            for t in range(start[i], start[i + 1]):
+                if first <= column[t] < last:
+                    at = fill[column[t]]
+                    fill[column[t]] += 1
+                    row[at] = i
+                    value[at] = weight[t]
+                    place[t] = at
     return begin, row, value, place
 
 
@@ -354,7 +368,7 @@ def mirrored(start: Longs, column: Ints, value: Floats) -> tuple[Longs, Ints, Fl
     return begin, out_column, out_value
 
 
-@njit(cache=True, nogil=True)
+@njit(parallel=True, cache=True, nogil=True)
 def first_heavy_column(start: Longs, column: Ints, weight: Ints) -> Ints:
     """Return each row's first column among those at least half as heavy as its heaviest, n for an empty row.
 
@@ -362,7 +376,7 @@ def first_heavy_column(start: Longs, column: Ints, weight: Ints) -> Ints:
     """
     n = len(start) - 1
     first = np.full(n, n, np.int32)
-    for i in range(n):
+    for i in prange(n):
         heaviest = 0
         for t in range(start[i], start[i + 1]):
             heaviest = max(heaviest, weight[t])
@@ -372,7 +386,7 @@ def first_heavy_column(start: Longs, column: Ints, weight: Ints) -> Ints:
     return first
 
 
-@njit(cache=True, nogil=True)
+@njit(parallel=True, cache=True, nogil=True)
 def renumbered(
     start: Longs, column: Ints, weight: Ints, order: Longs, rank: Longs
 ) -> tuple[Longs, Ints, Ints]:
@@ -381,21 +395,23 @@ def renumbered(
     begin = np.zeros(n + 1, np.int64)
     out_column, out_weight = np.empty_like(column), np.empty_like(weight)
     for r in range(n):
+        begin[r + 1] = begin[r] + start[order[r] + 1] - start[order[r]]
+    for r in prange(n):
         first, last = start[order[r]], start[order[r] + 1]
-        begin[r + 1] = begin[r] + last - first
         for t in range(first, last):
             out_column[begin[r] + t - first] = rank[column[t]]
         out_weight[begin[r] : begin[r + 1]] = weight[first:last]
     return begin, out_column, out_weight
 
 
-@njit(cache=True, nogil=True)
+@njit(parallel=True, cache=True, nogil=True)
 def restored(
-    start: Longs, column: Ints, value: Floats, order: Longs, rank: Longs
+    start: Longs, column: Ints, value: Floats, order: Longs, rank: Longs, parts: int
 ) -> tuple[Longs, Ints, Floats]:
     """Undo the renumbering of a symmetric matrix, columns ascending.
 
     Each row is written as a column, rows in their old order: that sorts every row, for the matrix is symmetric.
+    Threads share out the rows in `parts` ranges.
     """
     n = len(start) - 1
     begin = np.zeros(n + 1, np.int64)
@@ -403,12 +419,15 @@ def restored(
         begin[i + 1] = begin[i] + start[rank[i] + 1] - start[rank[i]]
     fill = begin[:-1].copy()
     out_column, out_value = np.empty_like(column), np.empty_like(value)
-    for i in range(n):
-        for t in range(start[rank[i]], start[rank[i] + 1]):
-            j = order[column[t]]
-            out_column[fill[j]] = i
-            out_value[fill[j]] = value[t]
-            fill[j] += 1
+    for part in prange(parts):
+        first, last = part * n // parts, (part + 1) * n // parts
+        for i in range(n):
+            for t in range(start[rank[i]], start[rank[i] + 1]):
+                j = order[column[t]]
+                if first <= j < last:
+                    out_column[fill[j]] = i
+                    out_value[fill[j]] = value[t]
+                    fill[j] += 1
     return begin, out_column, out_value
 
 

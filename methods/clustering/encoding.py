@@ -63,12 +63,16 @@ def encode(features: Tensor, neighbours: Neighbours, sets: Sets) -> Encoding:
     """
     if features.device.type != "cpu":
         return Encoding(sets.start, sets.member, portable.softmax_weights(features, sets.start, sets.member))
+    start, member = sets.start.numpy(), sets.member.numpy()
+    # sets that share their smallest member lie together; an empty one may go anywhere
+    order = np.argsort(np.append(member, -1)[start[:-1]], kind="stable")
     weight = compiled.softmax_weights(
         features.numpy(),
         np.ascontiguousarray(neighbours.index.numpy(), dtype=np.int32),
         np.ascontiguousarray(neighbours.similarity.numpy()),
-        sets.start.numpy(),
-        sets.member.numpy(),
+        start,
+        member,
+        order,
     )
     return Encoding(sets.start, sets.member, torch.from_numpy(weight))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import torch
 from scipy import sparse
@@ -126,7 +127,8 @@ def _compiled(
     rows = compiled.renumbered(start, column, weight, order, rank)
     chunks = np.arange((n + CHUNK - 1) // CHUNK, dtype=np.int32)
     chunks = chunks[np.argsort(chunks % THREADS, kind="stable")]
-    transposed = compiled.by_column(*rows, n)
+    parts = numba.get_num_threads()
+    transposed = compiled.by_column(*rows, n, parts)
     upper, neighbour, shared = compiled.overlaps(*rows, transposed, least, chunks, CHUNK)
     near = compiled.mirrored(upper, neighbour, distance_of(shared))
-    return compiled.restored(*near, order, rank)
+    return compiled.restored(*near, order, rank, parts)
