@@ -484,13 +484,22 @@ def explain(error: BaseException) -> tuple[str, int]:
         where = f"{error.filename}: " if error.filename else ""
         cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its permissions"
         return f"{where}{error.strerror or error}; {cure}", 2
+    if isinstance(error, (MemoryError, *device_memory_errors())):
+        reason = str(error).partition("\n")[0]
+        cure = "free some, or use a larger device; a stopped run goes on after its last finished epoch"
+        return f"out of memory ({reason}); {cure}", 2
     assert isinstance(error, (ValueError, HarnessError))
     return str(error), 2
 
 
+def device_memory_errors() -> tuple[type[BaseException], ...]:
+    """Return torch's error for a full device, where torch is loaded at all."""
+    return (sys.modules["torch"].OutOfMemoryError,) if "torch" in sys.modules else ()
+
+
 def mendable() -> tuple[type[BaseException], ...]:
     """Return the error types that carry a message for the user; anything else is a bug and keeps its traceback."""
-    found: list[type[BaseException]] = [OSError]
+    found: list[type[BaseException]] = [OSError, MemoryError, *device_memory_errors()]
     for module, name in (
         ("harness.errors", "HarnessError"),
         ("protocols.base", "DataError"),

@@ -81,10 +81,15 @@ def settle_precision(config: EngineConfig, device: str) -> EngineConfig:
 
     A run's identity holds the outcome: emulated bfloat16 is ten times slower than float32, and neither gives the
     other's numbers.
+
+    Raises
+    ------
+    HarnessError
+        If there is no such device: what it would multiply natively is not known.
     """
     if config.precision != "auto":
         return config
-    kind = "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
+    kind, _ = choose_device(device, config.precision)
     native = has_bfloat16_units(torch.device(kind))
     return config.model_copy(update={"precision": "bf16" if native else "32"})
 

@@ -9,6 +9,7 @@ import pytest
 
 from harness import engine
 from harness.configuration import EngineConfig
+from harness.errors import HarnessError
 from tests.conftest import process_environment
 
 CODE = """
@@ -39,3 +40,9 @@ def test_auto_precision_follows_the_hardware(
     monkeypatch.setattr(engine, "has_bfloat16_units", lambda device: native)
     assert engine.settle_precision(EngineConfig(precision="auto"), "cpu").precision == expected
     assert engine.settle_precision(EngineConfig(precision="32"), "cpu").precision == "32"
+
+
+def test_auto_precision_of_an_absent_device_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(HarnessError, match="no CUDA device"):
+        engine.settle_precision(EngineConfig(precision="auto"), "cuda")
