@@ -232,6 +232,47 @@ def settle(
     return failed
 
 
+@njit(parallel=True, cache=True, nogil=True)
+def settle_projected(
+    features: Floats,
+    keys: Keys,
+    ids: Ints,
+    size: Ints,
+    cut: Keys,
+    keep: int,
+    residual: Doubles,
+    slack: float,
+    index: NDArray[np.int64],
+    similarity: Floats,
+) -> NDArray[np.bool_]:
+    """Re-rank candidates found by projection; return which rows the k nearest among them do not prove.
+
+    What was dropped has a product of at most the cut. Its similarity is at most that plus slack + |e_i| max |e|,
+    which must be below the exact k-th nearest.
+    """
+    n, k = index.shape
+    failed = np.zeros(n, np.bool_)
+    longest = residual.max()
+    for i in prange(n):
+        count, dropped = size[i], int(cut[i])
+        if count < 0:
+            failed[i] = True
+            continue
+        if count > keep:
+            count, last = _shrink(keys[i], ids[i], count, keep, 32, 0.0, 0.0)
+            dropped = max(dropped, last)
+        exact = np.empty(count, np.float32)
+        for t in range(count):
+            exact[t] = dot(features[i], features[ids[i, t]])
+            error = abs(exact[t] - np.float64(_value(keys[i, t], 32)))
+            failed[i] |= not error <= slack + residual[i] * residual[ids[i, t]] + 1e-6
+        rank_row(exact, ids[i, :count], index[i], similarity[i])
+        if dropped > -(1 << 31):
+            most = np.float64(_value(dropped, 32)) + slack + residual[i] * longest
+            failed[i] |= not (count >= k and most < similarity[i, k - 1] - 1e-6)
+    return failed
+
+
 @njit(cache=True, nogil=True)
 def rank_row(exact: Floats, ids: Ints, index: NDArray[np.int64], similarity: Floats) -> None:
     """Write the best candidates in order of (larger similarity, smaller index)."""

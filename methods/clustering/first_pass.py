@@ -57,7 +57,7 @@ def has_bfloat16_units(device: torch.device) -> bool:
 
 def float32_pass(features: Tensor) -> FirstPass:
     """Return the rows as they are; sums of d products are off by at most about d 2^-24 |x||y|."""
-    return FirstPass(features, np.array([_summation(features), 0.0]))
+    return FirstPass(features, np.array([summation_error(features), 0.0]))
 
 
 def bfloat16_pass(features: Tensor) -> FirstPass:
@@ -71,11 +71,12 @@ def bfloat16_pass(features: Tensor) -> FirstPass:
         _longest(p - r.float()) for p, r in zip(features.split(1024), rows.split(1024), strict=True)
     )
     length = _longest(features)
-    absolute = error * (2.01 * length + error) + 1.05 * _summation(features)
+    absolute = error * (2.01 * length + error) + 1.05 * summation_error(features)
     return FirstPass(rows, np.array([absolute, HALF_ULP * 1.001]))
 
 
-def _summation(features: Tensor) -> float:
+def summation_error(features: Tensor) -> float:
+    """Bound the error of a float32 inner product of two rows."""
     return (features.shape[1] + 2) * 2.0**-24 * _longest(features) ** 2 * 1.01
 
 

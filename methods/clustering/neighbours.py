@@ -4,10 +4,10 @@ A similarity is the inner product of two float32 rows, summed in float64 and rou
 same number whatever found the pair: block sizes, precision of the first pass, thread count and device change
 nothing. Lists are ordered by (larger similarity, smaller index).
 
-How: a first pass in bfloat16 (float32 where the hardware has no bfloat16 units) computes approximate
-similarities in blocks, each pair once. A bound on its error proves which samples cannot be among a row's k
-nearest; the rest are re-ranked by exact similarities. A row for which the proof leaves too many samples is
-searched again in float32.
+How: a first pass in bfloat16 computes approximate similarities in blocks, each pair once. A bound on its error
+proves which samples cannot be among a row's k nearest; the rest are re-ranked by exact similarities. A row for
+which the proof leaves too many samples is searched again in float32. Where the hardware has no bfloat16 units, the
+first pass is one in the leading directions of the features, or a whole one in float32.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.clustering import compiled_search, portable
+from methods.clustering import compiled, compiled_search, portable
 from methods.clustering.checks import check_features, check_group, check_k
-from methods.clustering.first_pass import FirstPass, float32_pass, preferred_pass
+from methods.clustering.first_pass import FirstPass, float32_pass, has_bfloat16_units, preferred_pass
+from methods.clustering.projection import Projection, leading_projection
 from methods.errors import MethodError
 
 BLOCK = 1024
 """Rows and columns of a block of the first pass on a CPU (its 4 MB of float32 stay in cache)."""
+KEEP = 4
+"""Candidates for each of the k neighbours that a search by projections looks at exactly."""
 FEW = 0.02
 """Share of rows up to which failed proofs are repaired row by row instead of by a whole float32 pass."""
 
@@ -74,8 +77,9 @@ def nearest_neighbours(features: Tensor, k: int, *, backend: Backend = "auto") -
     if backend == "faiss":
         return _faiss_search(features, k)
     nobody = torch.full((len(features),), -1, dtype=torch.int32)
-    first_pass = preferred_pass(features) if backend == "auto" else float32_pass(features)
-    return _search(features, k, nobody, first_pass)
+    if backend == "float32":
+        return _search(features, k, nobody, float32_pass(features))
+    return _fastest_search(features, k, nobody)
 
 
 def other_group_neighbours(features: Tensor, k: int, group: Tensor) -> Neighbours:
@@ -89,7 +93,7 @@ def other_group_neighbours(features: Tensor, k: int, group: Tensor) -> Neighbour
     check_features(features)
     check_group("camera", group, len(features))
     numbered = torch.unique(group, return_inverse=True)[1].to(torch.int32)
-    return _search(features, min(k, len(features)), numbered, preferred_pass(features))
+    return _fastest_search(features, min(k, len(features)), numbered)
 
 
 def same_group_neighbours(features: Tensor, k: int, group: Tensor) -> Neighbours:
@@ -117,6 +121,20 @@ def _empty(n: int, k: int, device: torch.device) -> Neighbours:
     return Neighbours(index, torch.full((n, k), -torch.inf, device=device))
 
 
+def _fastest_search(features: Tensor, k: int, group: Tensor) -> Neighbours:
+    """Search by projections where bfloat16 is not the cheaper first pass and they prove enough, else by blocks."""
+    if features.device.type == "cpu" and not has_bfloat16_units(features.device):
+        keep = KEEP * k
+        projection = leading_projection(features, k, keep, group)
+        if projection is not None:
+            found = _empty(len(features), k, features.device)
+            failed = _projected(features.contiguous(), group, projection, keep, found)
+            if len(failed) <= FEW * len(features):
+                _repair(features, group, failed, found)
+                return found
+    return _search(features, k, group, preferred_pass(features))
+
+
 def _search(features: Tensor, k: int, group: Tensor, first_pass: FirstPass) -> Neighbours:
     found = _empty(len(features), k, features.device)
     if features.device.type == "cpu":
@@ -132,21 +150,10 @@ def _search(features: Tensor, k: int, group: Tensor, first_pass: FirstPass) -> N
 
 
 def _blockwise(features: Tensor, group: Tensor, first_pass: FirstPass, found: Neighbours) -> Tensor:
-    """Fill `found` from blocks of the first pass, each pair of blocks once; return the rows that failed."""
-    n, k = found.index.shape
-    dtype = first_pass.key_dtype
-    capacity = min(n, max(192, 4 * k))
-    keys, ids = np.empty((n, capacity), dtype), np.empty((n, capacity), np.int32)
-    size, cut = np.zeros(n, np.int32), np.full(n, np.iinfo(dtype).min, dtype)
-    groups = group.to(torch.int32).contiguous().numpy()
-    for first_row in range(0, n, BLOCK):
-        for first_column in range(first_row, n, BLOCK):
-            block = first_pass.block(
-                slice(first_row, first_row + BLOCK), slice(first_column, first_column + BLOCK)
-            )
-            compiled_search.sift(
-                block, first_row, first_column, keys, ids, size, cut, groups, k, first_pass.bound
-            )
+    """Fill `found` from blocks of the first pass; return the rows that failed."""
+    k = found.index.shape[1]
+    room = max(192, 4 * k)
+    keys, ids, size, _ = _candidates(first_pass, group, k, room)
     failed = compiled_search.settle(
         features.numpy(),
         keys,
@@ -159,6 +166,57 @@ def _blockwise(features: Tensor, group: Tensor, first_pass: FirstPass, found: Ne
         found.similarity.numpy(),
     )
     return torch.from_numpy(failed).nonzero().squeeze(1)
+
+
+def _projected(
+    features: Tensor, group: Tensor, projection: Projection, keep: int, found: Neighbours
+) -> Tensor:
+    """Fill `found` from the `keep` nearest by projection; return the rows that these do not prove."""
+    # no bound yet: what is dropped is only remembered, and compared with the exact k-th nearest in the end
+    bare = FirstPass(projection.rows, np.zeros(2))
+    keys, ids, size, cut = _candidates(bare, group, keep, 2 * keep)
+    failed = compiled_search.settle_projected(
+        features.numpy(),
+        keys,
+        ids,
+        size,
+        cut,
+        keep,
+        projection.residual,
+        projection.slack,
+        found.index.numpy(),
+        found.similarity.numpy(),
+    )
+    return torch.from_numpy(failed).nonzero().squeeze(1)
+
+
+def _candidates(
+    first_pass: FirstPass, group: Tensor, k: int, room: int
+) -> tuple[compiled_search.Keys, compiled.Ints, compiled.Ints, compiled_search.Keys]:
+    """Collect candidates of the k nearest in lists of `room`, from blocks of the first pass, each pair once.
+
+    Returns
+    -------
+    keys, ids : integer arrays (n, room)
+    size : int32 array (n,)
+        Candidates of a row; -1 where they did not fit.
+    cut : integer array (n,)
+        No dropped sample has a key above it.
+    """
+    n, dtype = len(first_pass.rows), first_pass.key_dtype
+    room = min(n, room)
+    keys, ids = np.empty((n, room), dtype), np.empty((n, room), np.int32)
+    size, cut = np.zeros(n, np.int32), np.full(n, np.iinfo(dtype).min, dtype)
+    groups = group.to(torch.int32).contiguous().numpy()
+    for first_row in range(0, n, BLOCK):
+        for first_column in range(first_row, n, BLOCK):
+            block = first_pass.block(
+                slice(first_row, first_row + BLOCK), slice(first_column, first_column + BLOCK)
+            )
+            compiled_search.sift(
+                block, first_row, first_column, keys, ids, size, cut, groups, k, first_pass.bound
+            )
+    return keys, ids, size, cut
 
 
 def _repair(features: Tensor, group: Tensor, rows: Tensor, found: Neighbours) -> None:

@@ -1,0 +1,118 @@
+"""A first pass in the leading directions of the features, where no bfloat16 units make products cheap.
+
+Features of trained networks fill few of their directions. With Q an orthonormal basis of the leading ones, z = Qᵀx
+and e = x - Qz, x.y differs from z_x.z_y by at most |e_x||e_y| (Cauchy and Schwarz) and rounding: products cost a
+quarter or an eighth, and what was left out of a row's candidates is proved to be farther than its k-th nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from methods.clustering.first_pass import summation_error
+
+SHARES = (8, 4)
+"""Dimensions are divided by these, the cheapest first."""
+SAMPLE = 4096
+"""Rows that decide the directions."""
+PROBES = 128
+"""Rows that are searched exactly, to see whether the proof would succeed."""
+ENOUGH = 8
+"""Samples per dimension from which the search is dear enough to look for directions."""
+ROUNDING = 1e-6
+"""Far above the rounding of a similarity, or of a squared length, to float32."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Coordinates in the leading directions, and how far inner products of them can be off.
+
+    Attributes
+    ----------
+    rows : float32 tensor (n, r)
+    residual : float64 array (n,)
+        Lengths of what lies outside the directions.
+    slack : float
+        x.y differs from the float32 product of rows by at most ``slack + residual[x] residual[y]``.
+    """
+
+    rows: Tensor
+    residual: NDArray[np.float64]
+    slack: float
+
+    def leading(self, r: int) -> Projection:
+        """Keep the first `r` directions."""
+        outside = self.rows[:, r:].double().square().sum(1).numpy()
+        return Projection(self.rows[:, :r].contiguous(), np.sqrt(self.residual**2 + outside), self.slack)
+
+
+def leading_projection(features: Tensor, k: int, keep: int, group: Tensor) -> Projection | None:
+    """Project on as few leading directions as prove the k nearest from `keep` candidates a row.
+
+    Parameters
+    ----------
+    features : float32 tensor (n, d)
+        Unit rows in main memory.
+    group : int32 tensor (n,)
+        Pairs of one group (>= 0) do not count.
+
+    Returns
+    -------
+    Projection or None
+        None if there are too few samples to pay for it, or the features fill too many directions.
+    """
+    n, d = features.shape
+    if n < ENOUGH * d or d < 16 * SHARES[-1]:
+        return None
+    basis = leading_directions(features[:: max(1, n // SAMPLE)], d // SHARES[-1])
+    widest = project(features, basis)
+    for share in SHARES:
+        candidate = widest if share == SHARES[-1] else widest.leading(d // share)
+        if proves(features, candidate, k, keep, group):
+            return candidate
+    return None
+
+
+def leading_directions(sample: Tensor, r: int) -> Tensor:
+    """Return orthonormal leading directions (d, r), float64, strongest first, by subspace iteration."""
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(sample.shape[1], r, generator=generator)
+    for _ in range(2):
+        basis = torch.linalg.qr(sample.T @ (sample @ basis)).Q
+    within = (sample @ basis).double()
+    turn = torch.linalg.eigh(within.T @ within).eigenvectors.flip(1)
+    return torch.linalg.qr(basis.double() @ turn).Q
+
+
+def project(features: Tensor, basis: Tensor) -> Projection:
+    """Return coordinates of features (n, d) in an orthonormal basis (d, r), computed in float64."""
+    rows = torch.empty(len(features), basis.shape[1])
+    outside = torch.empty(len(features), dtype=torch.float64)
+    for part, out, left in zip(
+        features.split(SAMPLE), rows.split(SAMPLE), outside.split(SAMPLE), strict=True
+    ):
+        exact = part.double()
+        out.copy_(exact @ basis)
+        left.copy_(exact.square().sum(1) - out.double().square().sum(1))
+    skew = float((basis.T @ basis - torch.eye(basis.shape[1], dtype=torch.float64)).norm())
+    # the summation error of all d products is above that of r of them and the rounding of the coordinates
+    slack = summation_error(features) + 4 * skew
+    return Projection(rows, np.sqrt(outside.clamp(min=0).numpy() + ROUNDING), slack)
+
+
+def proves(features: Tensor, projection: Projection, k: int, keep: int, group: Tensor) -> bool:
+    """Say whether `keep` candidates prove the k nearest of every probe."""
+    rows = torch.arange(0, len(features), max(1, len(features) // PROBES))
+    residual = torch.from_numpy(projection.residual)
+    same = (group[rows, None] == group[None]) & (group[rows, None] >= 0)
+    exact = (features[rows] @ features.T).masked_fill_(same, -torch.inf)
+    kth = exact.topk(k, dim=1).values[:, -1:].double()
+    near = (projection.rows[rows] @ projection.rows.T).masked_fill_(same, -torch.inf)
+    margin = projection.slack + residual[rows, None] * residual.max() + 2 * ROUNDING
+    candidates = (near.double() >= kth - margin).sum(1)
+    return bool((candidates <= keep).all())
