@@ -29,7 +29,7 @@ BLOCK = 1024
 """Rows and columns of a block of the first pass on a CPU (its 4 MB of float32 stay in cache)."""
 KEEP = 4
 """Candidates for each of the k neighbours that a search by projections looks at exactly."""
-FEW = 0.02
+FEW = 0.05
 """Share of rows up to which failed proofs are repaired row by row instead of by a whole float32 pass."""
 
 Backend = Literal["auto", "float32", "faiss"]

@@ -22,6 +22,8 @@ SAMPLE = 4096
 """Rows that decide the directions."""
 PROBES = 128
 """Rows that are searched exactly, to see whether the proof would succeed."""
+UNPROVEN = 1 / 32
+"""Share of the probes that may fail: rows without a proof are searched one by one."""
 ENOUGH = 8
 """Samples per dimension from which the search is dear enough to look for directions."""
 ROUNDING = 1e-6
@@ -45,11 +47,6 @@ class Projection:
     residual: NDArray[np.float64]
     slack: float
 
-    def leading(self, r: int) -> Projection:
-        """Keep the first `r` directions."""
-        outside = self.rows[:, r:].double().square().sum(1).numpy()
-        return Projection(self.rows[:, :r].contiguous(), np.sqrt(self.residual**2 + outside), self.slack)
-
 
 def leading_projection(features: Tensor, k: int, keep: int, group: Tensor) -> Projection | None:
     """Project on as few leading directions as prove the k nearest from `keep` candidates a row.
@@ -69,24 +66,21 @@ def leading_projection(features: Tensor, k: int, keep: int, group: Tensor) -> Pr
     n, d = features.shape
     if n < ENOUGH * d or d < 16 * SHARES[-1]:
         return None
-    basis = leading_directions(features[:: max(1, n // SAMPLE)], d // SHARES[-1])
-    widest = project(features, basis)
+    sample = features[:: max(1, n // SAMPLE)]
     for share in SHARES:
-        candidate = widest if share == SHARES[-1] else widest.leading(d // share)
+        candidate = project(features, leading_directions(sample, d // share))
         if proves(features, candidate, k, keep, group):
             return candidate
     return None
 
 
 def leading_directions(sample: Tensor, r: int) -> Tensor:
-    """Return orthonormal leading directions (d, r), float64, strongest first, by subspace iteration."""
+    """Return an orthonormal basis (d, r), float64, near the leading directions, by subspace iteration."""
     generator = torch.Generator().manual_seed(0)
     basis = torch.randn(sample.shape[1], r, generator=generator)
     for _ in range(2):
         basis = torch.linalg.qr(sample.T @ (sample @ basis)).Q
-    within = (sample @ basis).double()
-    turn = torch.linalg.eigh(within.T @ within).eigenvectors.flip(1)
-    return torch.linalg.qr(basis.double() @ turn).Q
+    return torch.linalg.qr(basis.double()).Q
 
 
 def project(features: Tensor, basis: Tensor) -> Projection:
@@ -106,7 +100,7 @@ def project(features: Tensor, basis: Tensor) -> Projection:
 
 
 def proves(features: Tensor, projection: Projection, k: int, keep: int, group: Tensor) -> bool:
-    """Say whether `keep` candidates prove the k nearest of every probe."""
+    """Say whether `keep` candidates prove the k nearest of nearly every probe."""
     rows = torch.arange(0, len(features), max(1, len(features) // PROBES))
     residual = torch.from_numpy(projection.residual)
     same = (group[rows, None] == group[None]) & (group[rows, None] >= 0)
@@ -115,4 +109,4 @@ def proves(features: Tensor, projection: Projection, k: int, keep: int, group: T
     near = (projection.rows[rows] @ projection.rows.T).masked_fill_(same, -torch.inf)
     margin = projection.slack + residual[rows, None] * residual.max() + 2 * ROUNDING
     candidates = (near.double() >= kth - margin).sum(1)
-    return bool((candidates <= keep).all())
+    return float((candidates > keep).double().mean()) <= UNPROVEN
