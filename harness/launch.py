@@ -74,12 +74,12 @@ def plan(request: Request, reporter: Reporter) -> list[Task]:
     chosen = load_protocols(request.protocol)
     name, variant = split_variant(request.method)
     cls = load_method(name)
-    root = find_root(request.data, chosen[0], request.twin_seed, reporter)
     sets = [*request.sets, *([f"precision={request.precision}"] if request.precision else [])]
     config, engine = resolve(cls, chosen[0].dataset, request.preset, variant, sets)
     engine = settle_precision(engine, request.device)
-    data = examine(root, chosen[0].dataset, allow_partial=request.allow_partial)
     splits = parse_trials(request.trials, chosen[0].splits)
+    root = find_root(request.data, chosen[0], request.twin_seed, reporter)
+    data = examine(root, chosen[0].dataset, allow_partial=request.allow_partial)
     specs = [
         RunSpec(
             method=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from harness.checkpoint import load_checkpoint, optimiser_state, restore_optimis
 from harness.configuration import EngineConfig
 from harness.diagnostics import cluster_quality
 from harness.engine import Engine, choose_device
-from harness.environment import manifest_environment
+from harness.environment import compile_kernels, manifest_environment
 from harness.errors import HarnessError
 from harness.evaluation import Evaluation, Result, refuse_features
 from harness.files import write_atomic
@@ -46,6 +47,8 @@ from protocols.base import Protocol
 from results.schema import HISTORY, METRICS, PROFILE
 from results.store import write_frame
 
+SLOW_S = 3.0
+"""Kernels that an installation has compiled load faster than this."""
 PATIENCE = 3
 """Epochs in a row without clusters after which a run gives up (dmic-spec section 9)."""
 
@@ -148,9 +151,20 @@ class Run:
         self.engine.place(self.method)
         self.stages = tuple(self.method.stages(self.method.config))
         self.epochs = epochs_of(self.stages)
+        self._compile()
         self._write_manifest("running")
         if self.directory.last.exists():
             self._resume()
+
+    def _compile(self) -> None:
+        """Have kernels compiled before stages are timed."""
+        text = "compiling kernels, once after an installation; this takes about a minute"
+        note = threading.Timer(SLOW_S, self.reporter.line, [text])
+        note.start()
+        try:
+            compile_kernels()
+        finally:
+            note.cancel()
 
     def _make_method(self, weights: Weights) -> Method:
         cls = load_method(self.spec.method)

@@ -19,6 +19,7 @@ from matplotlib.ticker import NullLocator
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
+from harness.environment import compile_kernels
 from harness.errors import HarnessError
 from harness.files import write_atomic
 from harness.profiling import StageTimers
@@ -145,7 +146,8 @@ def measure(
 
 
 def warm_up(plan: Plan, device: torch.device) -> None:
-    """Compile what is compiled at first use."""
+    """Compile what is compiled at first use, and let the device reach its pace."""
+    compile_kernels()
     n = max(256, 2 * plan.k1)
     jaccard_clusters(
         synthetic_features(n, plan.dim, plan.seed).to(device),

@@ -22,7 +22,21 @@ nearest of all cameras is in its own  99.8 99.4 99.4  99.9 99.6 99.9  100  99.5 
 
 So pixels split people by camera. Most of that is a constant of each camera: after subtracting each camera's
 mean image, another visible camera is no harder than the same one (medium: 69.0, 62.0 and 51.0).
-NETWORKS
+
+A ResNet-18 at 96 x 48 on the default twins of seed 0 (60 and 40 people to test; mean of both directions of RegDB,
+all-search single-shot of SYSU-MM01), mAP in percent; supervised training has ten epochs of the demo:
+
+=========================================  =====  =========
+weights                                    RegDB  SYSU-MM01
+=========================================  =====  =========
+untrained (``weights=none``)                 8.1        8.2
+source (``source-only``)                    15.1       17.3
+supervised, from the source weights         20.1       25.7
+=========================================  =====  =========
+
+Clustered plainly from the source weights (``cluster-contrast``, epoch 0), a training person of the SYSU twin lies
+in 3.4 clusters of 75 (adjusted Rand index 0.37), images by one camera in 1.1: clusters split by camera. On the
+RegDB twin it is 2.9 of 101 (0.37), in one modality 1.5.
 """
 
 from __future__ import annotations

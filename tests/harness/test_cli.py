@@ -129,6 +129,13 @@ def test_wrong_values_are_named(
     refused(reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--set", value), *words)
 
 
+def test_a_wrong_value_is_told_before_data_are_made(reidbench: Command, tmp_path: Path) -> None:
+    words = ("run", "dmic", "--protocol", "regdb", "--data", "synthetic")
+    refused(reidbench(*words, "--set", "intra_k=3"), "intra_k1")
+    refused(reidbench(*words, "--trials", "11"), "--trials")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_and_wrong_data_roots(reidbench: Command, tmp_path: Path, tiny_sysu: Path) -> None:
     refused(reidbench("run", "dmic", "--protocol", "regdb"), "--data")
     refused(reidbench("run", "dmic", "--protocol", "regdb", "--data", tmp_path / "nowhere"), "nowhere")
