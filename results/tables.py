@@ -122,9 +122,12 @@ def metric_cells(group: pd.DataFrame) -> dict[tuple[str, str], tuple[float, floa
 
 
 def frame_of(cells: Sequence[Mapping[tuple[str, str], tuple[float, float]]], which: int) -> pd.DataFrame:
-    """Return means (0) or deviations (1) as a frame: headline, leak, pseudo-labels, in this order."""
+    """Return means (0) or deviations (1) as a frame: headline, leak, pseudo-labels (by name), in this order."""
     rank = {HEADLINE: 0, LEAK: 1, QUALITY: 2, PRINTED: 3}
-    names = sorted(dict.fromkeys(key for line in cells for key in line), key=lambda key: rank[key[0]])
+    names = sorted(
+        dict.fromkeys(key for line in cells for key in line),
+        key=lambda key: (rank[key[0]], key[1] if key[0] == QUALITY else ""),
+    )
     values = [[line.get(key, (np.nan, np.nan))[which] for key in names] for line in cells]
     columns = pd.MultiIndex.from_tuples(names, names=["group", "metric"])
     return pd.DataFrame(values, columns=columns, dtype="float64")

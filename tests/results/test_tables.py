@@ -207,6 +207,7 @@ def test_pseudo_label_quality_is_the_last_epochs() -> None:
     assert table.mean.loc[0, (QUALITY, "ARI visible")] == pytest.approx(0.3 + 0.36 + 0.05)
     assert table.std.loc[0, (QUALITY, "ARI visible")] == pytest.approx(statistics.stdev([0, 0.1]))
     assert any(s.startswith("ARI") for s in table.caption)
+    assert [name for group, name in table.columns if group == QUALITY] == ["ARI infrared", "ARI visible"]
     gone = history(10).assign(ari_visible=[*[0.5] * 9, None])
     assert (QUALITY, "ARI visible") not in comparison(regdb_rows(), {"dmic-0-1": gone}).mean
 
