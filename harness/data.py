@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from harness.errors import HarnessError
 from harness.files import write_atomic
 from harness.progress import Reporter
-from protocols.base import Protocol
+from protocols.base import Images, LabelledImages, Protocol
 from protocols.check import check, dataset_at, fingerprint
 from protocols.files import is_synthetic
 from protocols.twin import VERSION, synthesise
@@ -59,6 +61,26 @@ def find_root(option: str | None, protocol: Protocol, twin_seed: int, reporter: 
     if found != protocol.dataset:
         raise HarnessError(f"{root} holds {found}, but protocol {protocol.id} needs {protocol.dataset}")
     return root
+
+
+def without_identity_order(training: LabelledImages) -> LabelledImages:
+    """Put training images into an order that says nothing of identities: visible first, then by digest of the path.
+
+    Protocols list images by identity, as public code does; there, ties and the border points of clusters follow the
+    truth.
+    """
+    images = training.images
+    digests = [hashlib.sha256(path.encode()).hexdigest() for path in images.paths]
+    order = np.lexsort((np.array(digests), images.modality))
+    return LabelledImages(
+        Images(
+            images.root,
+            tuple(images.paths[i] for i in order),
+            images.modality[order],
+            images.camera[order],
+        ),
+        training.identity[order],
+    )
 
 
 def data_digest(root: Path, dataset: str) -> str:

@@ -139,7 +139,11 @@ def trial_rows(protocol: Protocol, trial: Trial, scores: Scores) -> Iterator[dic
 
 
 def selection_score(rows: Sequence[dict[str, Any]]) -> float:
-    """Return the test mAP by which public code picks its best epoch: all search single shot, or V to T."""
+    """Return the test mAP by which the best epoch is picked: all search single shot, mean of ten galleries, or V to T.
+
+    Most public codes pick by it; OTLA's and AGW's take rank-1, ADCA's and GUR's the first gallery alone. NaN if no
+    protocol is one of these.
+    """
     picked = [
         row["value"]
         for row in rows

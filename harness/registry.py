@@ -7,7 +7,8 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -78,32 +79,46 @@ def parsed(file: Path) -> ast.Module:
         raise HarnessError(f"{file}, line {error.lineno}: not valid Python: {error.msg}") from error
 
 
-def scan(package: str, key: str) -> list[Entry]:
-    """Find the classes of a package's files that name themselves by the attribute `key`.
+def lineage(node: ast.ClassDef, classes: Mapping[str, tuple[Path, ast.ClassDef]]) -> list[ast.ClassDef]:
+    """Return a class and those it inherits from, as far as they are in `classes`, the nearest first."""
+    names = [ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases]
+    bases = [classes[name][1] for name in names if name in classes]
+    return [node, *(ancestor for base in bases for ancestor in lineage(base, classes))]
+
+
+def scan(package: str, key: str, contract: str) -> list[Entry]:
+    """Find the classes of a package's files that inherit from `contract` and name themselves by the attribute `key`.
 
     Raises
     ------
     HarnessError
-        If a file is not Python; says where.
+        If a file is not Python, or a class lacks its summary; says where.
     """
     folder = Path(__file__).parents[1] / package
+    classes = {
+        node.name: (file, node)
+        for file in sorted(folder.glob("*.py"))
+        for node in parsed(file).body
+        if isinstance(node, ast.ClassDef)
+    }
     entries = []
-    for file in sorted(folder.glob("*.py")):
-        for node in parsed(file).body:
-            if not isinstance(node, ast.ClassDef):
-                continue
-            constants = class_constants(node)
-            if key in constants and "summary" in constants:
-                entries.append(
-                    Entry(
-                        name=constants[key],
-                        summary=constants["summary"],
-                        target=f"{package}.{file.stem}:{node.name}",
-                        origin="reidbench",
-                        supervision=constants.get("supervision", "usl"),
-                        dataset=constants.get("dataset", ""),
-                    )
-                )
+    for file, node in classes.values():
+        line = lineage(node, classes)
+        if key not in class_constants(node) or contract not in {ancestor.name for ancestor in line}:
+            continue
+        constants = dict(ChainMap(*map(class_constants, line)))
+        if "summary" not in constants:
+            raise HarnessError(f"{file}, line {node.lineno}: class {node.name} lacks the attribute `summary`")
+        entries.append(
+            Entry(
+                name=constants[key],
+                summary=constants["summary"],
+                target=f"{package}.{file.stem}:{node.name}",
+                origin="reidbench",
+                supervision=constants.get("supervision", "usl"),
+                dataset=constants.get("dataset", ""),
+            )
+        )
     return entries
 
 
@@ -159,12 +174,12 @@ def unique(entries: Iterable[Entry]) -> dict[str, Entry]:
 
 def methods() -> dict[str, Entry]:
     """Return every method by name, ours first."""
-    return unique([*scan("methods", "name"), *plugged("reidbench.methods", "name")])
+    return unique([*scan("methods", "name", "Method"), *plugged("reidbench.methods", "name")])
 
 
 def protocols() -> dict[str, Entry]:
     """Return every protocol by id, ours first."""
-    return unique([*scan("protocols", "id"), *plugged("reidbench.protocols", "id")])
+    return unique([*scan("protocols", "id", "Protocol"), *plugged("reidbench.protocols", "id")])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

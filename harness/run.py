@@ -118,9 +118,12 @@ class RunDirectory:
         self.profile = self.path / "profile.csv"
         self.ranks = self.path / "ranks.npz"
         self.last = self.path / "checkpoints" / "last.ckpt"
-        self.best = self.path / "checkpoints" / "best.ckpt"
         self.log = self.path / "log.txt"
         self._complete = self.path / "COMPLETE"
+
+    def best(self, stage: str) -> Path:
+        """Return the checkpoint of the best test epoch of a stage, kept if the next stage starts from it."""
+        return self.last.with_name(f"best-{stage}.ckpt")
 
     @property
     def complete(self) -> bool:
@@ -147,7 +150,8 @@ class RunDirectory:
     def reset(self) -> None:
         """Forget what an earlier run left (``--force``); the marker goes first."""
         self._complete.unlink(missing_ok=True)
-        for path in (self.metrics, self.history, self.profile, self.ranks, self.last, self.best, self.log):
+        checkpoints = self.last.parent.glob("*.ckpt")
+        for path in (self.metrics, self.history, self.profile, self.ranks, self.log, *checkpoints):
             path.unlink(missing_ok=True)
 
     @contextmanager

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from harness.checkpoint import load_checkpoint, optimiser_state, restore_optimiser, save_checkpoint
 from harness.configuration import EngineConfig
+from harness.data import without_identity_order
 from harness.diagnostics import cluster_quality
 from harness.engine import Engine, choose_device
 from harness.environment import compile_kernels, manifest_environment
@@ -136,8 +137,10 @@ class Run:
     def _prepare(self) -> None:
         self.engine = Engine(self.config, self.task.device, self.task.workers, self.reporter)
         self.timers = StageTimers(self.engine.device)
-        self.training = self.task.protocols[0].training(
-            self.task.root, self.spec.split, allow_partial=self.task.allow_partial
+        self.training = without_identity_order(
+            self.task.protocols[0].training(
+                self.task.root, self.spec.split, allow_partial=self.task.allow_partial
+            )
         )
         images, c = self.training.images, self.config
         self.store = ImageStore(
@@ -193,10 +196,11 @@ class Run:
 
     def _epoch(self, epoch: Epoch) -> None:
         if epoch.in_stage == 0:
-            self._begin_stage(self.stages[epoch.stage])
+            self._begin_stage(epoch.stage)
         self.timers.begin_epoch(epoch.number)
-        for phase in self.method.phases(epoch):
-            self.history.append(self._phase(replace(epoch, phase=phase)))
+        rows = [self._phase(replace(epoch, phase=phase)) for phase in self.method.phases(epoch)]
+        self.history.extend(rows)
+        self._give_up_if_idle(rows)
         for optimisation in self.optimisations.values():
             with warnings.catch_warnings():
                 # a skipped epoch moves the schedule without an optimiser step, on purpose
@@ -208,12 +212,13 @@ class Run:
         self._store_progress()
         self._report(self.history[-1])
 
-    def _begin_stage(self, stage: Stage) -> None:
-        if stage.initial == "best-on-test" and self.directory.best.exists():
-            modules = load_checkpoint(self.directory.best)["modules"]
+    def _begin_stage(self, number: int) -> None:
+        if self.stages[number].initial == "best-on-test":
+            modules = load_checkpoint(self.directory.best(self.stages[number - 1].name))["modules"]
             for name, module in self.method.modules.items():
                 module.load_state_dict(modules[name])
-        self._make_optimisers(stage)
+        self.best = {}  # as public codes do, whose numbers are the best of their last stage
+        self._make_optimisers(self.stages[number])
 
     def _make_optimisers(self, stage: Stage) -> None:
         self.optimisations = {
@@ -237,9 +242,8 @@ class Run:
             **self._quality(plan),
         }
         if plan.skipped:
-            self._skip(epoch, plan)
+            self.reporter.line(f"epoch {epoch.number} {epoch.phase} skipped: {plan.skipped}")
             return row
-        self.skipped_in_a_row = 0
         with self.timers.stage("train"):
             losses = self.engine.train_epoch(
                 self.method, plan, epoch, self.optimisations, self._batches(plan, epoch)
@@ -285,13 +289,14 @@ class Run:
             found |= {f"{name}_{space}": value for name, value in measured.items()}
         return found
 
-    def _skip(self, epoch: Epoch, plan: EpochPlan) -> None:
-        self.skipped_in_a_row += 1
-        self.reporter.line(f"epoch {epoch.number} skipped: {plan.skipped}")
+    def _give_up_if_idle(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """End a run whose epochs have nothing to train on in any of their phases."""
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if all(row["skipped"] for row in rows) else 0
         if self.skipped_in_a_row >= PATIENCE:
             raise HarnessError(
-                f"{PATIENCE} epochs in a row found nothing to train on; the last: {plan.skipped}. "
-                "Raise eps, lower k1 or min_samples (--set), or start from better weights."
+                f"{PATIENCE} epochs in a row found nothing to train on, the last is epoch {rows[-1]['epoch']}; why is "
+                f"told above and in {self.directory.log}. Raise eps, lower k1 or min_samples (--set), or start from "
+                "better weights."
             )
 
     # -- evaluation --------------------------------------------------------------------------------------
@@ -308,11 +313,13 @@ class Run:
 
     def _keep_if_best(self, epoch: Epoch, result: Result) -> None:
         self.history[-1]["test_mAP"] = result.selection
-        if self.best and self.best["score"] >= result.selection:
+        if np.isnan(result.selection) or (self.best and self.best["score"] >= result.selection):
             return
         self.best = {"epoch": epoch.number, "score": result.selection, "rows": result.rows}
-        if any(stage.initial == "best-on-test" for stage in self.stages):
-            save_checkpoint(self.directory.best, {"modules": self._module_state(), "epoch": epoch.number})
+        following = self.stages[epoch.stage + 1 : epoch.stage + 2]
+        if any(stage.initial == "best-on-test" for stage in following):
+            best = self.directory.best(self.stages[epoch.stage].name)
+            save_checkpoint(best, {"modules": self._module_state(), "epoch": epoch.number})
 
     def _rows(self, rows: Sequence[Mapping[str, Any]], epoch: int, checkpoint: str) -> list[dict[str, Any]]:
         s = self.spec
@@ -384,8 +391,9 @@ class Run:
         self.reporter.line(f"run {self.spec.id} ends with a mean test mAP of {result.selection:.2f}")
         epoch = max(len(self.epochs) - 1, 0)
         rows = self._rows(result.rows, epoch, "last")
-        best = self.best or {"epoch": epoch, "rows": result.rows}
-        rows += self._rows(best["rows"], best["epoch"], "best-on-test")
+        best: Mapping[str, Any] = self.best if self.epochs else {"epoch": epoch, "rows": result.rows}
+        if best:
+            rows += self._rows(best["rows"], best["epoch"], "best-on-test")
         ranks = io.BytesIO()
         np.savez(ranks, **result.ranks)  # type: ignore[arg-type]
         write_atomic(self.directory.ranks, ranks.getvalue())

@@ -301,7 +301,6 @@ class SysuAll(SysuMM01):
     """All search: the gallery holds all four visible cameras."""
 
     id = "sysu-all"
-    dataset = "sysu-mm01"
     summary = "SYSU-MM01, all search: infrared queries, gallery from cameras 1, 2, 4, 5; seeded galleries"
 
 
@@ -309,7 +308,6 @@ class SysuIndoor(SysuMM01):
     """Indoor search: the gallery holds cameras 1 and 2."""
 
     id = "sysu-indoor"
-    dataset = "sysu-mm01"
     summary = "SYSU-MM01, indoor search: infrared queries, gallery from cameras 1, 2; seeded galleries"
     gallery_cameras = (1, 2)
 
@@ -318,7 +316,6 @@ class SysuAllOfficial(SysuAll):
     """All search on the galleries of the official permutation file."""
 
     id = "sysu-all-official"
-    dataset = "sysu-mm01"
     summary = "SYSU-MM01, all search, galleries of rand_perm_cam.mat"
     official = True
 
@@ -327,6 +324,5 @@ class SysuIndoorOfficial(SysuIndoor):
     """Indoor search on the galleries of the official permutation file."""
 
     id = "sysu-indoor-official"
-    dataset = "sysu-mm01"
     summary = "SYSU-MM01, indoor search, galleries of rand_perm_cam.mat"
     official = True

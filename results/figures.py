@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from results.comparable import check_rows
-from results.schema import RANKS, SETTINGS, ResultsError
+from results.schema import RANKS, ResultsError, setting_order
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
@@ -83,7 +83,7 @@ def cmc_curves(rows: pd.DataFrame) -> Figure:
     rows = rows.assign(rank=rows["metric"].str.removeprefix("rank-").astype(int), name=line_names(rows))
     places = sorted(
         {(str(p), str(s)) for p, s in zip(rows["protocol"], rows["setting"], strict=True)},
-        key=lambda place: (place[0], SETTINGS.index(place[1])),
+        key=lambda place: (place[0], setting_order(place[1])),
     )
     figure, axes, chosen = grid(len(places), sorted(set(rows["name"])))
     for axis, (protocol, setting) in zip(axes, places, strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from results.formats import PRINTED, Table
-from results.schema import SETTINGS, ResultsError
+from results.schema import ResultsError, setting_order
 
 SHOWN_COLUMNS = {"rank1": "rank-1", "rank10": "rank-10", "rank20": "rank-20", "mAP": "mAP", "mINP": "mINP"}
 
@@ -51,7 +51,7 @@ def with_published(table: Table, figures: pd.DataFrame) -> Table:
     joined = pd.concat([ours, about], ignore_index=True).fillna("")
     mean = pd.concat([table.mean, values], ignore_index=True)
     std = pd.concat([table.std, values * np.nan], ignore_index=True)
-    places = joined["setting"].map(SETTINGS.index)
+    places = joined["setting"].map(setting_order)
     order = joined.assign(place=places).sort_values(["protocol", "place"], kind="stable").index
     shown = tuple(dict.fromkeys((*table.shown, "supervision", "source")))
     return Table(

@@ -17,6 +17,12 @@ import pandas as pd
 RANKS = ("rank-1", "rank-5", "rank-10", "rank-20")
 METRIC_NAMES = (*RANKS, "mAP", "mINP")
 SETTINGS = ("single-shot", "multi-shot", "visible-to-thermal", "thermal-to-visible")
+"""The usual settings, in the order of tables; those of other protocols follow by name."""
+
+
+def setting_order(name: str) -> tuple[int, str]:
+    """Return the sort key of a setting."""
+    return (SETTINGS.index(name) if name in SETTINGS else len(SETTINGS), name)
 
 
 class ResultsError(ValueError):
@@ -73,7 +79,7 @@ METRICS = Schema(
         Column("protocol", "text"),
         Column("protocol_version", "text"),
         Column("list_digest", "text"),
-        Column("setting", "text", SETTINGS),
+        Column("setting", "text"),
         Column("split", "integer", low=0),
         Column("trial", "integer", low=0),
         Column("gallery_rule", "text"),

@@ -25,7 +25,7 @@ from results.formats import (
     to_markdown,
 )
 from results.published import published, with_published
-from results.schema import SETTINGS, ResultsError
+from results.schema import ResultsError, setting_order
 
 __all__ = [
     "Table",
@@ -150,7 +150,7 @@ def comparison(rows: pd.DataFrame, histories: Mapping[str, pd.DataFrame] | None 
     """
     rows = check_rows(rows)
     groups = [group for _, group in rows.groupby(list(LINE), sort=True)]
-    groups.sort(key=lambda g: (g["protocol"].iloc[0], SETTINGS.index(g["setting"].iloc[0])))
+    groups.sort(key=lambda g: (g["protocol"].iloc[0], setting_order(g["setting"].iloc[0])))
     about = pd.DataFrame([attributes(group) for group in groups])
     cells = [metric_cells(group) | quality_cells(group, histories or {}) for group in groups]
     varying = [name for name in about.columns if name not in ALWAYS and about[name].nunique() > 1]

@@ -19,7 +19,6 @@ def test_rows_of_every_schema_are_valid_and_keep_their_values() -> None:
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("setting", "single_shot", "expected one of single-shot"),
         ("metric", "map", "expected one of rank-1"),
         ("unit", "fraction", "expected one of percent"),
         ("data", "fake", "expected one of real"),
