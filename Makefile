@@ -35,5 +35,6 @@ bench: $(STAMP)
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-autosave \
 		--benchmark-columns=min,median,rounds --sizes $(SIZES) --dim $(DIM) $(BENCH)
 
+# Results and data sets stay.
 clean:
-	rm -rf $(VENV) runs data .benchmarks
+	rm -rf $(VENV) .benchmarks

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from harness.errors import HarnessError
@@ -62,10 +62,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         # clones, because a file's tensors are not aligned as torch's own are, and sums depend on alignment
-        tensors = {key: value.clone() for key, value in load_file(path, device="cpu").items()}
-        raw = path.read_bytes()
-        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-        state = unpack(json.loads(header["__metadata__"]["state"]), tensors)
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - no mapping
+            state = unpack(json.loads(file.metadata()["state"]), tensors)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise HarnessError(
             f"{path} is not a readable checkpoint ({error}); delete it or use --force"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -182,7 +181,7 @@ def verify(
     data: Annotated[
         str | None, typer.Option(help="Root of its data, or 'synthetic'. Default: the manifest's.")
     ] = None,
-    device: DeviceOption = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto. Default: the manifest's.")] = "",
     workers: WorkersOption = 0,
     twin_seed: TwinSeedOption = 0,
 ) -> None:
@@ -474,43 +473,6 @@ def required(value: str | None, name: str, hint: str) -> None:
         raise HarnessError(f"{name} is missing; `{hint}` names the choices")
 
 
-def explain(error: BaseException) -> tuple[str, int]:
-    """Return the message and the exit code for an error that a person can mend."""
-    from harness.errors import HarnessError, RunHeldError
-
-    if isinstance(error, RunHeldError):
-        return str(error), 3
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its permissions"
-        return f"{where}{error.strerror or error}; {cure}", 2
-    if isinstance(error, (MemoryError, *device_memory_errors())):
-        reason = str(error).partition("\n")[0]
-        cure = "free some, or use a larger device; a stopped run goes on after its last finished epoch"
-        return f"out of memory ({reason}); {cure}", 2
-    assert isinstance(error, (ValueError, HarnessError))
-    return str(error), 2
-
-
-def device_memory_errors() -> tuple[type[BaseException], ...]:
-    """Return torch's error for a full device, where torch is loaded at all."""
-    return (sys.modules["torch"].OutOfMemoryError,) if "torch" in sys.modules else ()
-
-
-def mendable() -> tuple[type[BaseException], ...]:
-    """Return the error types that carry a message for the user; anything else is a bug and keeps its traceback."""
-    found: list[type[BaseException]] = [OSError, MemoryError, *device_memory_errors()]
-    for module, name in (
-        ("harness.errors", "HarnessError"),
-        ("protocols.base", "DataError"),
-        ("methods.errors", "MethodError"),
-        ("results.schema", "ResultsError"),
-    ):
-        if module in sys.modules:
-            found.append(getattr(sys.modules[module], name))
-    return tuple(found)
-
-
 def show_warnings_once() -> None:
     """Write each warning as one line, and never the same one again; Python's own filter forgets."""
     shown: set[str] = set()
@@ -525,6 +487,8 @@ def show_warnings_once() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a mendable error ends in one message and exit code 2 (3: the run is held)."""
+    from harness.errors import explain, mendable
+
     show_warnings_once()
     try:
         app(args=list(arguments) if arguments is not None else None)

@@ -70,9 +70,17 @@ class ImageStore:
         return len(self._files)
 
     def _read(self, rows: Sequence[int]) -> UInt8Array:
+        height, width, _ = self._size
+        images = np.empty((len(rows), height, width, 3), np.uint8)
+
+        def fill(place: int) -> None:
+            images[place] = read_image(self._files[rows[place]], *self._size)
+
         # decoding releases the interpreter lock, so threads help
         with ThreadPoolExecutor(max_workers=8) as pool:
-            return np.stack(list(pool.map(lambda i: read_image(self._files[i], *self._size), rows)))
+            for _ in pool.map(fill, range(len(rows))):
+                pass  # raises what a thread has raised
+        return images
 
     def __getitem__(self, rows: npt.NDArray[np.int64]) -> UInt8Array:
         """Return images (b, height, width, 3)."""

@@ -19,12 +19,13 @@ from pydantic import BaseModel, ConfigDict
 from harness.errors import HarnessError, RunHeldError
 from harness.files import write_atomic
 
-OURS = ("methods",)
+UNCOUNTED = {"harness", "protocols", "results"}
+"""Packages of ours that are no part of a method's source."""
 MANIFEST_VERSION = 1
 
 
 class RunSpec(BaseModel):
-    """Everything that decides a run's numbers, apart from hardware and library versions.
+    """What decides a run's numbers, apart from hardware, library versions and the harness's own code.
 
     Attributes
     ----------
@@ -71,38 +72,41 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def imported_modules(source: str) -> set[str]:
-    """Name the modules of ours that a source text imports."""
+def imported_modules(source: str, package: str) -> set[str]:
+    """Name what a source text of `package` imports: modules, and attributes as if they were modules."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        if isinstance(node, ast.ImportFrom):
+            dotted = "." * node.level + (node.module or "")
+            start = importlib.util.resolve_name(dotted, package) if node.level else dotted
+            names |= {start, *(f"{start}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    return {name for name in names if name.split(".")[0] in OURS}
+    return names
 
 
-def module_source(name: str) -> str | None:
-    """Return the source text of a module, or None if there is no such module (an attribute, say)."""
+def module_source(name: str) -> tuple[str, str] | None:
+    """Return the source text of a module and its package, or None if there is no such module (an attribute, say)."""
     try:
         found = importlib.util.find_spec(name)
     except ModuleNotFoundError:
         return None
     if found is None or not found.origin or not found.origin.endswith(".py"):
         return None
-    return Path(found.origin).read_text(encoding="utf-8")
+    return Path(found.origin).read_text(encoding="utf-8"), found.parent or ""
 
 
 def source_digest(module: str) -> str:
-    """Digest the source of `module` and, transitively, of every module of ours that it imports."""
+    """Digest the source of `module` and, transitively, of what it imports from `methods` or from its own plug-in."""
+    counted = {"methods", module.split(".")[0]} - UNCOUNTED
     texts: dict[str, str] = {}
     queue = [module]
     while queue:
         name = queue.pop()
-        if name in texts or (text := module_source(name)) is None:
+        if name in texts or (found := module_source(name)) is None:
             continue
-        texts[name] = text
-        queue.extend(imported_modules(text))
+        texts[name] = found[0]
+        queue.extend(m for m in imported_modules(*found) if m.split(".")[0] in counted)
     return hashlib.sha256(canonical_json(texts).encode()).hexdigest()
 
 
@@ -147,9 +151,13 @@ class RunDirectory:
         """Write the marker that makes this a result; call it after everything else is on disk."""
         write_atomic(self._complete, b"")
 
+    def reopen(self) -> None:
+        """Take the marker away: what follows from the last checkpoint is made again."""
+        self._complete.unlink(missing_ok=True)
+
     def reset(self) -> None:
         """Forget what an earlier run left (``--force``); the marker goes first."""
-        self._complete.unlink(missing_ok=True)
+        self.reopen()
         checkpoints = self.last.parent.glob("*.ckpt")
         for path in (self.metrics, self.history, self.profile, self.ranks, self.log, *checkpoints):
             path.unlink(missing_ok=True)

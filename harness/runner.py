@@ -46,7 +46,7 @@ from methods.base import (
 )
 from protocols.base import Protocol
 from results.schema import HISTORY, METRICS, PROFILE
-from results.store import write_frame
+from results.store import read_manifest, write_frame
 
 SLOW_S = 3.0
 """Kernels that an installation has compiled load faster than this."""
@@ -78,9 +78,13 @@ class Task:
 
 
 def execute(task: Task, reporter: Reporter) -> RunDirectory:
-    """Bring a run to its end: at once if it has finished, from its last epoch if it was stopped."""
+    """Bring a run to its end: at once if it has finished, from its last epoch if it was stopped.
+
+    A run that was scored under other versions of its protocols, or before one of them existed, is scored again.
+    """
     directory = task.directory
-    if directory.complete and not task.force:
+    outdated = directory.complete and not task.force and not scored_under(directory, task.protocols)
+    if directory.complete and not task.force and not outdated:
         reporter.line(
             f"run {task.spec.id} ({task.spec.label}, split {task.spec.split}) is finished: {directory.path}"
         )
@@ -89,9 +93,24 @@ def execute(task: Task, reporter: Reporter) -> RunDirectory:
     with directory.held():
         if task.force:
             directory.reset()
+        elif outdated:
+            reporter.line(
+                f"run {task.spec.id} was scored under other protocols; its last epoch is scored again"
+            )
+            directory.reopen()
         if not directory.complete:  # another process may have finished it meanwhile
             Run(task, reporter.with_log(directory.log)).execute()
     return directory
+
+
+def scored_under(directory: RunDirectory, protocols: Sequence[Protocol]) -> bool:
+    """Say whether a finished run was scored under these protocols in these versions."""
+    return versions(protocols) <= set(read_manifest(directory.manifest)["protocols"].items())
+
+
+def versions(protocols: Sequence[Protocol]) -> set[tuple[str, str]]:
+    """Return (id, version) of protocols."""
+    return {(protocol.id, protocol.version) for protocol in protocols}
 
 
 def epochs_of(stages: Sequence[Stage]) -> list[Epoch]:
@@ -358,6 +377,7 @@ class Run:
             "optimisers": {name: optimiser_state(o.optimiser) for name, o in self.optimisations.items()},
             "schedules": {name: o.schedule.state_dict() for name, o in self.optimisations.items()},
             "method": self.method.state(),
+            "precision": self.engine.fabric.strategy.precision.state_dict(),  # the loss scale of float16
         }
 
     def _resume(self) -> None:
@@ -369,6 +389,9 @@ class Run:
             )
         self.done, self.skipped_in_a_row = state["done"], state["skipped"]
         self.history, self.best = state["history"], state["best"]
+        scored = {(row["protocol"], row["protocol_version"]) for row in self.best.get("rows", ())}
+        if not scored <= versions(self.task.protocols):
+            self.best = {}  # of other versions, and nobody has kept that epoch to score it again
         for name, module in self.method.modules.items():
             module.load_state_dict(state["modules"][name])
         self.method.load_state({k: v.to(self.engine.device) for k, v in state["method"].items()})
@@ -377,6 +400,7 @@ class Run:
             for name, optimisation in self.optimisations.items():
                 restore_optimiser(optimisation.optimiser, state["optimisers"][name])
                 optimisation.schedule.load_state_dict(state["schedules"][name])
+        self.engine.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
         self.timers.resume(self.directory.profile, self.done)
         self.reporter.line(f"resuming run {self.spec.id} after epoch {self.done - 1}")
 
@@ -410,7 +434,7 @@ class Run:
         self.directory.finish()
 
     def _write_manifest(self, status: str, reason: str = "") -> None:
-        weights = getattr(self, "weights", None)
+        weights, engine = getattr(self, "weights", None), getattr(self, "engine", None)
         self.directory.write_manifest(
             {
                 "manifest_version": MANIFEST_VERSION,
@@ -420,7 +444,7 @@ class Run:
                 "protocols": {protocol.id: protocol.version for protocol in self.task.protocols},
                 "weights": {"name": self.config.weights, "digest": weights.digest if weights else ""},
                 "environment": manifest_environment(),
-                "device": self.task.device,
+                "device": str(engine.device) if engine else self.task.device,
                 "status": status,
                 "reason": reason,
                 "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -8,19 +8,15 @@ from dataclasses import dataclass, replace
 
 from harness.configuration import EngineConfig, parse_sets
 from harness.data import examine, find_root
-from harness.errors import HarnessError
+from harness.errors import HarnessError, explain, mendable
 from harness.launch import Request, parse_trials, plan
 from harness.progress import Reporter
 from harness.registry import load_method, load_protocols, methods, nearest
 from harness.run import RunDirectory
 from harness.runner import Task, execute
 from methods.base import Method
-from methods.errors import MethodError
-from protocols.base import DataError
-from results.schema import ResultsError
 
 ALL = "all"
-MENDABLE = (HarnessError, MethodError, DataError, ResultsError, OSError)
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,8 @@ def plan_all(request: Request, reporter: Reporter) -> tuple[list[Task], list[Fai
         one = replace(request, method=name, sets=tuple(s for s in request.sets if knows(cls, s)))
         try:
             tasks += plan(one, reporter)
-        except MENDABLE as error:
-            failures.append(Failure(name, str(error)))
+        except mendable() as error:
+            failures.append(Failure(name, explain(error)[0]))
     return tasks, failures
 
 
@@ -96,9 +92,12 @@ def run_each(tasks: Sequence[Task], reporter: Reporter) -> tuple[list[RunDirecto
         try:
             finished.append(execute(task, reporter))
         except Exception as error:
-            if not isinstance(error, MENDABLE):
+            if isinstance(error, mendable()):
+                reason = explain(error)[0]
+            else:
                 # a bug, perhaps a plug-in's: it keeps its traceback, and costs nobody else the night
                 reporter.line(traceback.format_exc())
-            failures.append(Failure(what, f"{error}" or type(error).__name__))
+                reason = f"{error}" or type(error).__name__
+            failures.append(Failure(what, reason))
             reporter.line(str(failures[-1]))
     return finished, failures

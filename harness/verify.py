@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 from safetensors.numpy import load_file
 
-from harness.environment import manifest_environment
 from harness.errors import HarnessError
 from harness.launch import Request, plan_from_manifest
 from harness.progress import Reporter
 from harness.runner import execute
+from results.store import read_manifest
 
 COMPARED = ("history.csv", "metrics.csv", "ranks.npz", "checkpoints/last.ckpt")
 """Files without times in them, in the order in which a difference shows first."""
@@ -50,14 +49,21 @@ def verify(path: Path, request: Request, reporter: Reporter) -> Verdict:
     """
     if not (path / "COMPLETE").is_file():
         raise HarnessError(f"{path} is no finished run (it has no COMPLETE); there is nothing to verify yet")
+    then = read_manifest(path / "manifest.json")
     with tempfile.TemporaryDirectory(prefix="reidbench-verify-") as scratch:
-        (task,) = plan_from_manifest(path / "manifest.json", replace(request, out=Path(scratch)), reporter)
+        request = replace(request, out=Path(scratch), device=request.device or then["device"])
+        (task,) = plan_from_manifest(path / "manifest.json", request, reporter)
         again = execute(task, reporter).path
         difference = first_difference(path, again)
-    then = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["environment"]
-    now = manifest_environment()
-    changed = tuple(name for name in sorted(now) if now[name] != then.get(name))
-    return Verdict(task.spec.id, difference, changed)
+        now = read_manifest(again / "manifest.json")
+    changed = [
+        name
+        for name in sorted(now["environment"])
+        if now["environment"][name] != then["environment"].get(name)
+    ]
+    if now["device"] != then["device"]:
+        changed.insert(0, f"device ({then['device']} then, {now['device']} now)")
+    return Verdict(task.spec.id, difference, tuple(changed))
 
 
 def first_difference(then: Path, now: Path) -> str:

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -76,7 +76,7 @@ def imagenet(architecture: str) -> dict[str, Tensor]:
     enum = torchvision.models.get_model_weights(architecture)
     try:
         state: dict[str, Tensor] = enum["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # no connection; a file that is not what its name's hash says
         raise HarnessError(
             f"the ImageNet weights {enum['IMAGENET1K_V1'].url.rsplit('/', 1)[-1]} could not be downloaded ({error}); "
             f"put that file into {torch.hub.get_dir()}/checkpoints, or use --set weights=PATH, "
@@ -92,12 +92,28 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"weights={path}: no such file; expected imagenet, synthetic-source, none, or the path of a state dict"
         )
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-    except (OSError, SafetensorError, RuntimeError, AttributeError, ValueError) as error:
-        raise HarnessError(f"weights={path}: not a state dict of tensors ({error})") from error
+        found = load_file(path) if path.suffix == ".safetensors" else loaded(path)
+        state = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+    except Exception as error:  # a foreign file makes the loaders raise anything
+        raise HarnessError(
+            f"weights={path}: not a state dict of tensors ({type(error).__name__}: {first_line(error)})"
+        ) from error
+    if not state:
+        inside = ", ".join(map(repr, list(found)[:5])) or "nothing"
+        raise HarnessError(
+            f"weights={path}: a state dict of tensors was expected, the file holds {inside}; save the state dict alone"
+        )
+    return state
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says first; torch goes on with advice for its own users."""
+    return next(iter(str(error).splitlines()), "")
+
+
+def loaded(path: Path) -> Any:
+    """Load a PyTorch file; tensors and plain containers alone are accepted."""
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def synthetic_source(config: EngineConfig, reporter: Reporter) -> dict[str, Tensor]:

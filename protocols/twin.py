@@ -23,7 +23,7 @@ nearest of all cameras is in its own  99.8 99.4 99.4  99.9 99.6 99.9  100  99.5 
 So pixels split people by camera. Most of that is a constant of each camera: after subtracting each camera's
 mean image, another visible camera is no harder than the same one (medium: 69.0, 62.0 and 51.0).
 
-A ResNet-18 at 96 x 48 on the default twins of seed 0 (60 and 40 people to test; mean of both directions of RegDB,
+A ResNet-18 at 64 x 32 on the default twins of seed 0 (60 and 40 people to test; mean of both directions of RegDB,
 all-search single-shot of SYSU-MM01), mAP in percent; supervised training has ten epochs of the demo:
 
 =========================================  =====  =========

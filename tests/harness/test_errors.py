@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.cli import explain, mendable
-from harness.errors import HarnessError, RunHeldError
+from harness.errors import HarnessError, RunHeldError, explain, mendable
 
 
 def test_exit_codes() -> None:
