@@ -90,7 +90,10 @@ def run(
         list[int] | None,
         typer.Option(min=0, max=2**63 - 1, help="Seed of the run; repeatable. Default: 0."),
     ] = None,
-    preset: PresetOption = "paper",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="demo, paper or paper-large. Default: paper.", autocompletion=preset_names),
+    ] = None,
     sets: SetOption = None,
     device: DeviceOption = "auto",
     precision: Annotated[
@@ -121,7 +124,7 @@ def run(
         data=data,
         trials=trials,
         seeds=tuple(seed or (0,)),
-        preset=preset,
+        preset=preset or "paper",
         sets=tuple(sets or ()),
         device=device,
         precision=precision,
@@ -134,12 +137,14 @@ def run(
     if manifest is not None:
         fixed = {
             "METHOD": method,
+            "--preset": preset,
             "--trials": trials,
             "--seed": seed,
             "--set": sets,
             "--precision": precision,
+            "--allow-partial-data": allow_partial,
         }
-        refuse_beside_manifest(fixed | {"--preset": preset != "paper"})
+        refuse_beside_manifest(fixed)
         tasks = launch.plan_from_manifest(manifest, request, reporter)
     elif method == sweep.ALL:
         tasks, failures = sweep.plan_all(request, reporter)

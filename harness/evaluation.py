@@ -57,11 +57,11 @@ class Evaluation:
         self, protocols: Sequence[Protocol], root: Path, split: int, config: EngineConfig, allow_partial: bool
     ) -> None:
         self.trials = [
-            (protocol, trial)
+            (protocol, trial, list_digest(trial))
             for protocol in protocols
             for trial in protocol.trials(root, split, allow_partial=allow_partial)
         ]
-        sides = [side for _, trial in self.trials for side in (trial.query, trial.gallery)]
+        sides = [side for _, trial, _ in self.trials for side in (trial.query, trial.gallery)]
         self._paths = concatenated([side.images.paths for side in sides])
         self._row = {path: i for i, path in enumerate(self._paths)}
         self._modality = np.empty(len(self._paths), dtype=np.int64)
@@ -80,9 +80,9 @@ class Evaluation:
         refuse_features(features, self._paths, "test")
         rows: list[dict[str, Any]] = []
         ranks: dict[str, npt.NDArray[Any]] = {}
-        for protocol, trial in engine.reporter.track(self.trials, len(self.trials), "score"):
+        for protocol, trial, digest in engine.reporter.track(self.trials, len(self.trials), "score"):
             scores = self._score(engine, features, protocol, trial)
-            rows.extend(trial_rows(protocol, trial, scores))
+            rows.extend(trial_rows(protocol, trial, digest, scores))
             key = f"{protocol.id}/{trial.setting}/{trial.number}"
             ranks[f"{key}/average_precision"] = scores.average_precision
             ranks[f"{key}/hits"] = scores.hits
@@ -119,13 +119,13 @@ def refuse_features(features: Tensor, paths: Sequence[str], what: str) -> None:
         )
 
 
-def trial_rows(protocol: Protocol, trial: Trial, scores: Scores) -> Iterator[dict[str, Any]]:
+def trial_rows(protocol: Protocol, trial: Trial, digest: str, scores: Scores) -> Iterator[dict[str, Any]]:
     """Yield one row per metric of a trial."""
     for metric, value in metric_values(scores).items():
         yield {
             "protocol": protocol.id,
             "protocol_version": protocol.version,
-            "list_digest": list_digest(trial),
+            "list_digest": digest,
             "setting": trial.setting,
             "trial": trial.number,
             "gallery_rule": trial.gallery_rule,

@@ -78,7 +78,9 @@ def plan(request: Request, reporter: Reporter) -> list[Task]:
     config, engine = resolve(cls, chosen[0].dataset, request.preset, variant, sets)
     engine = settle_precision(engine, request.device)
     splits = parse_trials(request.trials, chosen[0].splits)
+    weights, sources = weights_identity(engine), source_digest(cls.__module__)
     root = find_root(request.data, chosen[0], request.twin_seed, reporter)
+    refuse_unscorable(chosen, root)
     data = examine(root, chosen[0].dataset, allow_partial=request.allow_partial)
     specs = [
         RunSpec(
@@ -92,8 +94,8 @@ def plan(request: Request, reporter: Reporter) -> list[Task]:
             seed=seed,
             data_digest=data.digest,
             data=data.kind,
-            weights=weights_identity(engine),
-            sources=source_digest(cls.__module__),
+            weights=weights,
+            sources=sources,
         )
         for seed in dict.fromkeys(request.seeds)
         for split in splits
@@ -113,6 +115,17 @@ def scorable(dataset: str, root: Path) -> tuple[Protocol, ...]:
     if not (root / "exp" / "rand_perm_cam.mat").is_file():
         found = tuple(protocol for protocol in found if not protocol.id.endswith("-official"))
     return found
+
+
+def refuse_unscorable(chosen: Sequence[Protocol], root: Path) -> None:
+    """Refuse a protocol that nothing trained on this data root could be scored under."""
+    scored = {protocol.id for protocol in scorable(chosen[0].dataset, root)}
+    lacking = [protocol.id for protocol in chosen if protocol.id not in scored]
+    if lacking:
+        raise HarnessError(
+            f"{root} has no exp/rand_perm_cam.mat, which {' and '.join(lacking)} need; ask for the data set's "
+            "official file, or choose a protocol with seeded galleries"
+        )
 
 
 def plan_from_manifest(path: Path, request: Request, reporter: Reporter) -> list[Task]:
