@@ -442,9 +442,8 @@ def data_export(
 
     Single shot, or visible to thermal, in the folder itself; the other setting in a folder of its name.
     """
-    from harness.data import find_root
+    from harness.data import export, find_root
     from harness.registry import load_protocols
-    from protocols.check import export
 
     protocols = load_protocols(protocol)
     for chosen in protocols:

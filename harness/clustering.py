@@ -39,6 +39,7 @@ from methods.clustering import (
     jaccard_graph,
 )
 from methods.errors import MethodError
+from protocols.base import Modality
 
 ExpansionName = Literal["none", "plain", "modality-mean", "mie", "capped", "camera-aware"]
 ClustererName = Literal["dbscan", "hdbscan", "agglomerative", "infomap"]
@@ -164,6 +165,8 @@ def read_samples(path: Path, device: torch.device) -> Samples:
     for key, values in integers.items():
         if len(values) != len(features):
             raise HarnessError(f"{path}: {key} has {len(values)} entries, features {len(features)} rows")
+    if "modality" in integers and (odd := sorted({*integers["modality"].tolist()} - {*Modality})):
+        raise HarnessError(f"{path}: modality holds {odd[0]}; expected 0 (visible) and 1 (infrared)")
     identity = integers.pop("identity", None)
     groups = {name: torch.from_numpy(values).to(device) for name, values in integers.items()}
     return Samples(torch.from_numpy(features).to(device), groups, identity)

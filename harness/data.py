@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from harness.errors import HarnessError
 from harness.files import write_atomic
 from harness.progress import Reporter
-from protocols.base import Images, LabelledImages, Protocol
+from protocols.base import Images, LabelledImages, Protocol, Trial
 from protocols.check import check, dataset_at, fingerprint
-from protocols.files import is_synthetic
+from protocols.files import DataWarning, is_synthetic
 from protocols.twin import VERSION, synthesise
 
 SYNTHETIC = "synthetic"
@@ -81,6 +82,44 @@ def without_identity_order(training: LabelledImages) -> LabelledImages:
         ),
         training.identity[order],
     )
+
+
+def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = False) -> list[Path]:
+    """Write the lists of all trials as CSV, for anybody's code.
+
+    Files are ``query_<trial>.csv`` and ``gallery_<trial>.csv`` with the columns ``path,identity,camera``, in
+    evaluation order: those of the protocol's first setting in `out`, of another in ``<out>/<setting>``.
+
+    Raises
+    ------
+    HarnessError
+        If `out` has lists already.
+    """
+    if any(out.glob("query_*.csv")):
+        raise HarnessError(f"{out} holds lists already; delete them, or choose another folder with --out")
+    written: list[Path] = []
+    first = ""
+    for split in protocol.splits:
+        for trial in protocol.trials(root, split, allow_partial=allow_partial):
+            first = first or trial.setting
+            written += export_trial(trial, out if trial.setting == first else out / trial.setting)
+    if not written:
+        warnings.warn(f"{protocol.id} has no trials on {root}", DataWarning, stacklevel=2)
+    return written
+
+
+def export_trial(trial: Trial, folder: Path) -> list[Path]:
+    """Write one trial's two lists."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, side in (("query", trial.query), ("gallery", trial.gallery)):
+        path = folder / f"{name}_{trial.number}.csv"
+        frame = pd.DataFrame(
+            {"path": side.images.paths, "identity": side.identity, "camera": side.images.camera}
+        )
+        write_atomic(path, frame.to_csv(index=False).encode())
+        paths.append(path)
+    return paths
 
 
 def data_digest(root: Path, dataset: str) -> str:

@@ -11,7 +11,11 @@ from harness.errors import HarnessError
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file through a temporary one in the same folder and a rename, so that no reader sees half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -28,5 +32,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 def check_folder(path: Path | None) -> None:
     """Refuse, before any work, a file to write whose folder is not there."""
-    if path is not None and not path.parent.is_dir():
-        raise HarnessError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path is None or path.parent.is_dir():
+        return
+    if path.parent.exists():
+        raise HarnessError(f"{path}: {path.parent} is a file, not a folder; choose another place")
+    raise HarnessError(f"{path}: the folder {path.parent} does not exist; make it first")

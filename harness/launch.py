@@ -19,7 +19,8 @@ from harness.runner import Task, execute
 from harness.tabulate import table_of, timing_table
 from harness.weights import weights_identity
 from protocols.base import Protocol
-from results.store import find_runs
+from protocols.sysu_mm01 import permutations_at
+from results.store import find_runs, read_manifest
 from results.tables import rich_table
 
 
@@ -82,6 +83,7 @@ def plan(request: Request, reporter: Reporter) -> list[Task]:
     root = find_root(request.data, chosen[0], request.twin_seed, reporter)
     refuse_unscorable(chosen, root)
     data = examine(root, chosen[0].dataset, allow_partial=request.allow_partial)
+    read_lists(chosen, root, splits, allow_partial=data.kind != "real")
     specs = [
         RunSpec(
             method=name,
@@ -112,9 +114,19 @@ def task_of(spec: RunSpec, root: Path, request: Request) -> Task:
 def scorable(dataset: str, root: Path) -> tuple[Protocol, ...]:
     """Return every protocol that a run on this data set can be scored under."""
     found = protocols_of(dataset)
-    if not (root / "exp" / "rand_perm_cam.mat").is_file():
+    if not permutations_at(root).is_file():
         found = tuple(protocol for protocol in found if not protocol.id.endswith("-official"))
     return found
+
+
+def read_lists(
+    protocols: Sequence[Protocol], root: Path, splits: Sequence[int], *, allow_partial: bool
+) -> None:
+    """Read every list that the runs will need, so that a damaged one is found before the first of them trains."""
+    for split in splits:
+        protocols[0].training(root, split, allow_partial=allow_partial)
+        for protocol in protocols:
+            protocol.trials(root, split, allow_partial=allow_partial)
 
 
 def refuse_unscorable(chosen: Sequence[Protocol], root: Path) -> None:
@@ -149,6 +161,11 @@ def plan_from_manifest(path: Path, request: Request, reporter: Reporter) -> list
         raise HarnessError(
             f"{path}: its data root {root} does not exist; say where the data are with --data PATH"
         )
+    splits = protocols_of(spec.dataset)[0].splits
+    if spec.split not in splits:
+        raise HarnessError(
+            f"{path}: spec.split is {spec.split}; {spec.dataset} has {splits[0]} to {splits[-1]}"
+        )
     found = examine(root, spec.dataset, allow_partial=spec.data == "real-partial")
     if found.digest != spec.data_digest:
         raise HarnessError(
@@ -165,7 +182,20 @@ def plan_from_manifest(path: Path, request: Request, reporter: Reporter) -> list
             f"{path}: the source of {spec.method} has changed since (now {now[:12]}, then {spec.sources[:12]}); "
             "check out the commit named in the manifest's environment"
         )
-    return [task_of(spec, root, request)]
+    task = task_of(spec, root, request)
+    refuse_other_versions(path, task.protocols)
+    return [task]
+
+
+def refuse_other_versions(path: Path, protocols: Sequence[Protocol]) -> None:
+    """Refuse a manifest whose protocols have other versions now: its numbers could not come again."""
+    recorded = read_manifest(path).get("protocols", {})
+    for protocol in protocols:
+        if protocol.id in recorded and recorded[protocol.id] != protocol.version:
+            raise HarnessError(
+                f"{path}: was scored under version {recorded[protocol.id]} of {protocol.id}, this reidbench has "
+                f"{protocol.version}; check out the commit named in the manifest's environment"
+            )
 
 
 def run_all(tasks: Sequence[Task], reporter: Reporter) -> list[Path]:

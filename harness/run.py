@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import HarnessError, RunHeldError
 from harness.files import write_atomic
@@ -210,15 +210,21 @@ def spec_from_manifest(path: Path) -> tuple[RunSpec, Path]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HarnessError(f"{path} is not a readable manifest: {error}") from error
-    version = content.get("manifest_version") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or "manifest_version" not in content:
+        raise HarnessError(f"{path} is not the manifest of a run: it has no manifest_version")
+    version = content["manifest_version"]
     if version != MANIFEST_VERSION:
         raise HarnessError(
             f"{path} has manifest version {version!r}; this reidbench reads version {MANIFEST_VERSION}. "
             "Run it with the code that wrote it: its `environment` names commit and version."
         )
-    try:
-        return RunSpec.model_validate(content["spec"]), Path(content["data_root"])
-    except (KeyError, ValueError) as error:
+    spec, root = content.get("spec"), content.get("data_root")
+    if not isinstance(spec, dict) or not isinstance(root, str):
         raise HarnessError(
-            f"{path}: the entry `spec` or `data_root` is missing or damaged: {error}"
-        ) from error
+            f"{path}: the entry `spec` or `data_root` is missing or damaged; use an unchanged one"
+        )
+    try:
+        return RunSpec.model_validate(spec), Path(root)
+    except ValidationError as error:
+        problems = "; ".join(f"spec.{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise HarnessError(f"{path}: {problems}; use an unchanged manifest") from error

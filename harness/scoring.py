@@ -35,8 +35,9 @@ def read_arrays(path: Path, wanted: Collection[str]) -> Arrays:
         If it is not such a file, or holds Python objects.
     """
     if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
         raise HarnessError(
-            f"{path}: no such file; expected an .npz with {', '.join(wanted)}, as far as they are needed"
+            f"{path}: {what}; expected an .npz with {', '.join(wanted)}, as far as they are needed"
         )
     arrays: Arrays = {}
     key = ""
@@ -47,11 +48,17 @@ def read_arrays(path: Path, wanted: Collection[str]) -> Arrays:
         with loaded:
             for key in loaded.files:
                 arrays[key] = loaded[key] if key in wanted else np.empty(0)
+                if not isinstance(arrays[key], np.ndarray):
+                    raise HarnessError(f"{path}: {key!r} is no array; write arrays with numpy.savez")
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         if isinstance(error, HarnessError):
             raise
         where = f": the array {key!r}" if key else ""
-        raise HarnessError(f"{path}{where} is not readable as .npz of plain arrays: {error}") from error
+        # NumPy goes on with the advice to load it unsafely
+        reason = str(error).partition(". ")[0].partition(", ")[0] if "unsafely" in str(error) else error
+        raise HarnessError(
+            f"{path}{where} is not readable as .npz of plain arrays ({reason}); write it with numpy.savez"
+        ) from error
     return arrays
 
 

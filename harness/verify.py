@@ -47,6 +47,8 @@ def verify(path: Path, request: Request, reporter: Reporter) -> Verdict:
     HarnessError
         If the run has not finished, or its data, weights or source have changed.
     """
+    if not path.is_dir():
+        raise HarnessError(f"{path}: no such folder; give the directory of a finished run")
     if not (path / "COMPLETE").is_file():
         raise HarnessError(f"{path} is no finished run (it has no COMPLETE); there is nothing to verify yet")
     then = read_manifest(path / "manifest.json")

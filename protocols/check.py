@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from protocols import regdb, sysu_mm01
-from protocols.base import DataError, LabelledImages, Protocol, Trial
-from protocols.files import MARKER, DataWarning, ForeignFileWarning, is_synthetic
+from protocols.base import DataError
+from protocols.files import MARKER, ForeignFileWarning, is_synthetic
 
 TREES = {"sysu-mm01": sysu_mm01.TREE, "regdb": regdb.TREE}
 SUFFIXES = {"sysu-mm01": ".jpg", "regdb": ".bmp"}
@@ -171,6 +168,8 @@ def count_row(what: str, expected: object, found: object) -> Row:
 def sysu_rows(root: Path) -> list[Row]:
     """Count SYSU-MM01's identities, and its images by camera."""
     ids = sysu_mm01.read_splits(root)
+    if sysu_mm01.permutations_at(root).is_file():
+        sysu_mm01.read_permutations(root)
     rows = []
     for part, chosen, known, counts in (
         ("training", ids["train"] + ids["val"], sysu_mm01.TRAIN_IDENTITIES, sysu_mm01.TRAIN_COUNTS),
@@ -249,45 +248,3 @@ def odd_files(root: Path, dataset: str) -> Iterator[str]:
         if digest in seen:
             yield f"{path} has the same bytes as {seen[digest]}"
         seen.setdefault(digest, path)
-
-
-def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = False) -> list[Path]:
-    """Write the lists of all trials as CSV, for anybody's code.
-
-    Files are ``query_<trial>.csv`` and ``gallery_<trial>.csv`` with the columns ``path,identity,camera``, in
-    evaluation order: those of the protocol's first setting in `out`, of another in ``<out>/<setting>``.
-    """
-    written: list[Path] = []
-    first = ""
-    for split in protocol.splits:
-        for trial in protocol.trials(root, split, allow_partial=allow_partial):
-            first = first or trial.setting
-            written += export_trial(trial, out if trial.setting == first else out / trial.setting)
-    if not written:
-        warnings.warn(f"{protocol.id} has no trials on {root}", DataWarning, stacklevel=2)
-    return written
-
-
-def export_trial(trial: Trial, folder: Path) -> list[Path]:
-    """Write one trial's two lists."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, side in (("query", trial.query), ("gallery", trial.gallery)):
-        path = folder / f"{name}_{trial.number}.csv"
-        write_text(path, side_frame(side).to_csv(index=False))
-        paths.append(path)
-    return paths
-
-
-def side_frame(side: LabelledImages) -> pd.DataFrame:
-    """Return a list as a frame."""
-    return pd.DataFrame({"path": side.images.paths, "identity": side.identity, "camera": side.images.camera})
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(name).chmod(0o644)
-    Path(name).replace(path)

@@ -69,8 +69,10 @@ def parse_line(root: Path, path: Path, number: int, line: str) -> tuple[str, int
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts:
         raise DataError(f"{path}, line {number}: {name} leads outside the data root")
-    if re.search(r"\s\d+$", name) or not (root / pure).is_file():
-        raise DataError(f"{path}, line {number}: no image {name} below {root}; is there an extra field?")
+    if re.search(r"\s\d+$", name):
+        raise DataError(f"{path}, line {number}: {line!r} has an extra field; expected a path and a label")
+    if not (root / pure).is_file():
+        raise DataError(f"{path}, line {number}: no image {name} below {root}; restore it from the original")
     return name, label
 
 

@@ -145,9 +145,14 @@ def multi_shot(folders: Sequence[tuple[int, int, list[str]]], trial: int) -> lis
     ]
 
 
+def permutations_at(root: Path) -> Path:
+    """Return where the official permutations are, if they are there."""
+    return root / "exp" / "rand_perm_cam.mat"
+
+
 def read_permutations(root: Path) -> npt.NDArray[np.object_]:
     """Read ``exp/rand_perm_cam.mat``: per camera and identity a matrix (10, n) of permutations of 1..n."""
-    path = root / "exp" / "rand_perm_cam.mat"
+    path = permutations_at(root)
     if not path.is_file():
         raise DataError(
             f"{path} not found; the official galleries need it (it comes with the official evaluation code)"
@@ -207,6 +212,7 @@ class SysuMM01(Protocol):
         chosen = sorted(ids["train"] + ids["val"])
         found = listed(root, rows_of(root, chosen, VISIBLE_CAMERAS) + rows_of(root, chosen, INFRARED_CAMERAS))
         verify(root, found, TRAIN_COUNTS, TRAIN_IDENTITIES, len(chosen), "training", allow_partial)
+        refuse_one_modality(root, found, "training")
         return found
 
     def trials(self, root: Path, split: int, *, allow_partial: bool = False) -> list[Trial]:
@@ -215,6 +221,7 @@ class SysuMM01(Protocol):
         query = listed(root, rows_of(root, ids, INFRARED_CAMERAS))
         everything = listed(root, rows_of(root, ids, VISIBLE_CAMERAS + INFRARED_CAMERAS))
         verify(root, everything, TEST_COUNTS, TEST_IDENTITIES, len(ids), "test", allow_partial)
+        refuse_one_modality(root, everything, "test")
         folders = gallery_folders(root, ids, self.gallery_cameras)
         return [
             Trial(setting, trial, query, listed(root, rows), rule)
@@ -230,7 +237,7 @@ class SysuMM01(Protocol):
 
         Multi shot follows the official file where it is present: no public seeded draw is reproducible.
         """
-        present = (root / "exp" / "rand_perm_cam.mat").is_file()
+        present = permutations_at(root).is_file()
         if self.official or (shots == SHOTS and present):
             permutations = read_permutations(root)
             yield from ((t, official_draw(permutations, folders, t, shots), "official") for t in TRIALS)
@@ -275,6 +282,17 @@ def enough_images(
         raise DataError(f"{text}; restore the folder")
     warnings.warn(f"{text}; multi-shot trials are left out", PartialDataWarning, stacklevel=3)
     return False
+
+
+def refuse_one_modality(root: Path, found: LabelledImages, part: str) -> None:
+    """Refuse a part without visible or without infrared images."""
+    for modality, cameras in ((Modality.VISIBLE, VISIBLE_CAMERAS), (Modality.INFRARED, INFRARED_CAMERAS)):
+        if not (found.images.modality == modality).any():
+            folders = ", ".join(f"cam{camera}" for camera in cameras)
+            raise DataError(
+                f"{root}: the {part} part has no {modality.name.lower()} images; {folders} hold none of its "
+                "identities, restore these folders"
+            )
 
 
 def verify(

@@ -222,7 +222,7 @@ def test_disk_full_is_explained_and_nothing_is_half_written(
 ) -> None:
     import errno
 
-    from harness.cli import explain
+    from harness.errors import explain
     from harness.files import write_atomic
 
     def full(_handle: int) -> None:

@@ -128,6 +128,29 @@ def test_finished_run_answers_from_disk(undisturbed: Path, tiny_regdb: Path, rei
     assert (run_folder(undisturbed) / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_a_new_version_of_a_protocol_scores_the_last_epoch_again(
+    undisturbed: Path, tiny_regdb: Path, tmp_path: Path, reidbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "runs"
+    shutil.copytree(undisturbed, out)
+    folder = run_folder(out)
+    before = pd.read_csv(folder / "metrics.csv")
+    epochs = (folder / "history.csv").read_bytes()
+    monkeypatch.setattr("protocols.regdb.RegDB.version", "next")
+    for words in ("is scored again", "is finished"):
+        again = reidbench(*command(tiny_regdb, out)[3:])
+        assert again.returncode == 0, again.stderr
+        assert words in again.stderr
+    after = pd.read_csv(folder / "metrics.csv")
+    assert set(after["protocol_version"]) == {"next"}
+    assert set(after["checkpoint"]) == {"last"}, "the best epoch was scored by other rules, and is not kept"
+    assert after["value"].tolist() == before.loc[before["checkpoint"] == "last", "value"].tolist()
+    assert (folder / "history.csv").read_bytes() == epochs
+    refused = reidbench("run", "--from", run_folder(undisturbed) / "manifest.json", "--out", out)
+    assert refused.returncode == 2
+    assert "of regdb, this reidbench has next" in refused.stderr
+
+
 def test_second_process_says_who_holds_the_run(undisturbed: Path, tiny_regdb: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     shutil.copytree(undisturbed, out)

@@ -18,12 +18,13 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from lightning_fabric.plugins.precision.precision import Precision
 from pydantic import ValidationError
 from rich.console import Console
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from harness import launch, registry, show
+from harness import evaluation, launch, registry, show
 from harness.checkpoint import load_checkpoint
 from harness.configuration import ENGINE_PRESETS, resolve
 from harness.errors import HarnessError
@@ -34,6 +35,7 @@ from harness.runner import PATIENCE, Run, Task, execute
 from methods.base import Method, Source, TrainingData
 from methods.clustering import compiled
 from methods.errors import MethodError
+from methods.gur import GUR
 from protocols.regdb import RegDB
 from tests.conftest import TINY
 
@@ -243,6 +245,59 @@ def test_only_the_supervised_learn_from_identities(
     assert type(given[0].data) is TrainingData
     with pytest.raises(MethodError, match="supervised"):
         given[0].data.identity  # noqa: B018
+
+
+def test_the_next_stage_starts_from_the_best_test_epoch(
+    task: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two epochs is the best; the second moves the weights, and is forgotten."""
+    scores, begun = iter([2.0, 1.0, 1.0, 1.0]), []
+    make = Run._make_optimisers
+
+    def keep_start(run: Run, stage: Any) -> None:
+        begun.append(
+            {k: v.clone() for k, v in run.method.backbone.state_dict().items() if "num_batches" not in k}
+        )
+        make(run, stage)
+
+    monkeypatch.setattr(evaluation, "selection_score", lambda _rows: next(scores))
+    monkeypatch.setattr(Run, "_make_optimisers", keep_start)
+    monkeypatch.setattr(Run, "_evaluates_after", lambda *_: True)
+    planned = task("adca:public", "regdb", "best", epochs=2)
+    done = go(planned)
+    kept = load_checkpoint(done.best("dual"))
+    assert kept["epoch"] == 0
+    assert all(torch.equal(value, kept["modules"]["backbone"][key]) for key, value in begun[1].items())
+    assert not any(
+        key.startswith("trunk") and torch.equal(value, begun[1][key]) for key, value in begun[0].items()
+    )
+    assert set(pd.read_csv(done.metrics).query("checkpoint == 'best-on-test'")["epoch"]) == {2}
+
+
+def test_a_resumed_run_goes_on_with_the_loss_scale(task: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(Precision, "state_dict", lambda _: {"scale": 4.0})
+    monkeypatch.setattr(Precision, "load_state_dict", lambda _, state: given.append(state))
+    planned = task("cluster-contrast", "regdb", "scaled")
+    go(planned).reopen()
+    go(planned)
+    assert given == [{"scale": 4.0}]
+
+
+def test_idle_phases_end_a_run_only_if_whole_epochs_are_idle(
+    task: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GUR has eight camera pairs an epoch on SYSU-MM01; none with clusters is no reason to give up."""
+    camera_level = GUR._camera_level
+
+    def idle(method: GUR, epoch: Any, bank: Any) -> Any:
+        plan = camera_level(method, epoch, bank)
+        return replace(plan, iterations=0, skipped="no clusters")
+
+    monkeypatch.setattr(GUR, "_camera_level", idle)
+    done = go(task("gur", "sysu-mm01", "idle"))
+    assert done.complete
+    assert history(done)["skipped"].sum() > PATIENCE
 
 
 def all_noise(_start: Any, _neighbour: Any, core: np.ndarray) -> np.ndarray:

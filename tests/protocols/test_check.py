@@ -1,4 +1,4 @@
-"""The data check, fingerprint, recognition and export, on twins and on damaged copies of them."""
+"""The data check, fingerprint and recognition, on twins and on damaged copies of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from protocols.base import DataError
-from protocols.check import check, dataset_at, export, fingerprint
+from protocols.check import check, dataset_at, fingerprint
 from protocols.files import ForeignFileWarning, is_synthetic
-from protocols.regdb import RegDB
-from protocols.sysu_mm01 import SysuIndoor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -149,21 +146,3 @@ def test_fingerprint_follows_content_names_and_lists(regdb: Path) -> None:
 
 def test_fingerprint_does_not_depend_on_where(regdb: Path, tiny_regdb: Path) -> None:
     assert fingerprint(regdb, "regdb") == fingerprint(tiny_regdb, "regdb")
-
-
-def test_export_writes_the_lists_in_order(tiny_regdb: Path, tiny_sysu: Path, tmp_path: Path) -> None:
-    written = export(RegDB(), tiny_regdb, tmp_path / "regdb")
-    assert len(written) == 10 * 2 * 2
-    trial = RegDB().trials(tiny_regdb, 7, allow_partial=True)[1]
-    for name, side in (("query", trial.query), ("gallery", trial.gallery)):
-        frame = pd.read_csv(tmp_path / "regdb" / "thermal-to-visible" / f"{name}_7.csv")
-        assert list(frame.columns) == ["path", "identity", "camera"]
-        assert tuple(frame.path) == side.images.paths
-        assert frame.identity.tolist() == side.identity.tolist()
-        assert frame.camera.tolist() == side.images.camera.tolist()
-    indoor = tmp_path / "sysu-indoor"
-    assert set(export(SysuIndoor(), tiny_sysu, indoor)) == set(indoor.iterdir())
-    assert {p.name for p in indoor.iterdir()} == {
-        f"{s}_{t}.csv" for s in ("query", "gallery") for t in range(10)
-    }
-    assert not list(tmp_path.rglob("tmp*"))
