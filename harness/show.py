@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DATASETS = ("sysu-mm01", "regdb")
 ABSENT = "-"
 OWN = "reidbench"
-NOT_PUBLISHED = ("adapted", "harness", "reconstructed")
+NOT_PUBLISHED = ("adapted", "harness", "ours", "reconstructed")
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class CAJaccard(OneStageContrast):
             "memory, loss, optimiser": "published code: cluster contrast's, unchanged",
             "two-stream backbone, 288 x 144, both modalities in one set": "adapted: no public reference",
             "cameras on RegDB": "adapted: one per modality, so that other cameras are the other modality",
+            "bn_chunks of the preset public": "reconstructed: four devices, as the descendants' codes use",
             "eps on RegDB": "adapted: the value of cluster contrast's visible-infrared descendants",
         },
     )

@@ -96,6 +96,7 @@ class ECUL(DualContrast):
             "TSMem": "reconstructed: diversity early, generalisation later; switch and rules are ours",
             "instance term, all weights": "reconstructed",
             "backbone, batches, augmentation, optimiser": "predecessor (PCA)",
+            "values called published code": "reconstructed: that of predecessors, taken over",
         },
         url="https://arxiv.org/abs/2412.19134",
     )

@@ -68,7 +68,8 @@ class GUR(MemoryContrast):
         year=2023,
         parts={
             "levels, embeddings, label unification": "published code",
-            "softmax blocks of visible cameras": "paper: one a camera; the published code cuts them wrongly (public)",
+            "softmax blocks of visible cameras": "reconstructed: one a camera; the published code cuts them "
+            "wrongly (public)",
             "a side without clusters": "reconstructed: the other side trains alone",
             "features between camera pairs": "published code's schedule; ours extracts all images, not two cameras",
             "features that are clustered": PLAIN_AVERAGE,

@@ -104,6 +104,8 @@ class MPJL(HierarchicalContrast):
             "memories, losses, weights": "published code",
             "SBMR": "published code",
             "rows of instance memories": "adapted: a sample's own row; the public index ignores removed noise",
+            "rows during a step": "ours: gradients see the rows of the forward pass; the published code moves them "
+            "between two gradients (quirk Q6)",
             "weights of later stages": "adapted: the last ones; mpjl:public takes the best on test, as published",
         },
         url="https://github.com/RuixingWu29/MPJL_USLVIReID",

@@ -71,6 +71,7 @@ class OTLA(Method):
             "eps on RegDB": "adapted: the value of cluster contrast's visible-infrared descendants",
             "a transport that prefers no class": "reconstructed: infrared images keep their labels, with a warning",
             "transport arithmetic": "harness: float64 logarithms; the published code underflows (quirk Q34)",
+            "resizing in training": "harness: bicubic, where the published code resizes by Lanczos",
             "test": "harness: mirror averaged; OTLA's own test does not mirror",
             "preset public": "none: every run has rows of its best test epoch (quirk Q10); Q23, Q34 are not rebuilt",
         },

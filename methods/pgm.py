@@ -48,7 +48,8 @@ class PGM(DualContrast):
         parts={
             "matching, first and second round": "published code",
             "matching, further rounds, and more infrared than visible clusters": "reconstructed: the published "
-            "code stops there (quirks Q26, Q27)",
+            "code breaks off at a third round (quirk Q27), and on SYSU-MM01 has no cross term with fewer visible "
+            "clusters (quirk Q26)",
             "alternating term, which moves the memories too": "published code (quirk Q28)",
             "hardest update in stage II on SYSU-MM01": "published code; its notes recommend it, the paper's table "
             "may be without",

@@ -49,6 +49,7 @@ class SpCL(TwoStreamMethod):
             "clusters on memory rows, reliability, hybrid loss": "published code",
             "sampler with classes of one image": "published code",
             "two-stream backbone, 288 x 144, both modalities in one set": "adapted: no public reference",
+            "bn_chunks of the preset public": "reconstructed: four devices, as the descendants' codes use",
             "eps on RegDB": "adapted: the value of cluster contrast's visible-infrared descendants",
         },
     )

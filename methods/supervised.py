@@ -92,7 +92,7 @@ class Supervised(Method):
             "supervised:caj": "published code of Channel Augmented Joint Learning (ICCV 2021)",
             "resizing in training": "harness: bicubic, where the published code resizes by Lanczos",
             "test": "harness: features after the neck, mirror averaged; AGW's own test does not mirror",
-            "preset public": "none: every run has rows of its best test epoch, the published ones (quirk Q10)",
+            "preset public": "none: every run has rows of its best test epoch, by rank-1 (quirk Q10)",
         },
     )
     presets = {
