@@ -83,6 +83,8 @@ def stop_in_the_middle(root: Path, out: Path, epochs_done: int, how: signal.Sign
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # what a shell starts in the background ignores Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
