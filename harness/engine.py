@@ -239,6 +239,6 @@ class Engine:
         return product.numpy() if product.device.type == "cpu" else product
 
 
-def concatenated(names: Sequence[Sequence[str]]) -> list[str]:
+def distinct(names: Sequence[Sequence[str]]) -> list[str]:
     """Return the distinct names of several lists, in order of first appearance."""
     return list(dict.fromkeys(name for group in names for name in group))

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness.configuration import EngineConfig
-from harness.engine import Engine, concatenated
+from harness.engine import Engine, distinct
 from harness.errors import HarnessError
 from harness.loading import ImageStore
 from protocols.base import LabelledImages, Protocol, Scores, Trial
@@ -62,7 +62,7 @@ class Evaluation:
             for trial in protocol.trials(root, split, allow_partial=allow_partial)
         ]
         sides = [side for _, trial, _ in self.trials for side in (trial.query, trial.gallery)]
-        self._paths = concatenated([side.images.paths for side in sides])
+        self._paths = distinct([side.images.paths for side in sides])
         self._row = {path: i for i, path in enumerate(self._paths)}
         self._modality = np.empty(len(self._paths), dtype=np.int64)
         for side in sides:
