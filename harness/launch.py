@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from harness.configuration import EngineConfig, resolve, split_variant, validated
-from harness.data import examine, find_root
+from harness.data import DataRoot, examine, find_root
 from harness.engine import settle_precision
 from harness.errors import HarnessError
 from harness.progress import Reporter
@@ -19,7 +20,6 @@ from harness.runner import Task, execute
 from harness.tabulate import table_of, timing_table
 from harness.weights import weights_identity
 from protocols.base import Protocol
-from protocols.sysu_mm01 import permutations_at
 from results.store import find_runs, read_manifest
 from results.tables import rich_table
 
@@ -73,36 +73,58 @@ def parse_trials(text: str | None, splits: Sequence[int]) -> tuple[int, ...]:
 def plan(request: Request, reporter: Reporter) -> list[Task]:
     """Return the runs that a request needs, one per seed and training split."""
     chosen = load_protocols(request.protocol)
+    configured = configure(request, chosen[0].dataset)
+    splits = parse_trials(request.trials, chosen[0].splits)
+    data = survey(request, chosen, splits, reporter)  # last, so that wrong options make no data
+    return tasks_of(request, configured, splits, data)
+
+
+def configure(request: Request, dataset: str) -> dict[str, Any]:
+    """Return what a request says of a method, as entries of a :class:`RunSpec`."""
     name, variant = split_variant(request.method)
     cls = load_method(name)
     sets = [*request.sets, *([f"precision={request.precision}"] if request.precision else [])]
-    config, engine = resolve(cls, chosen[0].dataset, request.preset, variant, sets)
+    config, engine = resolve(cls, dataset, request.preset, variant, sets)
     engine = settle_precision(engine, request.device)
-    splits = parse_trials(request.trials, chosen[0].splits)
-    weights, sources = weights_identity(engine), source_digest(cls.__module__)
+    return {
+        "method": name,
+        "label": request.method,
+        "preset": request.preset,
+        "config": config.model_dump(mode="json"),
+        "engine": engine.model_dump(mode="json"),
+        "dataset": dataset,
+        "weights": weights_identity(engine),
+        "sources": source_digest(cls.__module__),
+    }
+
+
+def survey(
+    request: Request, chosen: Sequence[Protocol], splits: Sequence[int], reporter: Reporter
+) -> DataRoot:
+    """Find the data, and read what every run on them will need, before the first one trains.
+
+    Raises
+    ------
+    HarnessError, DataError
+        If there are none, a protocol cannot be scored on them, or counts or lists are wrong.
+    """
     root = find_root(request.data, chosen[0], request.twin_seed, reporter)
     refuse_unscorable(chosen, root)
     data = examine(root, chosen[0].dataset, allow_partial=request.allow_partial)
     read_lists(chosen, root, splits, allow_partial=data.kind != "real")
+    return data
+
+
+def tasks_of(
+    request: Request, configured: Mapping[str, Any], splits: Sequence[int], data: DataRoot
+) -> list[Task]:
+    """Return a configured method's runs, one per seed and training split."""
     specs = [
-        RunSpec(
-            method=name,
-            label=request.method,
-            preset=request.preset,
-            config=config.model_dump(mode="json"),
-            engine=engine.model_dump(mode="json"),
-            dataset=chosen[0].dataset,
-            split=split,
-            seed=seed,
-            data_digest=data.digest,
-            data=data.kind,
-            weights=weights,
-            sources=sources,
-        )
+        RunSpec(**configured, split=split, seed=seed, data_digest=data.digest, data=data.kind)
         for seed in dict.fromkeys(request.seeds)
         for split in splits
     ]
-    return [task_of(spec, root, request) for spec in specs]
+    return [task_of(spec, data.path, request) for spec in specs]
 
 
 def task_of(spec: RunSpec, root: Path, request: Request) -> Task:
@@ -113,16 +135,13 @@ def task_of(spec: RunSpec, root: Path, request: Request) -> Task:
 
 def scorable(dataset: str, root: Path) -> tuple[Protocol, ...]:
     """Return every protocol that a run on this data set can be scored under."""
-    found = protocols_of(dataset)
-    if not permutations_at(root).is_file():
-        found = tuple(protocol for protocol in found if not protocol.id.endswith("-official"))
-    return found
+    return tuple(protocol for protocol in protocols_of(dataset) if protocol.lacks(root) is None)
 
 
 def read_lists(
     protocols: Sequence[Protocol], root: Path, splits: Sequence[int], *, allow_partial: bool
 ) -> None:
-    """Read every list that the runs will need, so that a damaged one is found before the first of them trains."""
+    """Read the lists of all splits, so that a damaged one is found before the first of them is trained."""
     for split in splits:
         protocols[0].training(root, split, allow_partial=allow_partial)
         for protocol in protocols:
@@ -131,12 +150,11 @@ def read_lists(
 
 def refuse_unscorable(chosen: Sequence[Protocol], root: Path) -> None:
     """Refuse a protocol that nothing trained on this data root could be scored under."""
-    scored = {protocol.id for protocol in scorable(chosen[0].dataset, root)}
-    lacking = [protocol.id for protocol in chosen if protocol.id not in scored]
+    lacking = {protocol.id: file for protocol in chosen if (file := protocol.lacks(root))}
     if lacking:
         raise HarnessError(
-            f"{root} has no exp/rand_perm_cam.mat, which {' and '.join(lacking)} need; ask for the data set's "
-            "official file, or choose a protocol with seeded galleries"
+            f"{root} has no {' or '.join(dict.fromkeys(lacking.values()))}, which {' and '.join(lacking)} need; "
+            "ask for the data set's official file, or choose a protocol with seeded galleries"
         )
 
 
@@ -150,7 +168,8 @@ def plan_from_manifest(path: Path, request: Request, reporter: Reporter) -> list
     HarnessError
         If the data root is missing or differs, or the weights or the method's source have changed.
     """
-    spec, recorded = spec_from_manifest(path)
+    manifest = read_manifest(path)
+    spec, recorded = spec_from_manifest(path, manifest)
     cls = load_method(spec.method)
     validated(cls.Config, spec.config)
     engine = validated(EngineConfig, spec.engine)
@@ -183,13 +202,13 @@ def plan_from_manifest(path: Path, request: Request, reporter: Reporter) -> list
             "check out the commit named in the manifest's environment"
         )
     task = task_of(spec, root, request)
-    refuse_other_versions(path, task.protocols)
+    refuse_other_versions(path, manifest, task.protocols)
     return [task]
 
 
-def refuse_other_versions(path: Path, protocols: Sequence[Protocol]) -> None:
+def refuse_other_versions(path: Path, manifest: Mapping[str, Any], protocols: Sequence[Protocol]) -> None:
     """Refuse a manifest whose protocols have other versions now: its numbers could not come again."""
-    recorded = read_manifest(path).get("protocols", {})
+    recorded = manifest.get("protocols", {})
     for protocol in protocols:
         if protocol.id in recorded and recorded[protocol.id] != protocol.version:
             raise HarnessError(

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -198,33 +198,25 @@ def describe_holder(path: Path) -> str:
         return "another process"
 
 
-def spec_from_manifest(path: Path) -> tuple[RunSpec, Path]:
-    """Read the specification and the data root out of a manifest.
+def spec_from_manifest(path: Path, manifest: Mapping[str, Any]) -> tuple[RunSpec, Path]:
+    """Take the specification and the data root out of the manifest that was read from `path`.
 
     Raises
     ------
     HarnessError
-        If the file is not a manifest, or one of another version.
+        If it has another version, or its entries are damaged.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"{path} is not a readable manifest: {error}") from error
-    if not isinstance(content, dict) or "manifest_version" not in content:
-        raise HarnessError(f"{path} is not the manifest of a run: it has no manifest_version")
-    version = content["manifest_version"]
+    version = manifest.get("manifest_version")
     if version != MANIFEST_VERSION:
         raise HarnessError(
             f"{path} has manifest version {version!r}; this reidbench reads version {MANIFEST_VERSION}. "
             "Run it with the code that wrote it: its `environment` names commit and version."
         )
-    spec, root = content.get("spec"), content.get("data_root")
-    if not isinstance(spec, dict) or not isinstance(root, str):
-        raise HarnessError(
-            f"{path}: the entry `spec` or `data_root` is missing or damaged; use an unchanged one"
-        )
+    root = manifest.get("data_root")
+    if not isinstance(root, str):
+        raise HarnessError(f"{path}: the entry `data_root` is missing or damaged; use an unchanged manifest")
     try:
-        return RunSpec.model_validate(spec), Path(root)
+        return RunSpec.model_validate(manifest["spec"]), Path(root)
     except ValidationError as error:
         problems = "; ".join(f"spec.{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise HarnessError(f"{path}: {problems}; use an unchanged manifest") from error

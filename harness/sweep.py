@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.configuration import EngineConfig, parse_sets
-from harness.data import examine, find_root
 from harness.errors import HarnessError, explain, mendable
-from harness.launch import Request, parse_trials, plan
+from harness.launch import Request, configure, parse_trials, survey, tasks_of
 from harness.progress import Reporter
 from harness.registry import load_method, load_protocols, methods, nearest
 from harness.run import RunDirectory
@@ -38,17 +37,16 @@ def plan_all(request: Request, reporter: Reporter) -> tuple[list[Task], list[Fai
     HarnessError, DataError
         On what concerns all methods: protocol, data, trials, a ``--set`` key that none of them knows.
     """
-    chosen = load_protocols(request.protocol)[0]
-    root = find_root(request.data, chosen, request.twin_seed, reporter)
-    examine(root, chosen.dataset, allow_partial=request.allow_partial)
-    parse_trials(request.trials, chosen.splits)
+    chosen = load_protocols(request.protocol)
+    splits = parse_trials(request.trials, chosen[0].splits)
     classes, failures = usable()
     check_keys(request.sets, classes)
+    data = survey(request, chosen, splits, reporter)
     tasks: list[Task] = []
     for name, cls in classes.items():
         one = replace(request, method=name, sets=tuple(s for s in request.sets if knows(cls, s)))
         try:
-            tasks += plan(one, reporter)
+            tasks += tasks_of(one, configure(one, chosen[0].dataset), splits, data)
         except mendable() as error:
             failures.append(Failure(name, explain(error)[0]))
     return tasks, failures

@@ -151,6 +151,11 @@ class Protocol(ABC):
     splits: ClassVar[tuple[int, ...]]
     """Training splits: ``(0,)`` for SYSU-MM01, ``1..10`` for RegDB."""
 
+    def lacks(self, root: Path) -> str | None:
+        """Name the file, relative to `root`, without which nothing can be scored; None if it is there or not needed."""
+        del root
+        return None
+
     @abstractmethod
     def training(self, root: Path, split: int, *, allow_partial: bool = False) -> LabelledImages:
         """Training images of one split in protocol order, visible first, then infrared."""

@@ -168,7 +168,7 @@ def count_row(what: str, expected: object, found: object) -> Row:
 def sysu_rows(root: Path) -> list[Row]:
     """Count SYSU-MM01's identities, and its images by camera."""
     ids = sysu_mm01.read_splits(root)
-    if sysu_mm01.permutations_at(root).is_file():
+    if (root / sysu_mm01.PERMUTATIONS).is_file():
         sysu_mm01.read_permutations(root)
     rows = []
     for part, chosen, known, counts in (

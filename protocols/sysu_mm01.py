@@ -36,6 +36,8 @@ VISIBLE_CAMERAS = (1, 2, 4, 5)
 INFRARED_CAMERAS = (3, 6)
 TRIALS = range(10)
 SHOTS = 10
+PERMUTATIONS = "exp/rand_perm_cam.mat"
+"""The official permutations, below a root that has them."""
 TREE = """<root>/cam1 .. cam6/0001/0001.jpg      camera / identity (four digits) / image
 <root>/exp/train_id.txt  val_id.txt  test_id.txt      identities separated by commas, on one line"""
 
@@ -145,14 +147,9 @@ def multi_shot(folders: Sequence[tuple[int, int, list[str]]], trial: int) -> lis
     ]
 
 
-def permutations_at(root: Path) -> Path:
-    """Return where the official permutations are, if they are there."""
-    return root / "exp" / "rand_perm_cam.mat"
-
-
 def read_permutations(root: Path) -> npt.NDArray[np.object_]:
     """Read ``exp/rand_perm_cam.mat``: per camera and identity a matrix (10, n) of permutations of 1..n."""
-    path = permutations_at(root)
+    path = root / PERMUTATIONS
     if not path.is_file():
         raise DataError(
             f"{path} not found; the official galleries need it (it comes with the official evaluation code)"
@@ -206,13 +203,16 @@ class SysuMM01(Protocol):
     gallery_cameras: ClassVar[tuple[int, ...]] = VISIBLE_CAMERAS
     official: ClassVar[bool] = False
 
+    def lacks(self, root: Path) -> str | None:
+        """Name the official permutations, where the galleries are theirs and they are not there."""
+        return PERMUTATIONS if self.official and not (root / PERMUTATIONS).is_file() else None
+
     def training(self, root: Path, split: int, *, allow_partial: bool = False) -> LabelledImages:
         """Training images of the 395 train and validation identities, visible first, then infrared."""
         ids = read_splits(root)
         chosen = sorted(ids["train"] + ids["val"])
         found = listed(root, rows_of(root, chosen, VISIBLE_CAMERAS) + rows_of(root, chosen, INFRARED_CAMERAS))
         verify(root, found, TRAIN_COUNTS, TRAIN_IDENTITIES, len(chosen), "training", allow_partial)
-        refuse_one_modality(root, found, "training")
         return found
 
     def trials(self, root: Path, split: int, *, allow_partial: bool = False) -> list[Trial]:
@@ -221,7 +221,6 @@ class SysuMM01(Protocol):
         query = listed(root, rows_of(root, ids, INFRARED_CAMERAS))
         everything = listed(root, rows_of(root, ids, VISIBLE_CAMERAS + INFRARED_CAMERAS))
         verify(root, everything, TEST_COUNTS, TEST_IDENTITIES, len(ids), "test", allow_partial)
-        refuse_one_modality(root, everything, "test")
         folders = gallery_folders(root, ids, self.gallery_cameras)
         return [
             Trial(setting, trial, query, listed(root, rows), rule)
@@ -237,7 +236,7 @@ class SysuMM01(Protocol):
 
         Multi shot follows the official file where it is present: no public seeded draw is reproducible.
         """
-        present = permutations_at(root).is_file()
+        present = (root / PERMUTATIONS).is_file()
         if self.official or (shots == SHOTS and present):
             permutations = read_permutations(root)
             yield from ((t, official_draw(permutations, folders, t, shots), "official") for t in TRIALS)
@@ -304,7 +303,7 @@ def verify(
     part: str,
     allow_partial: bool,
 ) -> None:
-    """Compare counts with the known ones."""
+    """Compare counts with the known ones; a part of one modality alone is refused in any case."""
     by_camera = {c: int((found.images.camera == c).sum()) for c in counts}
     if by_camera == counts and ids == known:
         return
@@ -313,6 +312,7 @@ def verify(
         f"{by_camera} images (expected {counts})"
     )
     unknown_counts(root, SysuMM01.dataset, text, allow_partial)
+    refuse_one_modality(root, found, part)
 
 
 class SysuAll(SysuMM01):

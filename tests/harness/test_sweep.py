@@ -45,8 +45,6 @@ def run_all(root: Path, *more: str) -> int:
         "all",
         "--protocol",
         "regdb",
-        "--trials",
-        "1",
         "--data",
         str(root),
         "--device",
@@ -62,7 +60,7 @@ def run_all(root: Path, *more: str) -> int:
 
 @pytest.mark.usefixtures("three_methods")
 def test_one_table_and_every_failure(tiny_regdb: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_all(tiny_regdb) == 2
+    assert run_all(tiny_regdb, "--trials", "1") == 2
     shown = capsys.readouterr()
     (table,) = [
         part for part in shown.out.split("regdb, ") if part.startswith("visible-to-thermal, division")
@@ -76,7 +74,7 @@ def test_one_table_and_every_failure(tiny_regdb: Path, capsys: pytest.CaptureFix
     assert "breaks, split 1, seed 0" in said
     assert "a bug of its author" in said
 
-    assert run_all(tiny_regdb) == 2
+    assert run_all(tiny_regdb, "--trials", "1") == 2
     again = capsys.readouterr()
     assert again.err.count("is finished") == 2
     assert "supervised" in again.out
