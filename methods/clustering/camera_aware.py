@@ -11,6 +11,7 @@ from methods.base import StageTimer, no_timer
 from methods.clustering.checks import check_eps, check_features, check_group, check_k, check_min_samples
 from methods.clustering.encoding import encode, mix
 from methods.clustering.jaccard import Graph, jaccard_distances
+from methods.clustering.locality import side_by_side
 from methods.clustering.neighbours import Neighbours, other_group_neighbours, same_group_neighbours
 from methods.clustering.pipeline import LARGEST_RADIUS, Clustering, density_clusters, summarise
 from methods.clustering.reciprocal import Sets, reciprocal_sets
@@ -81,15 +82,17 @@ def camera_aware_graph(
             torch.cat([intra.index, inter.index], 1), torch.cat([intra.similarity, inter.similarity], 1)
         )
     with stage("reciprocal"):
+        order = side_by_side(lists.index)
+        intra, inter, reordered = (part.reordered(order) for part in (intra, inter, lists))
         sets = _union(reciprocal_sets(intra.index), reciprocal_sets(inter.index))
     with stage("encode"):
-        encoding = encode(features, lists, sets)
+        encoding = encode(features, reordered, sets, order)
     with stage("expand"):
         near = torch.cat([intra.index[:, : settings.k2_intra], inter.index[:, : settings.k2_inter]], 1)
         there = near >= 0
         encoding = mix(encoding, near, there / there.sum(1, keepdim=True).clamp(min=1).double())
     with stage("jaccard"):
-        graph = jaccard_distances(encoding, radius)
+        graph = jaccard_distances(encoding, radius, order)
     return graph, lists
 
 

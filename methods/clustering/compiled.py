@@ -19,7 +19,7 @@ Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-Transposed = tuple[Longs, Ints, Ints, Longs]
+Transposed = tuple[Longs, Ints, Ints, Ints]
 """What :func:`by_column` returns."""
 
 
@@ -32,30 +32,48 @@ def dot(x: Floats, y: Floats) -> np.float32:
     return np.float32(total)
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def reverse_rank(index: Ints, order: Longs) -> Ints:
-    """Return (n, k): the position of i in the list of its p-th neighbour, k where it is absent.
+@njit(cache=True, nogil=True)
+def _position(sample: int, ids: Ints) -> int:
+    """Return where a sample stands in a list of different ones, the list's length where it does not.
 
-    `order` is the order in which threads take the samples; neighbours one after the other share cached lists.
+    Without a break in the loop, several entries are compared at a time.
     """
+    found = np.int32(len(ids))
+    for q in range(len(ids)):
+        found = min(found, np.int32(q) if ids[q] == sample else np.int32(len(ids)))
+    return int(found)
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def reverse_rank(index: Ints) -> Ints:
+    """Return (n, k): the position of i in the list of its p-th neighbour, k where it is absent."""
     n, k = index.shape
     rank = np.full((n, k), k, np.int32)
-    for r in prange(n):
-        i = order[r]
+    for i in prange(n):
         for p in range(k):
-            j = index[i, p]
-            if j < 0:
-                continue
-            for q in range(k):
-                if index[j, q] == i:
-                    rank[i, p] = q
-                    break
+            if index[i, p] >= 0:
+                rank[i, p] = _position(i, index[index[i, p]])
     return rank
 
 
+@njit(parallel=True, cache=True, nogil=True)
+def half_sets(index: Ints, rank: Ints, half: int) -> tuple[Ints, Ints]:
+    """Return the reciprocal sets of the first `half` neighbours: members (n, half) and how many there are (n,)."""
+    n = len(index)
+    member, size = np.empty((n, half), np.int32), np.zeros(n, np.int32)
+    for i in prange(n):
+        for q in range(half):
+            if rank[i, q] < half:
+                member[i, size[i]] = index[i, q]
+                size[i] += 1
+    return member, size
+
+
 @njit(cache=True, nogil=True)
-def _expanded_row(i: int, index: Ints, rank: Ints, half: int, stamp: Ints, out: Ints) -> int:
-    """Write R*(i) into `out`, ascending, and return its size; `stamp` (n,) remembers who is in it."""
+def _expanded_row(
+    i: int, index: Ints, rank: Ints, half_member: Ints, half_size: Ints, stamp: Ints, out: Ints
+) -> int:
+    """Write R*(i) into `out`, and return its size; `stamp` (n,) remembers who is in it."""
     k = index.shape[1]
     inside, added = 2 * i + 1, 2 * i + 2
     size = 0
@@ -65,73 +83,59 @@ def _expanded_row(i: int, index: Ints, rank: Ints, half: int, stamp: Ints, out: 
             out[size] = index[i, p]
             size += 1
     for r in range(size):
-        j = out[r]
-        members = common = 0
-        for q in range(half):
-            if rank[j, q] < half:
-                members += 1
-                common += stamp[index[j, q]] == inside
-        if 3 * common > 2 * members:
-            for q in range(half):
-                m = index[j, q]
-                if rank[j, q] < half and stamp[m] != inside and stamp[m] != added:
+        members = half_member[out[r], : half_size[out[r]]]
+        common = 0
+        for m in members:
+            common += stamp[m] == inside
+        if 3 * common > 2 * len(members):
+            for m in members:
+                if stamp[m] != inside and stamp[m] != added:
                     stamp[m] = added
                     out[size] = m
                     size += 1
-    out[:size] = np.sort(out[:size])
     return size
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def expanded_sets(index: Ints, rank: Ints, half: int, order: Longs, chunk: int) -> tuple[Longs, Ints]:
-    """Return the expanded k-reciprocal sets R* as (start (n + 1,), members); `order` as in reverse_rank."""
+def expanded_sets(index: Ints, rank: Ints, half: int, chunk: int, threads: int) -> tuple[Longs, Ints]:
+    """Return the expanded k-reciprocal sets R* as (start (n + 1,), members); `rank` is that of reverse_rank."""
     n, k = index.shape
     chunks = (n + chunk - 1) // chunk
-    width = k * (half + 1)
+    half_member, half_size = half_sets(index, rank, half)
     size = np.zeros(n, np.int64)
     parts = [np.empty(0, np.int32) for _ in range(chunks)]
-    for c in prange(chunks):
-        first, last = c * chunk, min(n, (c + 1) * chunk)
+    for thread in prange(threads):
         stamp = np.zeros(n, np.int32)
-        rows = np.empty((last - first) * width, np.int32)
-        used = 0
-        for r in range(first, last):
-            i = order[r]
-            size[i] = _expanded_row(i, index, rank, half, stamp, rows[used:])
-            used += size[i]
-        parts[c] = rows[:used].copy()
+        rows = np.empty(chunk * k * (half + 1), np.int32)
+        for c in range(thread, chunks, threads):
+            used = 0
+            for i in range(c * chunk, min(n, (c + 1) * chunk)):
+                size[i] = _expanded_row(i, index, rank, half_member, half_size, stamp, rows[used:])
+                used += size[i]
+            parts[c] = rows[:used].copy()
     start = np.zeros(n + 1, np.int64)
     start[1:] = np.cumsum(size)
     member = np.empty(start[n], np.int32)
     for c in prange(chunks):
-        used = 0
-        for r in range(c * chunk, min(n, (c + 1) * chunk)):
-            i = order[r]
-            member[start[i] : start[i + 1]] = parts[c][used : used + size[i]]
-            used += size[i]
+        member[start[c * chunk] : start[min(n, (c + 1) * chunk)]] = parts[c]
     return start, member
 
 
 @njit(parallel=True, cache=True, nogil=True)
 def softmax_weights(
-    features: Floats, index: Ints, similarity: Floats, start: Longs, member: Ints, order: Longs
+    features: Floats, order: Longs, index: Ints, similarity: Floats, start: Longs, member: Ints
 ) -> Ints:
-    """Return fixed-point softmax weights of -(2 - 2 f_i.f_j) over each row's members; `order` as in reverse_rank."""
+    """Return fixed-point softmax weights of -(2 - 2 f_i.f_j) over each row's members; f_i is row order[i]."""
     n, k = index.shape
     weight = np.empty(len(member), np.int32)
-    for r in prange(n):
-        i = order[r]
+    for i in prange(n):
         first, last = start[i], start[i + 1]
         value = np.empty(last - first, np.int64)
         total = np.int64(0)
         for t in range(last - first):
             j = member[first + t]
-            known = -1
-            for p in range(k):
-                if index[i, p] == j:
-                    known = p
-                    break
-            s = similarity[i, known] if known >= 0 else dot(features[i], features[j])
+            known = _position(j, index[i])
+            s = similarity[i, known] if known < k else dot(features[order[i]], features[order[j]])
             value[t] = np.int64(np.rint(np.exp(2.0 * np.float64(s) - 2.0) * EXPONENTIAL_ONE))
             total += value[t]
         for t in range(last - first):
@@ -167,7 +171,7 @@ def _room(first: int, last: int, start: Longs, index: Ints, share: Ints) -> int:
 
 @njit(parallel=True, cache=True, nogil=True)
 def mix_rows(
-    start: Longs, column: Ints, weight: Ints, index: Ints, share: Ints, chunk: int
+    start: Longs, column: Ints, weight: Ints, index: Ints, share: Ints, chunk: int, threads: int
 ) -> tuple[Longs, Ints, Ints]:
     """Return W V as (start, column, weight); row i of W holds `share[i, p]` at `index[i, p]`."""
     n, width = index.shape
@@ -175,74 +179,91 @@ def mix_rows(
     size = np.zeros(n, np.int64)
     columns = [np.empty(0, np.int32) for _ in range(chunks)]
     weights = [np.empty(0, np.int32) for _ in range(chunks)]
-    for c in prange(chunks):
-        first, last = c * chunk, min(n, (c + 1) * chunk)
-        room = _room(first, last, start, index, share)
+    for thread in prange(threads):
         total = np.zeros(n, np.int64)
-        touched = np.empty(room, np.int32)
-        mixed = np.empty(room, np.int32)
-        used = 0
-        for i in range(first, last):
-            begin = used
-            for p in range(width):
-                w = np.int64(share[i, p])
-                if w > 0:
-                    j = index[i, p]
-                    for t in range(start[j], start[j + 1]):
-                        m = column[t]
-                        if total[m] == 0:
-                            touched[used] = m
-                            used += 1
-                        total[m] += w * weight[t]
-            for t in range(begin, used):
-                mixed[t] = np.int32((total[touched[t]] + (ONE >> 1)) >> 30)
-                total[touched[t]] = 0
-            size[i] = used - begin
-        columns[c] = touched[:used].copy()
-        weights[c] = mixed[:used].copy()
+        for c in range(thread, chunks, threads):
+            first, last = c * chunk, min(n, (c + 1) * chunk)
+            room = _room(first, last, start, index, share)
+            touched = np.empty(room, np.int32)
+            mixed = np.empty(room, np.int32)
+            used = 0
+            for i in range(first, last):
+                begin = used
+                for p in range(width):
+                    w = np.int64(share[i, p])
+                    if w > 0:
+                        j = index[i, p]
+                        for t in range(start[j], start[j + 1]):
+                            m = column[t]
+                            if total[m] == 0:
+                                touched[used] = m
+                                used += 1
+                            total[m] += w * weight[t]
+                for t in range(begin, used):
+                    mixed[t] = np.int32((total[touched[t]] + (ONE >> 1)) >> 30)
+                    total[touched[t]] = 0
+                size[i] = used - begin
+            columns[c] = touched[:used].copy()
+            weights[c] = mixed[:used].copy()
     return _joined(size, columns, weights, chunk)
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def by_column(
-    start: Longs, column: Ints, weight: Ints, n: int, parts: int
-) -> tuple[Longs, Ints, Ints, Longs]:
-    """Transpose: (column starts, rows ascending, weights) and where each entry went.
+def by_column(start: Longs, column: Ints, weight: Ints, parts: int) -> Transposed:
+    """Transpose a square matrix: (column starts, rows ascending, weights, place).
 
-    Threads share out the columns in `parts` ranges, and each reads all entries.
+    ``place`` says of every entry how many of its column come before it. The rows are cut into `parts` ranges,
+    one for each thread; memory is n integers a range.
     """
+    n = len(start) - 1
+    before = np.zeros((parts, n), np.int32)
+    for part in prange(parts):
+        for t in range(start[part * n // parts], start[(part + 1) * n // parts]):
+            before[part, column[t]] += 1
     begin = np.zeros(n + 1, np.int64)
-    for part in prange(parts):
-        first, last = part * n // parts, (part + 1) * n // parts
-        for t in range(len(column)):
-            if first <= column[t] < last:
-                begin[column[t] + 1] += 1
     for m in range(n):
-        begin[m + 1] += begin[m]
-    fill = begin[:-1].copy()
-    row = np.empty(len(column), np.int32)
-    value = np.empty(len(column), np.int32)
-    place = np.empty(len(column), np.int64)
+        total = np.int32(0)
+        for part in range(parts):
+            mine = before[part, m]
+            before[part, m] = total
+            total += mine
+        begin[m + 1] = begin[m] + total
+    row, value, place = np.empty_like(column), np.empty_like(column), np.empty_like(column)
     for part in prange(parts):
-        first, last = part * n // parts, (part + 1) * n // parts
-        for i in range(n):
+        for i in range(part * n // parts, (part + 1) * n // parts):
             for t in range(start[i], start[i + 1]):
-                if first <= column[t] < last:
-                    at = fill[column[t]]
-                    fill[column[t]] += 1
-                    row[at] = i
-                    value[at] = weight[t]
-                    place[t] = at
+                m = column[t]
+                place[t] = before[part, m]
+                before[part, m] += 1
+                row[begin[m] + place[t]] = i
+                value[begin[m] + place[t]] = weight[t]
     return begin, row, value, place
 
 
 @njit(cache=True, nogil=True)
-def _add_column(
-    t: int, m: int, mine: int, transposed: Transposed, total: Ints, touched: Ints, size: int
-) -> int:
-    """Add min(mine, V[j, m]) to every j >= i that shares column m; `t` is where i's own entry lies."""
-    begin, row, value, place = transposed
-    for u in range(place[t], begin[m + 1]):
+def _cheapest_first(price: Floats) -> Longs:
+    """Return an order of positive numbers, ascending but for those within a quarter of each other.
+
+    The leading bits of a float32 are its logarithm, and counting by these is faster than sorting.
+    """
+    bits = price.view(np.int32) >> 21
+    least = bits.min()
+    first = np.zeros(bits.max() - least + 2, np.int64)
+    for b in bits:
+        first[b - least + 1] += 1
+    for b in range(1, len(first)):
+        first[b] += first[b - 1]
+    order = np.empty(len(price), np.int64)
+    for q in range(len(price)):
+        order[first[bits[q] - least]] = q
+        first[bits[q] - least] += 1
+    return order
+
+
+@njit(cache=True, nogil=True)
+def _add_column(row: Ints, value: Ints, mine: int, total: Ints, touched: Ints, size: int) -> int:
+    """Add min(mine, value) to the total of every row listed; return the size of `touched`."""
+    for u in range(len(row)):
         j = row[u]
         if total[j] == 0:
             touched[size] = j
@@ -252,7 +273,24 @@ def _add_column(
 
 
 @njit(cache=True, nogil=True)
-def _row_overlaps(  # noqa: C901 - one loop whose two branches share every array
+def _confirm(
+    i: int, start: Longs, column: Ints, weight: Ints, enough: int, total: Ints, own: Ints, touched: Ints
+) -> None:
+    """Replace the sums of those in `touched` that have `enough` by the whole overlap with row i."""
+    for t in range(start[i], start[i + 1]):
+        own[column[t]] = weight[t]
+    for j in touched:
+        if total[j] >= enough:
+            overlap = np.int32(0)
+            for t in range(start[j], start[j + 1]):
+                overlap += min(own[column[t]], weight[t])
+            total[j] = overlap
+    for t in range(start[i], start[i + 1]):
+        own[column[t]] = 0
+
+
+@njit(cache=True, nogil=True)
+def _row_overlaps(
     i: int,
     start: Longs,
     column: Ints,
@@ -268,75 +306,73 @@ def _row_overlaps(  # noqa: C901 - one loop whose two branches share every array
     Columns go in order of partners per weight. Once the weight left is below `least`, nobody new can get there,
     and those who still can are confirmed one by one, unless going through the columns left costs less.
     """
-    begin, _, _, place = transposed
+    begin, row, value, place = transposed
     first, last = start[i], start[i + 1]
+    if first == last:
+        return 0
     price = np.empty(last - first, np.float32)
-    rest = np.int64(0)
+    rest = cost = 0
     for t in range(first, last):
-        price[t - first] = (begin[column[t] + 1] - place[t]) / np.float32(weight[t])
+        partners = begin[column[t] + 1] - begin[column[t]] - place[t]
+        price[t - first] = partners / np.float32(weight[t])
+        cost += partners
         rest += weight[t]
-        own[column[t]] = weight[t]
-    order = np.argsort(price)
+    order = _cheapest_first(price)
     size = done = 0
-    while done < len(order) and 10 * rest > 9 * least:
+    while done < len(order) and 20 * rest > 17 * least:
         t = first + order[done]
-        size = _add_column(t, column[t], weight[t], transposed, total, touched, size)
+        here, end = begin[column[t]] + place[t], begin[column[t] + 1]
+        size = _add_column(row[here:end], value[here:end], weight[t], total, touched, size)
         rest -= weight[t]
+        cost -= end - here
         done += 1
-    hopeful = cost = 0
+    hopeful = 0
     for r in range(size):
         hopeful += total[touched[r]] + rest >= least
-    for q in range(done, len(order)):
-        cost += begin[column[first + order[q]] + 1] - place[first + order[q]]
     if cost < hopeful * len(order):
         for q in range(done, len(order)):
             t = first + order[q]
-            size = _add_column(t, column[t], weight[t], transposed, total, touched, size)
+            here, end = begin[column[t]] + place[t], begin[column[t] + 1]
+            size = _add_column(row[here:end], value[here:end], weight[t], total, touched, size)
     elif cost:
-        for r in range(size):
-            j = touched[r]
-            if total[j] + rest >= least:
-                total[j] = 0
-                for t in range(start[j], start[j + 1]):
-                    total[j] += min(own[column[t]], weight[t])
-    for t in range(first, last):
-        own[column[t]] = 0
+        _confirm(i, start, column, weight, least - rest, total, own, touched[:size])
     return size
 
 
 @njit(parallel=True, cache=True, nogil=True)
 def overlaps(
-    start: Longs, column: Ints, weight: Ints, transposed: Transposed, least: int, order: Ints, chunk: int
+    start: Longs, column: Ints, weight: Ints, transposed: Transposed, least: int, chunk: int, threads: int
 ) -> tuple[Longs, Ints, Ints]:
     """Return sums over l of min(V[i, l], V[j, l]) for j >= i where they reach `least`, as sparse rows.
 
-    `order` is the order in which threads take the chunks of rows (early rows have more partners).
+    Threads take turns at the chunks of rows, for early rows have more partners.
     """
     n = len(start) - 1
+    chunks = (n + chunk - 1) // chunk
     size = np.zeros(n, np.int64)
-    columns = [np.empty(0, np.int32) for _ in range(len(order))]
-    sums = [np.empty(0, np.int32) for _ in range(len(order))]
-    for position in prange(len(order)):
-        c = order[position]
+    columns = [np.empty(0, np.int32) for _ in range(chunks)]
+    sums = [np.empty(0, np.int32) for _ in range(chunks)]
+    for thread in prange(threads):
         total, own = np.zeros(n, np.int32), np.zeros(n, np.int32)
         touched = np.empty(n, np.int32)
         found, shared = np.empty(1024, np.int32), np.empty(1024, np.int32)
-        used = 0
-        for i in range(c * chunk, min(n, (c + 1) * chunk)):
-            partners = _row_overlaps(i, start, column, weight, transposed, least, total, own, touched)
-            if used + partners > len(found):
-                found = np.concatenate((found[:used], np.empty(used + partners, np.int32)))
-                shared = np.concatenate((shared[:used], np.empty(used + partners, np.int32)))
-            for r in range(partners):
-                j = touched[r]
-                if total[j] >= least:
-                    found[used] = j
-                    shared[used] = total[j]
-                    used += 1
-                    size[i] += 1
-                total[j] = 0
-        columns[c] = found[:used].copy()
-        sums[c] = shared[:used].copy()
+        for c in range(thread, chunks, threads):
+            used = 0
+            for i in range(c * chunk, min(n, (c + 1) * chunk)):
+                partners = _row_overlaps(i, start, column, weight, transposed, least, total, own, touched)
+                if used + partners > len(found):
+                    found = np.concatenate((found[:used], np.empty(used + partners, np.int32)))
+                    shared = np.concatenate((shared[:used], np.empty(used + partners, np.int32)))
+                for r in range(partners):
+                    j = touched[r]
+                    if total[j] >= least:
+                        found[used] = j
+                        shared[used] = total[j]
+                        used += 1
+                        size[i] += 1
+                    total[j] = 0
+            columns[c] = found[:used].copy()
+            sums[c] = shared[:used].copy()
     return _joined(size, columns, sums, chunk)
 
 
@@ -369,48 +405,12 @@ def mirrored(start: Longs, column: Ints, value: Floats) -> tuple[Longs, Ints, Fl
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def first_heavy_column(start: Longs, column: Ints, weight: Ints) -> Ints:
-    """Return each row's first column among those at least half as heavy as its heaviest, n for an empty row.
-
-    It is a minimum hash of the row: rows that share their weight tend to share it.
-    """
-    n = len(start) - 1
-    first = np.full(n, n, np.int32)
-    for i in prange(n):
-        heaviest = 0
-        for t in range(start[i], start[i + 1]):
-            heaviest = max(heaviest, weight[t])
-        for t in range(start[i], start[i + 1]):
-            if 2 * np.int64(weight[t]) >= heaviest:
-                first[i] = min(first[i], column[t])
-    return first
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def renumbered(
-    start: Longs, column: Ints, weight: Ints, order: Longs, rank: Longs
-) -> tuple[Longs, Ints, Ints]:
-    """Return the rows in `order`, their columns renumbered by `rank`, the inverse of `order`."""
-    n = len(start) - 1
-    begin = np.zeros(n + 1, np.int64)
-    out_column, out_weight = np.empty_like(column), np.empty_like(weight)
-    for r in range(n):
-        begin[r + 1] = begin[r] + start[order[r] + 1] - start[order[r]]
-    for r in prange(n):
-        first, last = start[order[r]], start[order[r] + 1]
-        for t in range(first, last):
-            out_column[begin[r] + t - first] = rank[column[t]]
-        out_weight[begin[r] : begin[r + 1]] = weight[first:last]
-    return begin, out_column, out_weight
-
-
-@njit(parallel=True, cache=True, nogil=True)
 def restored(
     start: Longs, column: Ints, value: Floats, order: Longs, rank: Longs, parts: int
 ) -> tuple[Longs, Ints, Floats]:
-    """Undo the renumbering of a symmetric matrix, columns ascending.
+    """Return a symmetric matrix whose sample r is called order[r], columns ascending; `rank` inverts `order`.
 
-    Each row is written as a column, rows in their old order: that sorts every row, for the matrix is symmetric.
+    Each row is written as a column, rows in their new order: that sorts every row, for the matrix is symmetric.
     Threads share out the rows in `parts` ranges.
     """
     n = len(start) - 1

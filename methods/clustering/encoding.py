@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import torch
 from scipy import sparse
@@ -50,7 +51,7 @@ class Encoding:
         return sparse.csr_array((weight, self.column.cpu().numpy(), self.start.cpu().numpy()), shape=(n, n))
 
 
-def encode(features: Tensor, neighbours: Neighbours, sets: Sets) -> Encoding:
+def encode(features: Tensor, neighbours: Neighbours, sets: Sets, order: Tensor | None = None) -> Encoding:
     """Weigh each sample's set by the softmax of -(2 - 2 f_i.f_j).
 
     Parameters
@@ -60,19 +61,21 @@ def encode(features: Tensor, neighbours: Neighbours, sets: Sets) -> Encoding:
         Similarities already known; the others are computed.
     sets : Sets
         Expanded reciprocal sets.
+    order : int64 tensor (n,), optional
+        Row of `features` of every sample of the lists and sets, where they were reordered.
     """
+    if order is None:
+        order = torch.arange(len(features), device=features.device)
     if features.device.type != "cpu":
-        return Encoding(sets.start, sets.member, portable.softmax_weights(features, sets.start, sets.member))
-    start, member = sets.start.numpy(), sets.member.numpy()
-    # sets that share their smallest member lie together; an empty one may go anywhere
-    order = np.argsort(np.append(member, -1)[start[:-1]], kind="stable")
+        portable_weight = portable.softmax_weights(features, order, sets.start, sets.member)
+        return Encoding(sets.start, sets.member, portable_weight)
     weight = compiled.softmax_weights(
         features.numpy(),
+        order.numpy(),
         np.ascontiguousarray(neighbours.index.numpy(), dtype=np.int32),
         np.ascontiguousarray(neighbours.similarity.numpy()),
-        start,
-        member,
-        order,
+        sets.start.numpy(),
+        sets.member.numpy(),
     )
     return Encoding(sets.start, sets.member, torch.from_numpy(weight))
 
@@ -110,5 +113,6 @@ def mix(encoding: Encoding, index: Tensor, weights: Tensor) -> Encoding:
         np.ascontiguousarray(index.numpy(), dtype=np.int32),
         share.contiguous().numpy(),
         CHUNK,
+        numba.get_num_threads(),
     )
     return Encoding(*(torch.from_numpy(part) for part in mixed))

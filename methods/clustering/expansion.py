@@ -7,7 +7,7 @@ W is the only thing in which plain expansion, the modality mean (PCA), MIE (DMIC
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,6 +40,11 @@ class Expansion(ABC):
         float64 tensor (n, reach)
             Rows sum to one, or to zero where no neighbour counts.
         """
+
+    def reordered(self, order: Tensor) -> Expansion:
+        """Return the expansion of the samples in another order."""
+        del order
+        return self
 
     def check(self, n: int, k1: int) -> None:
         """Refuse settings that do not fit n samples with lists of k1."""
@@ -99,6 +104,10 @@ class ModalityMean(Expansion):
         """Return how many first neighbours can have weight."""
         return self.k2
 
+    def reordered(self, order: Tensor) -> ModalityMean:
+        """Return the expansion of the samples in another order."""
+        return replace(self, modality=_taken(self.modality, order))
+
     def check(self, n: int, k1: int) -> None:
         """Refuse settings that do not fit n samples with lists of k1."""
         super().check(n, k1)
@@ -129,6 +138,10 @@ class ModalityCamera(Expansion):
         """Return how many first neighbours can have weight."""
         return self.k2
 
+    def reordered(self, order: Tensor) -> ModalityCamera:
+        """Return the expansion of the samples in another order."""
+        return replace(self, modality=_taken(self.modality, order), camera=_taken(self.camera, order))
+
     def check(self, n: int, k1: int) -> None:
         """Refuse settings that do not fit n samples with lists of k1."""
         super().check(n, k1)
@@ -158,6 +171,10 @@ class Capped(Expansion):
     def reach(self) -> int:
         """Return how many first neighbours can have weight."""
         return self.pool
+
+    def reordered(self, order: Tensor) -> Capped:
+        """Return the expansion of the samples in another order."""
+        return replace(self, modality=_taken(self.modality, order), camera=_taken(self.camera, order))
 
     def check(self, n: int, k1: int) -> None:
         """Refuse settings that do not fit n samples with lists of k1."""
@@ -204,6 +221,10 @@ def balanced_weights(index: Tensor, counted: Tensor, modality: Tensor, camera: T
     votes = modalities * cameras[:, modality_of] * count
     share = torch.where(count > 0, 1 / votes.clamp(min=1).double(), 0.0)
     return share.gather(1, near) * counted
+
+
+def _taken(values: Tensor, order: Tensor) -> Tensor:
+    return values[order.to(values.device)]
 
 
 def _groups(modality: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:

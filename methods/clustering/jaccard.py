@@ -13,10 +13,10 @@ from torch import Tensor
 from methods.clustering import compiled, portable
 from methods.clustering.compiled import ONE
 from methods.clustering.encoding import Encoding
+from methods.clustering.locality import ranks
 from methods.errors import MethodError
 
 CHUNK = 256
-THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def least_shared(radius: float) -> int:
     return low
 
 
-def jaccard_distances(encoding: Encoding, radius: float) -> Graph:
+def jaccard_distances(encoding: Encoding, radius: float, order: Tensor | None = None) -> Graph:
     """Return every pair whose Jaccard distance is at or below `radius`.
 
     d(i, j) = max(0, 1 - s / (2 - s)), s = sum over l of min(V'[i, l], V'[j, l]), in float32.
@@ -92,6 +92,8 @@ def jaccard_distances(encoding: Encoding, radius: float) -> Graph:
     ----------
     radius : float
         In (0, 1). Distance 1 (nothing shared) is the distance of nearly all pairs and is never stored.
+    order : int64 tensor (n,), optional
+        The sample that the graph is to call each row of the encoding, where rows were reordered.
 
     Raises
     ------
@@ -103,32 +105,17 @@ def jaccard_distances(encoding: Encoding, radius: float) -> Graph:
             f"radius = {radius} is outside (0, 1): a sparse graph cannot hold pairs that share nothing"
         )
     least = least_shared(radius)
+    if order is None:
+        order = torch.arange(len(encoding), device=encoding.start.device)
     if encoding.start.device.type != "cpu":
         whole = portable.overlaps(encoding.start, encoding.column, encoding.weight, least)
-        s = whole[2].double() / ONE
-        return Graph(whole[0], whole[1], (1 - s / (2 - s)).clamp(min=0).float(), radius)
-    begin, near, distance = _compiled(
-        encoding.start.numpy(), encoding.column.numpy(), encoding.weight.numpy(), least
-    )
-    return Graph(torch.from_numpy(begin), torch.from_numpy(near), torch.from_numpy(distance), radius)
-
-
-def _compiled(
-    start: compiled.Longs, column: compiled.Ints, weight: compiled.Ints, least: int
-) -> tuple[compiled.Longs, compiled.Ints, compiled.Floats]:
-    """Return (start, neighbour, distance), after putting samples that resemble each other side by side.
-
-    A row's partners then lie close together in memory, which halves the time where the caches are full.
-    """
-    n = len(start) - 1
-    order = np.argsort(compiled.first_heavy_column(start, column, weight), kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(n)
-    rows = compiled.renumbered(start, column, weight, order, rank)
-    chunks = np.arange((n + CHUNK - 1) // CHUNK, dtype=np.int32)
-    chunks = chunks[np.argsort(chunks % THREADS, kind="stable")]
-    parts = numba.get_num_threads()
-    transposed = compiled.by_column(*rows, n, parts)
-    upper, neighbour, shared = compiled.overlaps(*rows, transposed, least, chunks, CHUNK)
-    near = compiled.mirrored(upper, neighbour, distance_of(shared))
-    return compiled.restored(*near, order, rank, parts)
+        start, neighbour, shared = portable.renumbered(*whole, order)
+        s = shared.double() / ONE
+        return Graph(start, neighbour, (1 - s / (2 - s)).clamp(min=0).float(), radius)
+    rows = encoding.start.numpy(), encoding.column.numpy(), encoding.weight.numpy()
+    threads = numba.get_num_threads()
+    transposed = compiled.by_column(*rows, threads)
+    upper, column, overlap = compiled.overlaps(*rows, transposed, least, CHUNK, threads)
+    near = compiled.mirrored(upper, column, distance_of(overlap))
+    begin, partner, distance = compiled.restored(*near, order.numpy(), ranks(order).numpy(), threads)
+    return Graph(torch.from_numpy(begin), torch.from_numpy(partner), torch.from_numpy(distance), radius)

@@ -22,6 +22,7 @@ from torch import Tensor
 from methods.clustering import compiled, compiled_search, portable
 from methods.clustering.checks import check_features, check_group, check_k
 from methods.clustering.first_pass import FirstPass, float32_pass, has_bfloat16_units, preferred_pass
+from methods.clustering.locality import ranks
 from methods.clustering.projection import Projection, leading_projection
 from methods.errors import MethodError
 
@@ -52,6 +53,11 @@ class Neighbours:
     def first(self, k: int) -> Neighbours:
         """Return the first `k` entries of every list."""
         return Neighbours(self.index[:, :k], self.similarity[:, :k])
+
+    def reordered(self, order: Tensor) -> Neighbours:
+        """Return the lists of the samples in another order, and numbered by it."""
+        rank = torch.cat([ranks(order), order.new_full((1,), -1)])  # -1, the end of a list, stays -1
+        return Neighbours(rank[self.index[order]], self.similarity[order])
 
 
 def nearest_neighbours(features: Tensor, k: int, *, backend: Backend = "auto") -> Neighbours:

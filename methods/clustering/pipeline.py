@@ -14,6 +14,7 @@ from methods.clustering.dbscan import dbscan
 from methods.clustering.encoding import encode, expand
 from methods.clustering.expansion import Expansion
 from methods.clustering.jaccard import Graph, jaccard_distances
+from methods.clustering.locality import side_by_side
 from methods.clustering.neighbours import Neighbours, nearest_neighbours
 from methods.clustering.reciprocal import expanded_sets
 
@@ -90,13 +91,15 @@ def graph_of(
 ) -> Graph:
     """Compute the Jaccard distances at or below a radius from neighbour lists that are known."""
     with stage("reciprocal"):
-        sets = expanded_sets(neighbours.index)
+        order = side_by_side(neighbours.index)
+        lists = neighbours.reordered(order)
+        sets = expanded_sets(lists.index)
     with stage("encode"):
-        encoding = encode(features, neighbours, sets)
+        encoding = encode(features, lists, sets, order)
     with stage("expand"):
-        encoding = expand(encoding, neighbours.index, expansion)
+        encoding = expand(encoding, lists.index, expansion.reordered(order))
     with stage("jaccard"):
-        return jaccard_distances(encoding, radius)
+        return jaccard_distances(encoding, radius, order)
 
 
 def jaccard_clusters(

@@ -74,14 +74,14 @@ def expanded_sets(index: Tensor, half: int) -> tuple[Tensor, Tensor]:
     return _starts(torch.cat(sizes)), torch.cat(members)
 
 
-def softmax_weights(features: Tensor, start: Tensor, member: Tensor) -> Tensor:
-    """Return fixed-point softmax weights of -(2 - 2 f_i.f_j) over each row's members."""
+def softmax_weights(features: Tensor, order: Tensor, start: Tensor, member: Tensor) -> Tensor:
+    """Return fixed-point softmax weights of -(2 - 2 f_i.f_j) over each row's members; f_i is row order[i]."""
     n = len(start) - 1
     row = torch.repeat_interleave(torch.arange(n, device=start.device), start[1:] - start[:-1])
     value = torch.empty(len(member), dtype=torch.int64, device=start.device)
     for cpu_part in _blocks(len(member), 4 * features.shape[1]):
         part = cpu_part.to(start.device)
-        s = pair_similarity(features, row[part], member[part].long())
+        s = pair_similarity(features, order[row[part]], order[member[part].long()])
         value[part] = torch.round(torch.exp(2 * s.double() - 2) * EXPONENTIAL_ONE).long()
     total = torch.zeros(n, dtype=torch.int64, device=start.device).index_add_(0, row, value)
     return torch.round(value.double() / total[row].double() * ONE).int().clamp(min=1)
@@ -134,6 +134,15 @@ def overlaps(start: Tensor, column: Tensor, weight: Tensor, least: int) -> tuple
         columns.append((cell % n).int())
         sums.append(total[cell])
     return _starts(torch.cat(sizes)), torch.cat(columns), torch.cat(sums)
+
+
+def renumbered(start: Tensor, column: Tensor, value: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a sparse matrix whose sample r is called order[r], columns ascending."""
+    size = start[1:] - start[:-1]
+    row = order[torch.repeat_interleave(torch.arange(len(size), device=start.device), size)]
+    named = order[column.long()]
+    place = torch.argsort(row * len(size) + named)
+    return _starts(torch.empty_like(size).index_put_((order,), size)), named[place].int(), value[place]
 
 
 def density_labels(row: Tensor, neighbour: Tensor, core: Tensor) -> Tensor:

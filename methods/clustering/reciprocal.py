@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,8 +12,6 @@ from torch import Tensor
 from methods.clustering import compiled, portable
 
 CHUNK = 512
-FEW = 8
-"""First neighbours whose smallest index groups samples that lie together."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Sets:
     start : int64 tensor (n + 1,)
         Set i is ``member[start[i]:start[i + 1]]``.
     member : int32 tensor (m,)
-        Ascending within a set.
+        In any order within a set.
     """
 
     start: Tensor
@@ -68,6 +67,6 @@ def _sets(index: Tensor, half: int) -> Sets:
     if index.device.type != "cpu":
         return Sets(*portable.expanded_sets(index, half))
     lists = np.ascontiguousarray(index.numpy(), dtype=np.int32)
-    order = np.argsort(lists[:, :FEW].min(axis=1), kind="stable")
-    start, member = compiled.expanded_sets(lists, compiled.reverse_rank(lists, order), half, order, CHUNK)
+    rank = compiled.reverse_rank(lists)
+    start, member = compiled.expanded_sets(lists, rank, half, CHUNK, numba.get_num_threads())
     return Sets(torch.from_numpy(start), torch.from_numpy(member))

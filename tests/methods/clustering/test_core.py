@@ -92,7 +92,7 @@ def test_sets(features: Tensor, k1: int) -> None:
     assert [set(s) for s in map(Tensor.tolist, reciprocal_sets(lists))] == slow.reciprocal(lists.tolist())
     found = [mine.tolist() for mine in expanded_sets(lists)]
     assert [set(mine) for mine in found] == slow.expanded(lists.tolist())
-    assert all(mine == sorted(set(mine)) for mine in found)
+    assert all(len(mine) == len(set(mine)) for mine in found)
 
 
 @QUICK

@@ -14,6 +14,7 @@ from methods.clustering import (
     CameraAware,
     Graph,
     Plain,
+    Sets,
     camera_aware_graph,
     compiled,
     dbscan,
@@ -37,15 +38,17 @@ QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 def test_every_stage(features: Tensor, k: int) -> None:
     neighbours = nearest_neighbours(features, k)
     lists = neighbours.index
-    rank = compiled.reverse_rank(np.ascontiguousarray(lists.numpy(), dtype=np.int32), np.arange(len(lists)))
+    rank = compiled.reverse_rank(np.ascontiguousarray(lists.numpy(), dtype=np.int32))
     assert portable.reverse_rank(lists).tolist() == rank.tolist()
     sets = expanded_sets(lists)
-    start, member = portable.expanded_sets(lists, half_of(k))
-    assert torch.equal(start, sets.start)
-    assert torch.equal(member, sets.member)
+    others = Sets(*portable.expanded_sets(lists, half_of(k)))
+    assert torch.equal(others.start, sets.start)
+    assert [sorted(other) for other in map(Tensor.tolist, others)] == [
+        sorted(mine) for mine in map(Tensor.tolist, sets)
+    ]
 
     encoding = encode(features, neighbours, sets)
-    weight = portable.softmax_weights(features, sets.start, sets.member)
+    weight = portable.softmax_weights(features, torch.arange(len(features)), sets.start, sets.member)
     assert (weight - encoding.weight).abs().max() <= 1, "exp may differ in its last bit"
 
     near, weights = lists[:, : max(1, k // 2)], torch.full((len(lists), max(1, k // 2)), 1 / max(1, k // 2))
@@ -62,6 +65,12 @@ def test_every_stage(features: Tensor, k: int) -> None:
     assert torch.equal(start, graph.start)
     assert torch.equal(column, graph.neighbour)
     assert distance_of(shared.numpy()).tolist() == graph.distance.tolist()
+    backwards = torch.arange(len(features)).flip(0)
+    named = jaccard_distances(mixed, radius, backwards)
+    renamed = portable.renumbered(start, column, shared, backwards)
+    assert torch.equal(renamed[0], named.start)
+    assert torch.equal(renamed[1], named.neighbour)
+    assert distance_of(renamed[2].numpy()).tolist() == named.distance.tolist()
 
     near_enough = graph.below(0.5)
     core = near_enough.start.diff() >= 3
@@ -73,11 +82,12 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features = cases.blobs(200, 8, 10, 0.4, 0)
     neighbours = nearest_neighbours(features, 10)
     whole = portable.expanded_sets(neighbours.index, 6)
-    weight = portable.softmax_weights(features, *whole)
+    order = torch.arange(len(features))
+    weight = portable.softmax_weights(features, order, *whole)
     overlaps = portable.overlaps(*whole, weight, 1000)
     monkeypatch.setattr(portable, "BLOCK", 3000)
     assert all(map(torch.equal, portable.expanded_sets(neighbours.index, 6), whole))
-    assert torch.equal(portable.softmax_weights(features, *whole), weight)
+    assert torch.equal(portable.softmax_weights(features, order, *whole), weight)
     assert all(map(torch.equal, portable.overlaps(*whole, weight, 1000), overlaps))
 
 
