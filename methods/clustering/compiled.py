@@ -19,7 +19,7 @@ Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-Transposed = tuple[Longs, Ints, Ints, Ints]
+Transposed = tuple[Longs, Longs, Ints]
 """What :func:`by_column` returns."""
 
 
@@ -210,10 +210,11 @@ def mix_rows(
 
 @njit(parallel=True, cache=True, nogil=True)
 def by_column(start: Longs, column: Ints, weight: Ints, parts: int) -> Transposed:
-    """Transpose a square matrix: (column starts, rows ascending, weights, place).
+    """Transpose a square matrix: (column starts, entries, place).
 
-    ``place`` says of every entry how many of its column come before it. The rows are cut into `parts` ranges,
-    one for each thread; memory is n integers a range.
+    An entry holds its row, ascending in a column, above its weight in the lower 32 bits, so that both are read
+    at once. ``place`` says of every entry of the rows how many of its column come before it. The rows are cut
+    into `parts` ranges, one for each thread; memory is n integers a range.
     """
     n = len(start) - 1
     before = np.zeros((parts, n), np.int32)
@@ -228,16 +229,15 @@ def by_column(start: Longs, column: Ints, weight: Ints, parts: int) -> Transpose
             before[part, m] = total
             total += mine
         begin[m + 1] = begin[m] + total
-    row, value, place = np.empty_like(column), np.empty_like(column), np.empty_like(column)
+    entry, place = np.empty(len(column), np.int64), np.empty_like(column)
     for part in prange(parts):
         for i in range(part * n // parts, (part + 1) * n // parts):
             for t in range(start[i], start[i + 1]):
                 m = column[t]
                 place[t] = before[part, m]
                 before[part, m] += 1
-                row[begin[m] + place[t]] = i
-                value[begin[m] + place[t]] = weight[t]
-    return begin, row, value, place
+                entry[begin[m] + place[t]] = (np.int64(i) << 32) | weight[t]
+    return begin, entry, place
 
 
 @njit(cache=True, nogil=True)
@@ -261,14 +261,14 @@ def _cheapest_first(price: Floats) -> Longs:
 
 
 @njit(cache=True, nogil=True)
-def _add_column(row: Ints, value: Ints, mine: int, total: Ints, touched: Ints, size: int) -> int:
-    """Add min(mine, value) to the total of every row listed; return the size of `touched`."""
-    for u in range(len(row)):
-        j = row[u]
+def _add_column(entries: Longs, mine: int, total: Ints, touched: Ints, size: int) -> int:
+    """Add min(mine, weight) to the total of every entry's row; return the size of `touched`."""
+    for entry in entries:
+        j = entry >> 32
         if total[j] == 0:
             touched[size] = j
             size += 1
-        total[j] += min(mine, value[u])
+        total[j] += min(mine, entry & 0xFFFFFFFF)
     return size
 
 
@@ -306,7 +306,7 @@ def _row_overlaps(
     Columns go in order of partners per weight. Once the weight left is below `least`, nobody new can get there,
     and those who still can are confirmed one by one, unless going through the columns left costs less.
     """
-    begin, row, value, place = transposed
+    begin, entry, place = transposed
     first, last = start[i], start[i + 1]
     if first == last:
         return 0
@@ -322,7 +322,7 @@ def _row_overlaps(
     while done < len(order) and 20 * rest > 17 * least:
         t = first + order[done]
         here, end = begin[column[t]] + place[t], begin[column[t] + 1]
-        size = _add_column(row[here:end], value[here:end], weight[t], total, touched, size)
+        size = _add_column(entry[here:end], weight[t], total, touched, size)
         rest -= weight[t]
         cost -= end - here
         done += 1
@@ -333,7 +333,7 @@ def _row_overlaps(
         for q in range(done, len(order)):
             t = first + order[q]
             here, end = begin[column[t]] + place[t], begin[column[t] + 1]
-            size = _add_column(row[here:end], value[here:end], weight[t], total, touched, size)
+            size = _add_column(entry[here:end], weight[t], total, touched, size)
     elif cost:
         _confirm(i, start, column, weight, least - rest, total, own, touched[:size])
     return size
@@ -377,7 +377,7 @@ def overlaps(
 
 
 @njit(cache=True, nogil=True)
-def mirrored(start: Longs, column: Ints, value: Floats) -> tuple[Longs, Ints, Floats]:
+def mirrored(start: Longs, column: Ints, value: Ints) -> tuple[Longs, Ints, Ints]:
     """Return the whole symmetric matrix, columns in any order, from its upper triangle with diagonal."""
     n = len(start) - 1
     begin = np.zeros(n + 1, np.int64)
@@ -390,7 +390,7 @@ def mirrored(start: Longs, column: Ints, value: Floats) -> tuple[Longs, Ints, Fl
         begin[i + 1] += begin[i]
     fill = begin[:-1].copy()
     out_column = np.empty(begin[n], np.int32)
-    out_value = np.empty(begin[n], np.float32)
+    out_value = np.empty(begin[n], np.int32)
     for i in range(n):
         for t in range(start[i], start[i + 1]):
             j = column[t]
@@ -405,29 +405,23 @@ def mirrored(start: Longs, column: Ints, value: Floats) -> tuple[Longs, Ints, Fl
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def restored(
-    start: Longs, column: Ints, value: Floats, order: Longs, rank: Longs, parts: int
-) -> tuple[Longs, Ints, Floats]:
-    """Return a symmetric matrix whose sample r is called order[r], columns ascending; `rank` inverts `order`.
-
-    Each row is written as a column, rows in their new order: that sorts every row, for the matrix is symmetric.
-    Threads share out the rows in `parts` ranges.
-    """
+def renamed(start: Longs, column: Ints, value: Ints, order: Longs) -> tuple[Longs, Ints, Ints]:
+    """Return a sparse matrix whose sample r is called order[r], columns ascending; values are positive."""
     n = len(start) - 1
     begin = np.zeros(n + 1, np.int64)
+    for r in range(n):
+        begin[order[r] + 1] = start[r + 1] - start[r]
     for i in range(n):
-        begin[i + 1] = begin[i] + start[rank[i] + 1] - start[rank[i]]
-    fill = begin[:-1].copy()
+        begin[i + 1] += begin[i]
     out_column, out_value = np.empty_like(column), np.empty_like(value)
-    for part in prange(parts):
-        first, last = part * n // parts, (part + 1) * n // parts
-        for i in range(n):
-            for t in range(start[rank[i]], start[rank[i] + 1]):
-                j = order[column[t]]
-                if first <= j < last:
-                    out_column[fill[j]] = i
-                    out_value[fill[j]] = value[t]
-                    fill[j] += 1
+    for r in prange(n):
+        entry = np.empty(start[r + 1] - start[r], np.int64)
+        for t in range(len(entry)):
+            entry[t] = (order[column[start[r] + t]] << 32) | value[start[r] + t]
+        entry.sort()
+        for t in range(len(entry)):
+            out_column[begin[order[r]] + t] = entry[t] >> 32
+            out_value[begin[order[r]] + t] = entry[t] & 0xFFFFFFFF
     return begin, out_column, out_value
 
 

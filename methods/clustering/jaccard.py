@@ -13,7 +13,6 @@ from torch import Tensor
 from methods.clustering import compiled, portable
 from methods.clustering.compiled import ONE
 from methods.clustering.encoding import Encoding
-from methods.clustering.locality import ranks
 from methods.errors import MethodError
 
 CHUNK = 256
@@ -109,13 +108,13 @@ def jaccard_distances(encoding: Encoding, radius: float, order: Tensor | None = 
         order = torch.arange(len(encoding), device=encoding.start.device)
     if encoding.start.device.type != "cpu":
         whole = portable.overlaps(encoding.start, encoding.column, encoding.weight, least)
-        start, neighbour, shared = portable.renumbered(*whole, order)
+        start, neighbour, shared = portable.renamed(*whole, order)
         s = shared.double() / ONE
         return Graph(start, neighbour, (1 - s / (2 - s)).clamp(min=0).float(), radius)
     rows = encoding.start.numpy(), encoding.column.numpy(), encoding.weight.numpy()
     threads = numba.get_num_threads()
     transposed = compiled.by_column(*rows, threads)
-    upper, column, overlap = compiled.overlaps(*rows, transposed, least, CHUNK, threads)
-    near = compiled.mirrored(upper, column, distance_of(overlap))
-    begin, partner, distance = compiled.restored(*near, order.numpy(), ranks(order).numpy(), threads)
-    return Graph(torch.from_numpy(begin), torch.from_numpy(partner), torch.from_numpy(distance), radius)
+    upper = compiled.overlaps(*rows, transposed, least, CHUNK, threads)
+    begin, near, overlap = compiled.renamed(*compiled.mirrored(*upper), order.numpy())
+    distance = torch.from_numpy(distance_of(overlap))
+    return Graph(torch.from_numpy(begin), torch.from_numpy(near), distance, radius)

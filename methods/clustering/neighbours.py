@@ -57,7 +57,8 @@ class Neighbours:
     def reordered(self, order: Tensor) -> Neighbours:
         """Return the lists of the samples in another order, and numbered by it."""
         rank = torch.cat([ranks(order), order.new_full((1,), -1)])  # -1, the end of a list, stays -1
-        return Neighbours(rank[self.index[order]], self.similarity[order])
+        index = torch.take(rank, self.index.index_select(0, order))
+        return Neighbours(index, self.similarity.index_select(0, order))
 
 
 def nearest_neighbours(features: Tensor, k: int, *, backend: Backend = "auto") -> Neighbours:

@@ -136,7 +136,7 @@ def overlaps(start: Tensor, column: Tensor, weight: Tensor, least: int) -> tuple
     return _starts(torch.cat(sizes)), torch.cat(columns), torch.cat(sums)
 
 
-def renumbered(start: Tensor, column: Tensor, value: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def renamed(start: Tensor, column: Tensor, value: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return a sparse matrix whose sample r is called order[r], columns ascending."""
     size = start[1:] - start[:-1]
     row = order[torch.repeat_interleave(torch.arange(len(size), device=start.device), size)]

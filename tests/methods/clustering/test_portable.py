@@ -67,10 +67,10 @@ def test_every_stage(features: Tensor, k: int) -> None:
     assert distance_of(shared.numpy()).tolist() == graph.distance.tolist()
     backwards = torch.arange(len(features)).flip(0)
     named = jaccard_distances(mixed, radius, backwards)
-    renamed = portable.renumbered(start, column, shared, backwards)
-    assert torch.equal(renamed[0], named.start)
-    assert torch.equal(renamed[1], named.neighbour)
-    assert distance_of(renamed[2].numpy()).tolist() == named.distance.tolist()
+    called = portable.renamed(start, column, shared, backwards)
+    assert torch.equal(called[0], named.start)
+    assert torch.equal(called[1], named.neighbour)
+    assert distance_of(called[2].numpy()).tolist() == named.distance.tolist()
 
     near_enough = graph.below(0.5)
     core = near_enough.start.diff() >= 3
