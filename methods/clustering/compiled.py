@@ -376,6 +376,16 @@ def overlaps(
     return _joined(size, columns, sums, chunk)
 
 
+@njit(parallel=True, cache=True, nogil=True)
+def distance_of(shared: Ints) -> Floats:
+    """Return float32 distances 1 - s / (2 - s), not below 0, of fixed-point shared weights s."""
+    distance = np.empty(len(shared), np.float32)
+    for t in prange(len(shared)):
+        s = shared[t] / ONE
+        distance[t] = max(0.0, 1.0 - s / (2.0 - s))
+    return distance
+
+
 @njit(cache=True, nogil=True)
 def mirrored(start: Longs, column: Ints, value: Ints) -> tuple[Longs, Ints, Ints]:
     """Return the whole symmetric matrix, columns in any order, from its upper triangle with diagonal."""

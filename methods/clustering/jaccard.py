@@ -64,18 +64,12 @@ class Graph:
         return sparse.csr_array(parts, shape=(n, n))
 
 
-def distance_of(shared: np.ndarray) -> np.ndarray:
-    """Return float32 distances 1 - s / (2 - s), not below 0, of fixed-point shared weights s."""
-    s = shared / ONE
-    return np.maximum(0.0, 1.0 - s / (2.0 - s)).astype(np.float32)
-
-
 def least_shared(radius: float) -> int:
     """Return the smallest shared weight (> 0) whose float32 distance is at or below the float32 radius."""
     low, high = 1, ONE
     while low < high:
         middle = (low + high) // 2
-        if distance_of(np.asarray(middle)) <= np.float32(radius):
+        if compiled.distance_of(np.array([middle], np.int32))[0] <= np.float32(radius):
             high = middle
         else:
             low = middle + 1
@@ -116,5 +110,5 @@ def jaccard_distances(encoding: Encoding, radius: float, order: Tensor | None = 
     transposed = compiled.by_column(*rows, threads)
     upper = compiled.overlaps(*rows, transposed, least, CHUNK, threads)
     begin, near, overlap = compiled.renamed(*compiled.mirrored(*upper), order.numpy())
-    distance = torch.from_numpy(distance_of(overlap))
+    distance = torch.from_numpy(compiled.distance_of(overlap))
     return Graph(torch.from_numpy(begin), torch.from_numpy(near), distance, radius)

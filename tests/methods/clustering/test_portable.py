@@ -26,7 +26,7 @@ from methods.clustering import (
     portable,
 )
 from methods.clustering.encoding import mix
-from methods.clustering.jaccard import distance_of, least_shared
+from methods.clustering.jaccard import least_shared
 from methods.clustering.reciprocal import half_of
 from tests.methods.clustering import cases
 
@@ -64,13 +64,13 @@ def test_every_stage(features: Tensor, k: int) -> None:
     start, column, shared = portable.overlaps(mixed.start, mixed.column, mixed.weight, least_shared(radius))
     assert torch.equal(start, graph.start)
     assert torch.equal(column, graph.neighbour)
-    assert distance_of(shared.numpy()).tolist() == graph.distance.tolist()
+    assert compiled.distance_of(shared.numpy()).tolist() == graph.distance.tolist()
     backwards = torch.arange(len(features)).flip(0)
     named = jaccard_distances(mixed, radius, backwards)
     called = portable.renamed(start, column, shared, backwards)
     assert torch.equal(called[0], named.start)
     assert torch.equal(called[1], named.neighbour)
-    assert distance_of(called[2].numpy()).tolist() == named.distance.tolist()
+    assert compiled.distance_of(called[2].numpy()).tolist() == named.distance.tolist()
 
     near_enough = graph.below(0.5)
     core = near_enough.start.diff() >= 3
