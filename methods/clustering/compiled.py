@@ -2,6 +2,10 @@
 
 Rows are cut into chunks that threads take in parallel; a row's result never depends on the chunking. Sums of
 encodings are integers (see :data:`ONE`), so their order does not matter either.
+
+Innermost loops address arrays by unsigned integers, for a signed one might count from the end, which costs a test
+each time; and they take no decisions that depend on the data, which a processor cannot foresee: what may turn out
+not to count is written where the next entry overwrites it.
 """
 
 from __future__ import annotations
@@ -75,7 +79,7 @@ def _expanded_row(
 ) -> int:
     """Write R*(i) into `out`, and return its size; `stamp` (n,) remembers who is in it."""
     k = index.shape[1]
-    inside, added = 2 * i + 1, 2 * i + 2
+    added, inside = np.int32(2 * i + 1), np.int32(2 * i + 2)
     size = 0
     for p in range(k):
         if rank[i, p] < k:
@@ -83,16 +87,16 @@ def _expanded_row(
             out[size] = index[i, p]
             size += 1
     for r in range(size):
-        members = half_member[out[r], : half_size[out[r]]]
+        members = half_member[out[r]][: half_size[out[r]]]
         common = 0
-        for m in members:
-            common += stamp[m] == inside
+        for t in range(len(members)):
+            common += stamp[np.uint32(members[t])] == inside
         if 3 * common > 2 * len(members):
-            for m in members:
-                if stamp[m] != inside and stamp[m] != added:
-                    stamp[m] = added
-                    out[size] = m
-                    size += 1
+            for t in range(len(members)):
+                m = np.uint32(members[t])
+                out[size] = m
+                size += stamp[m] < added
+                stamp[m] = max(stamp[m], added)
     return size
 
 
@@ -194,14 +198,14 @@ def mix_rows(
                     if w > 0:
                         j = index[i, p]
                         for t in range(start[j], start[j + 1]):
-                            m = column[t]
-                            if total[m] == 0:
-                                touched[used] = m
-                                used += 1
+                            m = np.uint32(column[t])
+                            touched[used] = m
+                            used += total[m] == 0
                             total[m] += w * weight[t]
                 for t in range(begin, used):
-                    mixed[t] = np.int32((total[touched[t]] + (ONE >> 1)) >> 30)
-                    total[touched[t]] = 0
+                    m = np.uint32(touched[t])
+                    mixed[t] = np.int32((total[m] + (ONE >> 1)) >> 30)
+                    total[m] = 0
                 size[i] = used - begin
             columns[c] = touched[:used].copy()
             weights[c] = mixed[:used].copy()
@@ -219,24 +223,24 @@ def by_column(start: Longs, column: Ints, weight: Ints, parts: int) -> Transpose
     n = len(start) - 1
     before = np.zeros((parts, n), np.int32)
     for part in prange(parts):
+        mine = before[part]
         for t in range(start[part * n // parts], start[(part + 1) * n // parts]):
-            before[part, column[t]] += 1
+            mine[np.uint32(column[t])] += 1
     begin = np.zeros(n + 1, np.int64)
     for m in range(n):
         total = np.int32(0)
         for part in range(parts):
-            mine = before[part, m]
-            before[part, m] = total
-            total += mine
+            before[part, m], total = total, total + before[part, m]
         begin[m + 1] = begin[m] + total
     entry, place = np.empty(len(column), np.int64), np.empty_like(column)
     for part in prange(parts):
+        mine = before[part]
         for i in range(part * n // parts, (part + 1) * n // parts):
             for t in range(start[i], start[i + 1]):
-                m = column[t]
-                place[t] = before[part, m]
-                before[part, m] += 1
-                entry[begin[m] + place[t]] = (np.int64(i) << 32) | weight[t]
+                where = np.uint32(column[t])
+                place[t] = mine[where]
+                mine[where] += 1
+                entry[np.uint64(begin[where] + place[t])] = (np.int64(i) << 32) | weight[t]
     return begin, entry, place
 
 
@@ -264,29 +268,39 @@ def _cheapest_first(price: Floats) -> Longs:
 def _add_column(entries: Longs, mine: int, total: Ints, touched: Ints, size: int) -> int:
     """Add min(mine, weight) to the total of every entry's row; return the size of `touched`."""
     for entry in entries:
-        j = entry >> 32
-        if total[j] == 0:
-            touched[size] = j
-            size += 1
+        j = np.uint64(entry) >> np.uint64(32)
+        touched[size] = j
+        size += total[j] == 0
         total[j] += min(mine, entry & 0xFFFFFFFF)
     return size
 
 
 @njit(cache=True, nogil=True)
-def _confirm(
-    i: int, start: Longs, column: Ints, weight: Ints, enough: int, total: Ints, own: Ints, touched: Ints
-) -> None:
-    """Replace the sums of those in `touched` that have `enough` by the whole overlap with row i."""
+def _hopeful(enough: int, total: Ints, touched: Ints) -> int:
+    """Move those that have `enough` to the front of `touched` and forget the others; return how many stay."""
+    size = 0
+    for t in range(len(touched)):
+        j = np.uint32(touched[t])
+        stays = total[j] >= enough
+        touched[size] = j
+        size += stays
+        total[j] = total[j] if stays else 0
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _confirm(i: int, start: Longs, column: Ints, weight: Ints, total: Ints, own: Ints, touched: Ints) -> None:
+    """Replace the sums of those in `touched` by the whole overlap with row i."""
     for t in range(start[i], start[i + 1]):
-        own[column[t]] = weight[t]
+        own[np.uint32(column[t])] = weight[t]
     for j in touched:
-        if total[j] >= enough:
-            overlap = np.int32(0)
-            for t in range(start[j], start[j + 1]):
-                overlap += min(own[column[t]], weight[t])
-            total[j] = overlap
+        columns, weights = column[start[j] : start[j + 1]], weight[start[j] : start[j + 1]]
+        overlap = np.int32(0)
+        for t in range(len(columns)):
+            overlap += min(own[np.uint32(columns[t])], weights[t])
+        total[j] = overlap
     for t in range(start[i], start[i + 1]):
-        own[column[t]] = 0
+        own[np.uint32(column[t])] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -326,16 +340,14 @@ def _row_overlaps(
         rest -= weight[t]
         cost -= end - here
         done += 1
-    hopeful = 0
-    for r in range(size):
-        hopeful += total[touched[r]] + rest >= least
-    if cost < hopeful * len(order):
+    size = _hopeful(least - rest, total, touched[:size])
+    if cost < size * len(order):
         for q in range(done, len(order)):
             t = first + order[q]
             here, end = begin[column[t]] + place[t], begin[column[t] + 1]
             size = _add_column(entry[here:end], weight[t], total, touched, size)
     elif cost:
-        _confirm(i, start, column, weight, least - rest, total, own, touched[:size])
+        _confirm(i, start, column, weight, total, own, touched[:size])
     return size
 
 
@@ -354,7 +366,7 @@ def overlaps(
     sums = [np.empty(0, np.int32) for _ in range(chunks)]
     for thread in prange(threads):
         total, own = np.zeros(n, np.int32), np.zeros(n, np.int32)
-        touched = np.empty(n, np.int32)
+        touched = np.empty(n + 1, np.int32)
         found, shared = np.empty(1024, np.int32), np.empty(1024, np.int32)
         for c in range(thread, chunks, threads):
             used = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FEW = 8
+FEW = 16
 """First neighbours by which samples are grouped."""
 
 
