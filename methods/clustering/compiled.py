@@ -3,9 +3,9 @@
 Rows are cut into chunks that threads take in parallel; a row's result never depends on the chunking. Sums of
 encodings are integers (see :data:`ONE`), so their order does not matter either.
 
-Innermost loops address arrays by unsigned integers, for a signed one might count from the end, which costs a test
-each time; and they take no decisions that depend on the data, which a processor cannot foresee: what may turn out
-not to count is written where the next entry overwrites it.
+The busiest loops address arrays by unsigned integers, for a signed one might count from the end, which costs a test
+each time. And they take no decisions that depend on the data, which a processor cannot foresee: what may turn out not
+to count is written where the next entry overwrites it.
 """
 
 from __future__ import annotations
@@ -318,7 +318,8 @@ def _row_overlaps(
     """Find the j >= i that share at least `least` with i: leave them in `touched`, their sums in `total`.
 
     Columns go in order of partners per weight. Once the weight left is below `least`, nobody new can get there,
-    and those who still can are confirmed one by one, unless going through the columns left costs less.
+    and those who still can are confirmed one by one, unless going through the columns left costs less. Those who
+    cannot are forgotten; that they may be met again in the columns left changes nothing, these weigh too little.
     """
     begin, entry, place = transposed
     first, last = start[i], start[i + 1]
@@ -366,7 +367,7 @@ def overlaps(
     sums = [np.empty(0, np.int32) for _ in range(chunks)]
     for thread in prange(threads):
         total, own = np.zeros(n, np.int32), np.zeros(n, np.int32)
-        touched = np.empty(n + 1, np.int32)
+        touched = np.empty(n + 1, np.int32)  # one more: _add_column writes before it knows that it counts
         found, shared = np.empty(1024, np.int32), np.empty(1024, np.int32)
         for c in range(thread, chunks, threads):
             used = 0
