@@ -6,6 +6,8 @@ encodings are integers (see :data:`ONE`), so their order does not matter either.
 The busiest loops address arrays by unsigned integers, for a signed one might count from the end, which costs a test
 each time. And they take no decisions that depend on the data, which a processor cannot foresee: what may turn out not
 to count is written where the next entry overwrites it.
+
+The largest arrays are allocated by NumPy outside the kernels: it asks the system for huge pages, numba does not.
 """
 
 from __future__ import annotations
@@ -25,6 +27,17 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Transposed = tuple[Longs, Longs, Ints]
 """What :func:`by_column` returns."""
+Chunks = tuple[Longs, list[Ints], list[Ints]]
+"""Sizes of sparse rows, and the columns and the values of all rows, chunk by chunk."""
+
+
+def _starts(size: Longs) -> Longs:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
+
+
+def _joined(size: Longs, columns: list[Ints], values: list[Ints]) -> tuple[Longs, Ints, Ints]:
+    """Put the chunks' entries one after the other: (start, column, value)."""
+    return _starts(size), np.concatenate(columns), np.concatenate(values)
 
 
 @njit(fastmath=True, cache=True, nogil=True)
@@ -101,8 +114,9 @@ def _expanded_row(
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def expanded_sets(index: Ints, rank: Ints, half: int, chunk: int, threads: int) -> tuple[Longs, Ints]:
-    """Return the expanded k-reciprocal sets R* as (start (n + 1,), members); `rank` is that of reverse_rank."""
+def _expanded_chunks(
+    index: Ints, rank: Ints, half: int, chunk: int, threads: int
+) -> tuple[Longs, list[Ints]]:
     n, k = index.shape
     chunks = (n + chunk - 1) // chunk
     half_member, half_size = half_sets(index, rank, half)
@@ -117,12 +131,13 @@ def expanded_sets(index: Ints, rank: Ints, half: int, chunk: int, threads: int) 
                 size[i] = _expanded_row(i, index, rank, half_member, half_size, stamp, rows[used:])
                 used += size[i]
             parts[c] = rows[:used].copy()
-    start = np.zeros(n + 1, np.int64)
-    start[1:] = np.cumsum(size)
-    member = np.empty(start[n], np.int32)
-    for c in prange(chunks):
-        member[start[c * chunk] : start[min(n, (c + 1) * chunk)]] = parts[c]
-    return start, member
+    return size, parts
+
+
+def expanded_sets(index: Ints, rank: Ints, half: int, chunk: int, threads: int) -> tuple[Longs, Ints]:
+    """Return the expanded k-reciprocal sets R* as (start (n + 1,), members); `rank` is that of reverse_rank."""
+    size, members = _expanded_chunks(index, rank, half, chunk, threads)
+    return _starts(size), np.concatenate(members)
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -147,21 +162,6 @@ def softmax_weights(
     return weight
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def _joined(size: Longs, columns: list[Ints], values: list[Ints], chunk: int) -> tuple[Longs, Ints, Ints]:
-    """Put the chunks' entries one after the other: (start, column, value)."""
-    n = len(size)
-    start = np.zeros(n + 1, np.int64)
-    start[1:] = np.cumsum(size)
-    column = np.empty(start[n], np.int32)
-    value = np.empty(start[n], np.int32)
-    for c in prange(len(columns)):
-        first = start[c * chunk]
-        column[first : first + len(columns[c])] = columns[c]
-        value[first : first + len(values[c])] = values[c]
-    return start, column, value
-
-
 @njit(cache=True, nogil=True)
 def _room(first: int, last: int, start: Longs, index: Ints, share: Ints) -> int:
     """Return an upper bound of the entries that rows first..last of W V have."""
@@ -174,10 +174,9 @@ def _room(first: int, last: int, start: Longs, index: Ints, share: Ints) -> int:
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def mix_rows(
+def _mixed_chunks(
     start: Longs, column: Ints, weight: Ints, index: Ints, share: Ints, chunk: int, threads: int
-) -> tuple[Longs, Ints, Ints]:
-    """Return W V as (start, column, weight); row i of W holds `share[i, p]` at `index[i, p]`."""
+) -> Chunks:
     n, width = index.shape
     chunks = (n + chunk - 1) // chunk
     size = np.zeros(n, np.int64)
@@ -209,17 +208,18 @@ def mix_rows(
                 size[i] = used - begin
             columns[c] = touched[:used].copy()
             weights[c] = mixed[:used].copy()
-    return _joined(size, columns, weights, chunk)
+    return size, columns, weights
+
+
+def mix_rows(
+    start: Longs, column: Ints, weight: Ints, index: Ints, share: Ints, chunk: int, threads: int
+) -> tuple[Longs, Ints, Ints]:
+    """Return W V as (start, column, weight); row i of W holds `share[i, p]` at `index[i, p]`."""
+    return _joined(*_mixed_chunks(start, column, weight, index, share, chunk, threads))
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def by_column(start: Longs, column: Ints, weight: Ints, parts: int) -> Transposed:
-    """Transpose a square matrix: (column starts, entries, place).
-
-    An entry holds its row, ascending in a column, above its weight in the lower 32 bits, so that both are read
-    at once. ``place`` says of every entry of the rows how many of its column come before it. The rows are cut
-    into `parts` ranges, one for each thread; memory is n integers a range.
-    """
+def _transpose(start: Longs, column: Ints, weight: Ints, parts: int, entry: Longs, place: Ints) -> Longs:
     n = len(start) - 1
     before = np.zeros((parts, n), np.int32)
     for part in prange(parts):
@@ -232,7 +232,6 @@ def by_column(start: Longs, column: Ints, weight: Ints, parts: int) -> Transpose
         for part in range(parts):
             before[part, m], total = total, total + before[part, m]
         begin[m + 1] = begin[m] + total
-    entry, place = np.empty(len(column), np.int64), np.empty_like(column)
     for part in prange(parts):
         mine = before[part]
         for i in range(part * n // parts, (part + 1) * n // parts):
@@ -241,7 +240,18 @@ def by_column(start: Longs, column: Ints, weight: Ints, parts: int) -> Transpose
                 place[t] = mine[where]
                 mine[where] += 1
                 entry[np.uint64(begin[where] + place[t])] = (np.int64(i) << 32) | weight[t]
-    return begin, entry, place
+    return begin
+
+
+def by_column(start: Longs, column: Ints, weight: Ints, parts: int) -> Transposed:
+    """Transpose a square matrix: (column starts, entries, place).
+
+    An entry holds its row, ascending in a column, above its weight in the lower 32 bits, so that both are read
+    at once. ``place`` says of every entry of the rows how many of its column come before it. The rows are cut
+    into `parts` ranges, one for each thread; memory is n integers a range.
+    """
+    entry, place = np.empty(len(column), np.int64), np.empty_like(column)
+    return _transpose(start, column, weight, parts, entry, place), entry, place
 
 
 @njit(cache=True, nogil=True)
@@ -353,13 +363,9 @@ def _row_overlaps(
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def overlaps(
+def _overlap_chunks(
     start: Longs, column: Ints, weight: Ints, transposed: Transposed, least: int, chunk: int, threads: int
-) -> tuple[Longs, Ints, Ints]:
-    """Return sums over l of min(V[i, l], V[j, l]) for j >= i where they reach `least`, as sparse rows.
-
-    Threads take turns at the chunks of rows, for early rows have more partners.
-    """
+) -> Chunks:
     n = len(start) - 1
     chunks = (n + chunk - 1) // chunk
     size = np.zeros(n, np.int64)
@@ -386,7 +392,17 @@ def overlaps(
                     total[j] = 0
             columns[c] = found[:used].copy()
             sums[c] = shared[:used].copy()
-    return _joined(size, columns, sums, chunk)
+    return size, columns, sums
+
+
+def overlaps(
+    start: Longs, column: Ints, weight: Ints, transposed: Transposed, least: int, chunk: int, threads: int
+) -> tuple[Longs, Ints, Ints]:
+    """Return sums over l of min(V[i, l], V[j, l]) for j >= i where they reach `least`, as sparse rows.
+
+    Threads take turns at the chunks of rows, for early rows have more partners.
+    """
+    return _joined(*_overlap_chunks(start, column, weight, transposed, least, chunk, threads))
 
 
 @njit(parallel=True, cache=True, nogil=True)
