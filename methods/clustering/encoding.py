@@ -85,7 +85,7 @@ def expand(encoding: Encoding, index: Tensor, expansion: Expansion) -> Encoding:
 
     Parameters
     ----------
-    index : int64 tensor (n, k1)
+    index : int64 or int32 tensor (n, k1)
         Neighbour lists.
     """
     if isinstance(expansion, NoExpansion) or (isinstance(expansion, Plain) and expansion.k2 == 1):
@@ -99,7 +99,7 @@ def mix(encoding: Encoding, index: Tensor, weights: Tensor) -> Encoding:
 
     Parameters
     ----------
-    index : int64 tensor (n, p)
+    index : int64 or int32 tensor (n, p)
     weights : float64 tensor (n, p)
         Row-stochastic; entries of weight zero are not read.
     """

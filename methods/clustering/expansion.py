@@ -30,7 +30,7 @@ class Expansion(ABC):
 
         Parameters
         ----------
-        index : int64 tensor (n, reach)
+        index : int64 or int32 tensor (n, reach)
             First neighbours of every sample.
         empty : bool tensor (n,)
             Samples whose encoding is all zero.
@@ -200,7 +200,7 @@ def balanced_weights(index: Tensor, counted: Tensor, modality: Tensor, camera: T
 
     Parameters
     ----------
-    index : int64 tensor (n, p)
+    index : int64 or int32 tensor (n, p)
         Neighbour lists.
     counted : bool tensor (n, p)
         Which of them have a vote.

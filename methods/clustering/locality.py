@@ -29,8 +29,8 @@ def side_by_side(index: Tensor) -> Tensor:
     int64 tensor (n,)
     """
     near = index[:, :FEW]
-    smallest = near.amin(1)
-    return smallest[near].median(1).values.argsort(stable=True)
+    smallest = near.int().amin(1)
+    return torch.take(smallest, near).median(1).values.argsort(stable=True)
 
 
 def ranks(order: Tensor) -> Tensor:

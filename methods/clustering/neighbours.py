@@ -42,7 +42,7 @@ class Neighbours:
 
     Attributes
     ----------
-    index : int64 tensor (n, k)
+    index : int64 or int32 tensor (n, k)
         The sample itself is in its list like any other; duplicates of it with a smaller index precede it.
     similarity : float32 tensor (n, k)
     """
@@ -55,9 +55,9 @@ class Neighbours:
         return Neighbours(self.index[:, :k], self.similarity[:, :k])
 
     def reordered(self, order: Tensor) -> Neighbours:
-        """Return the lists of the samples in another order, and numbered by it."""
-        rank = torch.cat([ranks(order), order.new_full((1,), -1)])  # -1, the end of a list, stays -1
-        index = torch.take(rank, self.index.index_select(0, order))
+        """Return the lists of the samples in another order, and numbered by it, as int32."""
+        rank = torch.cat([ranks(order), order.new_full((1,), -1)]).int()  # -1, the end of a list, stays -1
+        index = torch.take(rank, self.index).index_select(0, order)
         return Neighbours(index, self.similarity.index_select(0, order))
 
 

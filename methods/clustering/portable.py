@@ -45,7 +45,7 @@ def reverse_rank(index: Tensor) -> Tensor:
         near = index[rows]
         same = index[near.clamp(min=0)] == rows[:, None, None]
         found = same.any(2) & (near >= 0)
-        rank[rows] = torch.where(found, same.to(torch.uint8).argmax(2), k)
+        rank[rows] = torch.where(found, same.to(torch.uint8).argmax(2), k).to(rank.dtype)
     return rank
 
 

@@ -46,7 +46,7 @@ def reciprocal_sets(index: Tensor) -> Sets:
 
     Parameters
     ----------
-    index : int64 tensor (n, k)
+    index : int64 or int32 tensor (n, k)
         Neighbour lists; -1 fills lists that end early.
     """
     return _sets(index, half=0)
@@ -57,7 +57,7 @@ def expanded_sets(index: Tensor) -> Sets:
 
     Parameters
     ----------
-    index : int64 tensor (n, k1)
+    index : int64 or int32 tensor (n, k1)
         Neighbour lists.
     """
     return _sets(index, half=half_of(index.shape[1]))

@@ -34,10 +34,10 @@ QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 @QUICK
-@given(cases.features(), st.integers(1, 12))
-def test_every_stage(features: Tensor, k: int) -> None:
+@given(cases.features(), st.integers(1, 12), st.sampled_from([torch.int64, torch.int32]))
+def test_every_stage(features: Tensor, k: int, integer: torch.dtype) -> None:
     neighbours = nearest_neighbours(features, k)
-    lists = neighbours.index
+    lists = neighbours.index.to(integer)
     rank = compiled.reverse_rank(np.ascontiguousarray(lists.numpy(), dtype=np.int32))
     assert portable.reverse_rank(lists).tolist() == rank.tolist()
     sets = expanded_sets(lists)
