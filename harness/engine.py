@@ -21,7 +21,6 @@ from harness.progress import Reporter
 from methods.augment import normalise
 from methods.backbone import embed
 from methods.base import NO_OPTIMISER, Batch, Epoch, EpochPlan, Method, Optimisation, Part
-from methods.clustering import has_bfloat16_units
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -74,24 +73,6 @@ def make_fabric(device: str, precision: str) -> Fabric:
     fabric = Fabric(accelerator=kind, devices=devices, precision=PRECISIONS[precision])  # type: ignore[arg-type]
     fabric.launch()
     return fabric
-
-
-def settle_precision(config: EngineConfig, device: str) -> EngineConfig:
-    """Replace the precision ``auto`` by ``bf16`` where the device multiplies it natively, else by ``32``.
-
-    A run's identity holds the outcome: emulated bfloat16 is ten times slower than float32, and neither gives the
-    other's numbers.
-
-    Raises
-    ------
-    HarnessError
-        If there is no such device: what it would multiply natively is not known.
-    """
-    if config.precision != "auto":
-        return config
-    kind, _ = choose_device(device, config.precision)
-    native = has_bfloat16_units(torch.device(kind))
-    return config.model_copy(update={"precision": "bf16" if native else "32"})
 
 
 def share_threads() -> None:

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from harness.configuration import EngineConfig, resolve, split_variant, validated
 from harness.data import DataRoot, examine, find_root
-from harness.engine import settle_precision
 from harness.errors import HarnessError
+from harness.precision import settle_precision
 from harness.progress import Reporter
 from harness.registry import load_method, load_protocols, protocols_of
 from harness.run import RunSpec, source_digest, spec_from_manifest

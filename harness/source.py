@@ -14,6 +14,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from harness.errors import HarnessError
+from harness.precision import bfloat16_comes_out_right
 from harness.progress import Reporter
 from harness.seeds import seed_for
 from methods.augment import normalise
@@ -29,9 +31,13 @@ SCALE = 16.0
 SEED = 20241211
 
 
-def arithmetic() -> str:
+def arithmetic(architecture: str, height: int, width: int) -> str:
     """Say in which precision this machine trains the source, as ``--precision`` calls it."""
-    return "bf16" if has_bfloat16_units(torch.device("cpu")) else "32"
+    if not has_bfloat16_units(torch.device("cpu")):
+        return "32"
+    with torch.random.fork_rng(devices=[]):
+        trunk = SourceNetwork(architecture, IDENTITIES).trunk.to(memory_format=torch.channels_last)
+    return "bf16" if bfloat16_comes_out_right(trunk, height, width) else "32"
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -95,7 +101,7 @@ def train_source(architecture: str, height: int, width: int, reporter: Reporter)
         ]
     )
     network.train()
-    bfloat16 = arithmetic() == "bf16"
+    bfloat16 = arithmetic(architecture, height, width) == "bf16"
     for i in reporter.track(range(ITERATIONS), ITERATIONS, "source training"):
         rows = order[i * BATCH : (i + 1) * BATCH]
         raw = pixels[rows].permute(0, 3, 1, 2).float() / 255
@@ -109,6 +115,11 @@ def train_source(architecture: str, height: int, width: int, reporter: Reporter)
         schedule.step()
         if i % 10 == 0:
             reporter.live(f"loss {float(loss.detach()):.3f}")
+    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        raise HarnessError(
+            f"the source training diverged (last loss {float(loss.detach())}); nothing was kept: "
+            "give other weights by --set weights=PATH, or weights=none"
+        )
     reporter.line(f"source training: last loss {float(loss.detach()):.3f}")
     return {
         name: tensor.detach().clone(memory_format=torch.contiguous_format)

@@ -45,7 +45,7 @@ def weights_identity(config: EngineConfig) -> str:
     """Name what the weights will be, without making them: part of a run's identity."""
     if config.weights == "synthetic-source":
         code = source_digest("harness.source") + source_digest("protocols.rendering")
-        recipe = f"{code} twin {VERSION} {arithmetic()}"
+        recipe = f"{code} twin {VERSION} {arithmetic(config.architecture, config.height, config.width)}"
         return f"synthetic-source {hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if config.weights in ("imagenet", "none"):
         return config.weights

@@ -1,4 +1,4 @@
-"""The engine fits itself to the machine: threads that torch and numba share, and precision."""
+"""The engine fits itself to the machine: threads that torch and numba share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import sys
 
 import pytest
 
-from harness import engine
-from harness.configuration import EngineConfig
-from harness.errors import HarnessError
 from tests.conftest import process_environment
 
 CODE = """
@@ -31,18 +28,3 @@ def test_clustering_leaves_torch_its_threads(threads: int) -> None:
         [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [str(threads)] * 2
-
-
-@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "32")])
-def test_auto_precision_follows_the_hardware(
-    monkeypatch: pytest.MonkeyPatch, native: bool, expected: str
-) -> None:
-    monkeypatch.setattr(engine, "has_bfloat16_units", lambda device: native)
-    assert engine.settle_precision(EngineConfig(precision="auto"), "cpu").precision == expected
-    assert engine.settle_precision(EngineConfig(precision="32"), "cpu").precision == "32"
-
-
-def test_auto_precision_of_an_absent_device_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(HarnessError, match="no CUDA device"):
-        engine.settle_precision(EngineConfig(precision="auto"), "cuda")
