@@ -34,7 +34,7 @@ class EngineConfig(BaseModel):
     )
     precision: Literal["auto", "32", "bf16", "16"] = Field(
         "32",
-        description="arithmetic of training and extraction; auto: bf16 where the device multiplies it natively and right",
+        description="arithmetic of training and extraction; auto: bf16 where the device is fast and right in it",
     )
     channels_last: bool = Field(False, description="memory format; faster on CPUs and with bf16")
     flip: bool = Field(True, description="average features of an image and its mirror")
