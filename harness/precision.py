@@ -7,6 +7,9 @@ the network's own convolutions have been seen to come out right at the image siz
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -30,27 +33,44 @@ def settle_precision(config: EngineConfig, device: str) -> EngineConfig:
     Raises
     ------
     HarnessError
-        If ``auto`` is asked for and there is no such device, or ``bf16`` comes out wrong on this CPU.
+        If ``auto`` or ``bf16`` is asked for and there is no such device, or ``bf16`` comes out wrong on this CPU.
     """
     if config.precision not in ("auto", "bf16"):
         return config
     kind, _ = choose_device(device, config.precision)
-    if config.precision == "bf16" and kind == "cpu" and not _comes_out_right(config):
-        raise HarnessError(
-            f"--precision bf16: this CPU's bfloat16 convolutions come out wrong for {config.architecture} at "
-            f"{config.height} x {config.width} pixels (a fault of its math library); use --precision 32 or auto"
-        )
-    if config.precision == "bf16":
-        return config
-    native = has_bfloat16_units(torch.device(kind)) and (kind == "cuda" or _comes_out_right(config))
-    return config.model_copy(update={"precision": "bf16" if native else "32"})
+    asked = config.precision == "bf16"
+    if asked or has_bfloat16_units(torch.device(kind)):
+        size = config.height, config.width
+        if kind == "cuda" or right_on_cpu(_trunk, config.architecture, *size, config.channels_last):
+            return config.model_copy(update={"precision": "bf16"})
+    if not asked:
+        return config.model_copy(update={"precision": "32"})
+    raise HarnessError(
+        f"--precision bf16: this CPU's bfloat16 convolutions come out wrong for {config.architecture} at "
+        f"{config.height} x {config.width} pixels (a fault of its math library); use --precision 32 or auto, "
+        "or another machine"
+    )
 
 
-def _comes_out_right(config: EngineConfig) -> bool:
+def _trunk(architecture: str) -> nn.Module:
+    return load_resnet(architecture, None)
+
+
+@cache
+def right_on_cpu(
+    make: Callable[[str], nn.Module], architecture: str, height: int, width: int, channels_last: bool
+) -> bool:
+    """Say whether bfloat16 comes out right on this CPU in a network of an architecture; looked at once a process.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the network of that architecture.
+    """
     with torch.random.fork_rng(devices=[]):
-        network = load_resnet(config.architecture, None)
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    return bfloat16_comes_out_right(network.to(memory_format=layout), config.height, config.width)
+        network = make(architecture)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return bfloat16_comes_out_right(network.to(memory_format=layout), height, width)
 
 
 def bfloat16_comes_out_right(network: nn.Module, height: int, width: int) -> bool:

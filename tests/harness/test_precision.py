@@ -26,14 +26,14 @@ def test_auto_follows_the_hardware_and_what_it_computes(
 ) -> None:
     for module in (precision, source):
         monkeypatch.setattr(module, "has_bfloat16_units", lambda device: native)
-        monkeypatch.setattr(module, "bfloat16_comes_out_right", lambda network, height, width: right)
+        monkeypatch.setattr(module, "right_on_cpu", lambda *network: right)
     assert settle_precision(small("auto"), "cpu").precision == expected
     assert settle_precision(small("32"), "cpu").precision == "32"
     assert source.arithmetic("resnet18", 64, 32) == expected
 
 
 def test_bfloat16_that_comes_out_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "bfloat16_comes_out_right", lambda network, height, width: False)
+    monkeypatch.setattr(precision, "right_on_cpu", lambda *network: False)
     with pytest.raises(HarnessError, match=r"wrong for resnet18 at 64 x 32 pixels.*use --precision 32"):
         settle_precision(small("bf16"), "cpu")
 
