@@ -166,13 +166,14 @@ def plan_from_manifest(path: Path, request: Request, reporter: Reporter) -> list
     Raises
     ------
     HarnessError
-        If the data root is missing or differs, or the weights or the method's source have changed.
+        If the data root is missing or differs, the weights or the method's source have changed, or its precision
+        comes out wrong here.
     """
     manifest = read_manifest(path)
     spec, recorded = spec_from_manifest(path, manifest)
     cls = load_method(spec.method)
     validated(cls.Config, spec.config)
-    engine = validated(EngineConfig, spec.engine)
+    engine = settle_precision(validated(EngineConfig, spec.engine), request.device)
     root = recorded
     if request.data:
         root = find_root(request.data, protocols_of(spec.dataset)[0], request.twin_seed, reporter)

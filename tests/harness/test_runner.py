@@ -17,9 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from rich.console import Console
 
-from harness import verify
+from harness import precision, verify
 from harness.checkpoint import load_checkpoint, save_checkpoint
+from harness.errors import HarnessError
+from harness.launch import Request, plan_from_manifest
+from harness.progress import Reporter
 from tests.conftest import process_environment, tiny_settings
 
 pytestmark = pytest.mark.slow
@@ -212,6 +216,19 @@ def test_a_manifest_that_no_longer_holds_is_refused(
     assert refused.returncode == 2
     assert word in refused.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_manifest_whose_precision_comes_out_wrong_here_is_refused(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads((run_folder(undisturbed) / "manifest.json").read_text())
+    content["spec"]["engine"]["precision"] = "bf16"
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    monkeypatch.setattr(precision, "right_on_cpu", lambda *network: False)
+    with pytest.raises(HarnessError, match="bfloat16 convolutions come out wrong"):
+        plan_from_manifest(
+            tmp_path / "manifest.json", Request("dmic", "regdb", device="cpu"), Reporter(Console(quiet=True))
+        )
 
 
 def test_options_beside_a_manifest_are_refused(undisturbed: Path, reidbench: Command) -> None:
