@@ -97,7 +97,7 @@ def scan(package: str, key: str, contract: str) -> list[Entry]:
     folder = Path(__file__).parents[1] / package
     classes = {
         node.name: (file, node)
-        for file in sorted(folder.glob("*.py"))
+        for file in sorted(folder.rglob("*.py"))
         for node in parsed(file).body
         if isinstance(node, ast.ClassDef)
     }

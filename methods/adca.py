@@ -14,8 +14,9 @@ from torch.nn.functional import normalize
 
 from methods.association.aggregation import aggregate_by_counts, aggregate_rows, pair_counts
 from methods.base import INFRARED, VISIBLE, Epoch, EpochPlan, FeatureBank, Reference, setting
-from methods.dual import DualConfig, DualContrast
-from methods.training import DEMO, PLAIN_AVERAGE
+from methods.parts.dual import DualConfig, DualContrast
+from methods.parts.training import DEMO, PLAIN_AVERAGE
+from methods.timing import timed
 
 
 class ADCAConfig(DualConfig):
@@ -71,7 +72,7 @@ class ADCA(DualContrast):
         del epoch
         c = self.config
         visible, infrared = self.memories["visible"], self.memories["infrared"]
-        with self.data.stage("associate"):
+        with timed("associate"):
             pairs = pair_counts(
                 bank.of(VISIBLE).features,
                 bank.of(INFRARED).features,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -18,23 +17,40 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from methods.clustering.labels import NOISE, OUTSIDE
 from methods.errors import MethodError
+from methods.timing import timed
+
+__all__ = [
+    "INFRARED",
+    "NOISE",
+    "NO_OPTIMISER",
+    "OUTSIDE",
+    "VISIBLE",
+    "Batch",
+    "Epoch",
+    "EpochPlan",
+    "FeatureBank",
+    "LabelledTrainingData",
+    "Method",
+    "MethodConfig",
+    "Optimisation",
+    "Part",
+    "Reference",
+    "Source",
+    "Stage",
+    "Step",
+    "Stream",
+    "Supervision",
+    "TrainingData",
+    "setting",
+    "timed",
+]
 
 VISIBLE, INFRARED = 0, 1
-NOISE = -1
-"""Label of a sample that no cluster took."""
-OUTSIDE = -2
-"""Label of a sample that does not belong to a label space (an infrared image among visible labels)."""
 
 Supervision = Literal["usl", "supervised", "none"]
 Source = Literal["paper", "published code", "predecessor", "follow-up", "adapted", "reconstructed", "harness"]
-StageTimer = Callable[[str], AbstractContextManager[object]]
-"""``with stage("jaccard"): ...``; the harness measures, the default does nothing."""
-
-
-def no_timer(_name: str) -> AbstractContextManager[object]:
-    """Measure nothing (the default :data:`StageTimer`)."""
-    return nullcontext()
 
 
 def setting(default: Any, source: Source, about: str, **bounds: Any) -> Any:
@@ -121,8 +137,6 @@ class TrainingData:
         torchvision state dict of the trunk to start from; None leaves the random initialisation.
     seed : callable
         ``seed(purpose, *indices) -> int``; every draw of a method comes from a generator made with it.
-    stage : callable
-        Stage timer of the clustering core.
     """
 
     dataset: str
@@ -131,7 +145,6 @@ class TrainingData:
     architecture: str
     weights: Mapping[str, Tensor] | None
     seed: Callable[..., int]
-    stage: StageTimer = no_timer
 
     def __len__(self) -> int:
         return len(self.modality)
@@ -209,7 +222,7 @@ class Stream:
     labels, instances : int
         P and K. P shrinks to the number of labels there are.
     visible_views, infrared_views : tuple of str
-        Augmentation recipes (``methods.augment.RECIPES``); a sample yields one image per view of its modality.
+        Augmentation recipes (``methods.parts.views.RECIPES``); a sample yields one image per view of its modality.
         The batch is ordered by view, then by sample.
     cross_camera : bool
         Draw companions from other cameras than the anchor's where possible.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from methods.base import Epoch, FeatureBank, Reference, setting
 from methods.cluster_contrast import OneStageContrast, OneStageContrastConfig
 from methods.clustering import CameraAware, Clustering, camera_aware_clusters
-from methods.training import DEMO
+from methods.parts.training import DEMO
 
 
 class CAJaccardConfig(OneStageContrastConfig):
@@ -92,6 +92,4 @@ class CAJaccard(OneStageContrast):
         """Cluster a bank by CA-Jaccard distances."""
         c = self.config
         settings = CameraAware(bank.camera, c.k1_intra, c.k1_inter, *self._k2(epoch), c.fill_lists)
-        return camera_aware_clusters(
-            bank.features, settings, eps=c.eps, min_samples=c.min_samples, stage=self.data.stage
-        )
+        return camera_aware_clusters(bank.features, settings, eps=c.eps, min_samples=c.min_samples)

@@ -27,16 +27,17 @@ from methods.base import (
     setting,
 )
 from methods.clustering import Clustering, Plain, jaccard_clusters
-from methods.memory import ClusterMemory, cluster_means
-from methods.training import (
+from methods.clustering.labels import scatter_labels
+from methods.parts.memories import ClusterMemory, cluster_means
+from methods.parts.training import (
     DEMO,
     TrainingConfig,
     TwoStreamMethod,
     members,
     neighbour_distances,
-    spread,
     too_few,
 )
+from methods.timing import timed
 
 
 class OneStageContrastConfig(TrainingConfig):
@@ -82,12 +83,12 @@ class OneStageContrast(TwoStreamMethod):
         )
         clusterings = {name: self.cluster(part, epoch) for name, part in banks.items()}
         found = {name: each.labels for name, each in clusterings.items()}
-        labels = {name: spread(found[name], banks[name].index, len(bank)) for name in found}
+        labels = {name: scatter_labels(found[name], banks[name].index, len(bank)) for name in found}
         record = {"eps": c.eps, **self.neighbourhood(epoch)}
         if reason := too_few(found):
             settings = ", ".join(f"{name} = {value:.3g}" for name, value in record.items())
             return self.skip(labels, f"{reason} with {settings}; {neighbour_distances(clusterings)}", record)
-        with self.data.stage("memory"):
+        with timed("memory"):
             self._generator = torch.Generator().manual_seed(self.data.seed("memory", epoch.number))
             self._memories = {
                 name: ClusterMemory(
@@ -184,5 +185,4 @@ class ClusterContrast(OneStageContrast):
             eps=c.eps,
             min_samples=c.min_samples,
             expansion=Plain(c.k2),
-            stage=self.data.stage,
         )

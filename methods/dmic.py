@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Stage, TrainingData, setting
 from methods.clustering import Expansion, ModalityCamera, ModalityMean, Plain
 from methods.clustering.checks import check_k
-from methods.hierarchical import JOINT, HierarchicalConfig, HierarchicalContrast, Settings
-from methods.memory import cluster_means, random_members
-from methods.training import DEMO, smaller_modality
+from methods.parts.hierarchical import JOINT, HierarchicalConfig, HierarchicalContrast, Settings
+from methods.parts.memories import cluster_means, random_members
+from methods.parts.training import DEMO, smaller_modality
 
 
 class DMICConfig(HierarchicalConfig):

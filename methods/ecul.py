@@ -28,9 +28,11 @@ from methods.base import (
     setting,
 )
 from methods.clustering import Capped, Clustering
-from methods.dual import DualConfig, DualContrast, shared_clusters
-from methods.memory import ClusterMemory, NeighbourMemory, cluster_means, random_members
-from methods.training import DEMO, spread
+from methods.clustering.labels import scatter_labels, shared_clusters
+from methods.parts.dual import DualConfig, DualContrast
+from methods.parts.memories import ClusterMemory, NeighbourMemory, cluster_means, random_members
+from methods.parts.training import DEMO
+from methods.timing import timed
 
 
 class ECULConfig(DualConfig):
@@ -147,15 +149,15 @@ class ECUL(DualContrast):
         del found
         c = self.config
         joint = self._cluster(bank, c.joint_k1, c.joint_k2, c.joint_k3).labels
-        with self.data.stage("associate"):
+        with timed("associate"):
             shared = shared_clusters(joint, bank.modality)
             pairs = self._pairs(bank, joint)
-        labels = {**plan.labels, "joint": spread(joint, bank.index, len(bank))}
+        labels = {**plan.labels, "joint": scatter_labels(joint, bank.index, len(bank))}
         record = {**plan.record, "shared_clusters": shared, "neighbour_pairs": float(len(pairs))}
         plan = replace(plan, labels=labels, record=record)
         if not shared:
             return plan
-        with self.data.stage("memory"):
+        with timed("memory"):
             memory = self.make_memory(bank, joint, epoch)
             self._instances = self._instance_memory(bank, pairs)
         return self.add_joint_step(plan, bank, joint, memory)

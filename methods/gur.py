@@ -20,10 +20,12 @@ from methods.association.aggregation import propagate_labels, smooth_labels
 from methods.association.embedding import memory_embedding, misread_block_sizes
 from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Stage, setting
 from methods.clustering import Plain
-from methods.dual import MODALITIES, PUBLIC, ContrastConfig, MemoryContrast, by_modality
-from methods.embedded import embedding_clusters
-from methods.memory import ClusterMemory
-from methods.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE, n_clusters, spread, too_few
+from methods.clustering.labels import n_clusters, scatter_labels
+from methods.parts.dual import MODALITIES, PUBLIC, ContrastConfig, MemoryContrast, by_modality
+from methods.parts.embedded import embedding_clusters
+from methods.parts.memories import ClusterMemory
+from methods.parts.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE, too_few
+from methods.timing import timed
 
 
 class GURConfig(ContrastConfig):
@@ -139,11 +141,13 @@ class GUR(MemoryContrast):
         self._modality_memories = dict(self.memories)
         if epoch.in_stage < c.unification_from or "infrared" not in self.memories:
             return plan
-        with self.data.stage("associate"):
+        with timed("associate"):
             travelled = self._travel(banks, found["infrared"], smooth=epoch.in_stage >= c.smoothing_from)
         unified = {"visible": travelled, "infrared": found["infrared"]}
         self.memories = dict.fromkeys(MODALITIES, self.memories["infrared"])
-        joint = torch.maximum(*(spread(unified[name], part.index, len(bank)) for name, part in banks.items()))
+        joint = torch.maximum(
+            *(scatter_labels(unified[name], part.index, len(bank)) for name, part in banks.items())
+        )
         plan = replace(plan, labels={**plan.labels, "joint": joint})
         return self.one_step("contrast", plan, banks, unified)
 
@@ -162,10 +166,10 @@ class GUR(MemoryContrast):
             return replace(plan, iterations=0, skipped="the modality level found no clusters")
         rows = [normalize(memory.rows) for memory in self._modality_memories.values()]
         labels = self._cluster_embedding(memory_embedding(bank.features, rows, c.embedding_scale))
-        plan = replace(plan, labels={"joint": spread(labels, bank.index, len(bank))})
+        plan = replace(plan, labels={"joint": scatter_labels(labels, bank.index, len(bank))})
         if n_clusters(labels) < 2:
             return self._nothing(plan.labels, {"joint": labels}, plan.record)
-        with self.data.stage("memory"):
+        with timed("memory"):
             self.memories = dict.fromkeys(MODALITIES, self.memory_of_means(bank, labels))
         mine = {name: labels[bank.modality.to(labels.device) == m] for name, m in MODALITIES.items()}
         return self.one_step("contrast", plan, by_modality(bank), mine)
@@ -174,12 +178,14 @@ class GUR(MemoryContrast):
         self, banks: Mapping[str, FeatureBank], found: Mapping[str, Tensor], iterations: int, eps: float
     ) -> EpochPlan:
         """Plan training of each side against its own clusters; a side with fewer than two stays out."""
-        labels = {name: spread(found[name], part.index, len(self.data)) for name, part in banks.items()}
+        labels = {
+            name: scatter_labels(found[name], part.index, len(self.data)) for name, part in banks.items()
+        }
         record = {"eps": eps, "k2": float(self.config.k2)}
         usable = {name: mine for name, mine in found.items() if n_clusters(mine) > 1}
         if not usable:
             return self._nothing(labels, found, record)
-        with self.data.stage("memory"):
+        with timed("memory"):
             self.memories = {name: self.memory_of_means(banks[name], mine) for name, mine in usable.items()}
         return self.one_step("contrast", EpochPlan(labels, (), (), iterations, record), banks, usable)
 
@@ -202,5 +208,5 @@ class GUR(MemoryContrast):
         c = self.config
         rows = normalize(embedding) if c.normalise_embedding else embedding
         return embedding_clusters(
-            rows, k1=c.k1, eps=c.eps, min_samples=c.min_samples, expansion=Plain(c.k2), stage=self.data.stage
+            rows, k1=c.k1, eps=c.eps, min_samples=c.min_samples, expansion=Plain(c.k2)
         ).labels

@@ -15,9 +15,10 @@ from methods.association.aggregation import refine_rows
 from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Source, Stage, TrainingData, setting
 from methods.clustering import Capped
 from methods.errors import MethodError
-from methods.hierarchical import JOINT, NAMES, HierarchicalConfig, HierarchicalContrast, Settings
-from methods.memory import cluster_means, random_members
-from methods.training import DEMO, smaller_modality
+from methods.parts.hierarchical import JOINT, NAMES, HierarchicalConfig, HierarchicalContrast, Settings
+from methods.parts.memories import cluster_means, random_members
+from methods.parts.training import DEMO, smaller_modality
+from methods.timing import timed
 
 FIRST, SECOND, THIRD = STAGES = ("first", "second", "third")
 CODE: Source = "published code"
@@ -169,7 +170,7 @@ class MPJL(HierarchicalContrast):
         s = self.settings(self.config, self.stages(self.config)[epoch.stage], epoch.in_stage)
         plan = self.plan(epoch, bank, s, f"eps = {s['eps']:.3g}, k1 = {s['k1']}, cap = {s['cap']}")
         if JOINT in plan.labels and not plan.skipped:
-            with self.data.stage("associate"):
+            with timed("associate"):
                 self._refine(bank, plan.labels)
         return plan
 

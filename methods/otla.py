@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim import Adam
 
-from methods.backbone import SingleStreamResNet
 from methods.base import (
     VISIBLE,
     Batch,
@@ -30,11 +29,14 @@ from methods.base import (
     TrainingData,
     setting,
 )
-from methods.heads import Classifier, ModalityDiscriminator
-from methods.losses import batch_hard_triplet, prediction_alignment, reversal_scale
-from methods.self_paced import SelfPacedMemory, VisibleStageConfig, visible_adam
-from methods.training import DEMO_WARMED_UP, n_clusters, warmed_up
-from methods.transported import TransportConfig, TransportedLabels
+from methods.clustering.labels import n_clusters
+from methods.parts.backbone import SingleStreamResNet
+from methods.parts.heads import Classifier, ModalityDiscriminator
+from methods.parts.losses import batch_hard_triplet, prediction_alignment, reversal_scale
+from methods.parts.self_paced import SelfPacedMemory, VisibleStageConfig, visible_adam
+from methods.parts.training import DEMO_WARMED_UP, warmed_up
+from methods.parts.transported import TransportConfig, TransportedLabels
+from methods.timing import timed
 
 
 class OTLAConfig(TransportConfig, VisibleStageConfig):
@@ -139,13 +141,13 @@ class OTLA(Method):
         if look:
             seed, device = self.data.seed("pairs", epoch.number), self._classifier.weight.device
             return self._labels.look(seed, device, blind=epoch.in_stage == 0)
-        with self.data.stage("associate"):
+        with timed("associate"):
             return self._labels.assign()
 
     def _label_visible(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Find visible labels by SpCL; labels of an epoch without clusters do not replace earlier ones."""
         c = self.config
-        found = self._labeller.cluster(bank.of(VISIBLE), self.data.stage).cpu()
+        found = self._labeller.cluster(bank.of(VISIBLE)).cpu()
         if (classes := n_clusters(found)) < 2:
             sizes = f"eps = {c.eps:.3g}, k1 = {c.k1}"
             return self._labels.skip(f"{classes} clusters of visible images with {sizes}")

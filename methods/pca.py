@@ -16,7 +16,6 @@ from torch.nn.functional import normalize
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from methods.adversary import SEEN_AS, Discriminator, kinds, modality_terms
 from methods.base import (
     Batch,
     Epoch,
@@ -30,9 +29,12 @@ from methods.base import (
     setting,
 )
 from methods.clustering import ModalityMean
-from methods.dual import DualConfig, DualContrast, shared_clusters
-from methods.memory import cluster_means
-from methods.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE, learning_rate_factor, spread
+from methods.clustering.labels import scatter_labels, shared_clusters
+from methods.parts.adversary import SEEN_AS, Discriminator, kinds, modality_terms
+from methods.parts.dual import DualConfig, DualContrast
+from methods.parts.memories import cluster_means
+from methods.parts.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE, learning_rate_factor
+from methods.timing import timed
 
 
 class PCAConfig(DualConfig):
@@ -156,16 +158,16 @@ class PCA(DualContrast):
         del epoch, found
         c = self.config
         joint = self.cluster_by(bank, c.joint_k1, c.eps, ModalityMean(c.joint_k2, bank.modality)).labels
-        with self.data.stage("associate"):
+        with timed("associate"):
             shared = shared_clusters(joint, bank.modality)
         plan = replace(
             plan,
-            labels={**plan.labels, "joint": spread(joint, bank.index, len(bank))},
+            labels={**plan.labels, "joint": scatter_labels(joint, bank.index, len(bank))},
             record={**plan.record, "shared_clusters": shared, "joint_k2": float(c.joint_k2)},
         )
         if not shared:
             return plan
-        with self.data.stage("memory"):
+        with timed("memory"):
             memory = self.memory(cluster_means(bank.features, joint, bank.modality))
         return self.add_joint_step(plan, bank, joint, memory)
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from methods.association.matching import match_clusters
 from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Part, Reference, Stream, setting
-from methods.dual import PUBLIC, DualConfig, DualContrast
-from methods.memory import ClusterMemory, cluster_means
-from methods.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE
+from methods.parts.dual import PUBLIC, DualConfig, DualContrast
+from methods.parts.memories import ClusterMemory, cluster_means
+from methods.parts.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE
+from methods.timing import timed
 
 
 class PGMConfig(DualConfig):
@@ -102,7 +103,7 @@ class PGM(DualContrast):
     ) -> EpochPlan:
         """Match all clusters; infrared images go without jitter in stage II."""
         del epoch, bank, found
-        with self.data.stage("associate"):
+        with timed("associate"):
             matching = match_clusters(self.memories["visible"].rows, self.memories["infrared"].rows)
         self.partner = {"visible": matching.visible_to_infrared, "infrared": matching.infrared_to_visible}
         streams = tuple(replace(s, infrared_views=("channel-adapt-gray",)) for s in plan.streams)

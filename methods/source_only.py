@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from methods.backbone import TwoStreamResNet
 from methods.base import (
     Batch,
     Epoch,
@@ -20,6 +19,7 @@ from methods.base import (
     TrainingData,
 )
 from methods.errors import MethodError
+from methods.parts.backbone import TwoStreamResNet
 
 
 class SourceOnly(Method):

@@ -12,9 +12,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Reference, Stage, Step, TrainingData, setting
-from methods.dual import by_modality
-from methods.self_paced import SelfPacedConfig, SelfPacedMemory
-from methods.training import DEMO, TrainingConfig, TwoStreamMethod, spread
+from methods.clustering.labels import scatter_labels
+from methods.parts.dual import by_modality
+from methods.parts.self_paced import SelfPacedConfig, SelfPacedMemory
+from methods.parts.training import DEMO, TrainingConfig, TwoStreamMethod
 
 
 class SpCLConfig(TrainingConfig, SelfPacedConfig):
@@ -85,9 +86,9 @@ class SpCL(TwoStreamMethod):
         c = self.config
         banks = {"joint": bank} if c.spaces == "joint" else by_modality(bank)
         self._memories = self._memories or {name: SelfPacedMemory(c) for name in banks}
-        memories, stage = self._memories, self.data.stage
-        clusters = {name: memory.cluster(banks[name], stage) for name, memory in memories.items()}
-        labels = {name: spread(clusters[name], banks[name].index, len(bank)) for name in banks}
+        memories = self._memories
+        clusters = {name: memory.cluster(banks[name]) for name, memory in memories.items()}
+        labels = {name: scatter_labels(clusters[name], banks[name].index, len(bank)) for name in banks}
         thresholds = {f"threshold_{name}": memory.threshold for name, memory in memories.items()}
         record = {"eps": c.eps, "k2": float(c.k2)}
         record |= {name: value for name, value in thresholds.items() if value is not None}

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 from torch.optim import SGD
 
-from methods.backbone import TwoStreamResNet
 from methods.base import (
     INFRARED,
     VISIBLE,
@@ -33,10 +32,11 @@ from methods.base import (
     TrainingData,
     setting,
 )
-from methods.heads import Classifier
-from methods.losses import adp, batch_hard_triplet, wrt
-from methods.sampling import shared_label_batches
-from methods.training import DEMO_WARMED_UP, WarmUpConfig, warmed_up
+from methods.parts.backbone import TwoStreamResNet
+from methods.parts.heads import Classifier
+from methods.parts.losses import adp, batch_hard_triplet, wrt
+from methods.parts.samplers import shared_label_batches
+from methods.parts.training import DEMO_WARMED_UP, WarmUpConfig, warmed_up
 
 METRIC_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "wrt": wrt,

@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
-from protocols.twin import synthesise
+from protocols.synthetic.twin import synthesise
 
 TINY = (
     "architecture=resnet18",
@@ -46,7 +46,7 @@ def reidbench(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command in an empty folder, in this process, which has imported torch; a traceback is an error."""
-    from harness.cli import main
+    from harness.cli.app import main
 
     def call(*arguments: object) -> subprocess.CompletedProcess[str]:
         capsys.readouterr()

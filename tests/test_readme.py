@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from harness import cli
+from harness.cli.app import app as cli
 from tests.conftest import process_environment, tiny_settings
 
 ROOT = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ def test_every_method_and_protocol_is_in_the_readme(
     reidbench: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     from harness.registry import protocols
-    from harness.show import method_markdown
+    from harness.tools.pages import method_markdown
 
     assert method_markdown() in README
     for name in protocols():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.memory import own_label_for_noise
+from methods.clustering.labels import own_label_for_noise
 
 
 @dataclass(frozen=True)

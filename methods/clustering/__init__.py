@@ -11,6 +11,7 @@ from methods.clustering.expansion import Capped, Expansion, ModalityCamera, Moda
 from methods.clustering.first_pass import has_bfloat16_units
 from methods.clustering.jaccard import Graph, jaccard_distances
 from methods.clustering.neighbours import Neighbours, nearest_neighbours
+from methods.clustering.other_clusterers import agglomerative, hdbscan, infomap, neighbour_infomap
 from methods.clustering.pipeline import (
     LARGEST_RADIUS,
     Clustering,
@@ -21,7 +22,6 @@ from methods.clustering.pipeline import (
     summarise,
 )
 from methods.clustering.reciprocal import Sets, expanded_sets, reciprocal_sets
-from methods.clustering.variants import agglomerative, hdbscan, infomap, neighbour_infomap
 
 __all__ = [
     "LARGEST_RADIUS",

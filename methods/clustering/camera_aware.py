@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.base import StageTimer, no_timer
 from methods.clustering.checks import check_eps, check_features, check_group, check_k, check_min_samples
 from methods.clustering.encoding import encode, mix
 from methods.clustering.jaccard import Graph, jaccard_distances
@@ -16,6 +15,7 @@ from methods.clustering.neighbours import Neighbours, other_group_neighbours, sa
 from methods.clustering.pipeline import LARGEST_RADIUS, Clustering, density_clusters, summarise
 from methods.clustering.reciprocal import Sets, reciprocal_sets
 from methods.errors import MethodError
+from methods.timing import timed
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ class CameraAware:
             raise MethodError("k2_intra and k2_inter are both 0: there is nothing to average over")
 
 
-def camera_aware_graph(
-    features: Tensor, settings: CameraAware, *, radius: float, stage: StageTimer = no_timer
-) -> tuple[Graph, Neighbours]:
+def camera_aware_graph(features: Tensor, settings: CameraAware, *, radius: float) -> tuple[Graph, Neighbours]:
     """Compute CA-Jaccard distances at or below a radius.
 
     A camera with fewer samples than its lists ask for has shorter lists, unless the settings fill them.
@@ -76,28 +74,28 @@ def camera_aware_graph(
     """
     check_features(features)
     settings.check(len(features))
-    with stage("neighbours"):
+    with timed("neighbours"):
         intra, inter = _intra_and_inter(features, settings)
         lists = Neighbours(
             torch.cat([intra.index, inter.index], 1), torch.cat([intra.similarity, inter.similarity], 1)
         )
-    with stage("reciprocal"):
+    with timed("reciprocal"):
         order = side_by_side(lists.index)
         intra, inter, reordered = (part.reordered(order) for part in (intra, inter, lists))
         sets = _union(reciprocal_sets(intra.index), reciprocal_sets(inter.index))
-    with stage("encode"):
+    with timed("encode"):
         encoding = encode(features, reordered, sets, order)
-    with stage("expand"):
+    with timed("expand"):
         near = torch.cat([intra.index[:, : settings.k2_intra], inter.index[:, : settings.k2_inter]], 1)
         there = near >= 0
         encoding = mix(encoding, near, there / there.sum(1, keepdim=True).clamp(min=1).double())
-    with stage("jaccard"):
+    with timed("jaccard"):
         graph = jaccard_distances(encoding, radius, order)
     return graph, lists
 
 
 def camera_aware_clusters(
-    features: Tensor, settings: CameraAware, *, eps: float, min_samples: int, stage: StageTimer = no_timer
+    features: Tensor, settings: CameraAware, *, eps: float, min_samples: int
 ) -> Clustering:
     """Cluster features by DBSCAN on their CA-Jaccard distances.
 
@@ -110,8 +108,8 @@ def camera_aware_clusters(
     """
     check_eps(eps)
     check_min_samples(min_samples)
-    graph, lists = camera_aware_graph(features, settings, radius=min(eps, LARGEST_RADIUS), stage=stage)
-    with stage("cluster"):
+    graph, lists = camera_aware_graph(features, settings, radius=min(eps, LARGEST_RADIUS))
+    with timed("cluster"):
         labels = density_clusters(graph, eps, min_samples)
     ordered = lists.similarity.sort(1, descending=True).values.clamp(min=-1)
     return summarise(labels, Neighbours(lists.index, ordered))

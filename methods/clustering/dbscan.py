@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.clustering import compiled, portable
 from methods.clustering.checks import check_min_samples
 from methods.clustering.jaccard import Graph
+from methods.clustering.kernels import numba_kernels as compiled
+from methods.clustering.kernels import torch_kernels as portable
 
 
 def dbscan(graph: Graph, eps: float, min_samples: int) -> Tensor:

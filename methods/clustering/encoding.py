@@ -10,9 +10,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from methods.clustering import compiled, portable
-from methods.clustering.compiled import ONE
 from methods.clustering.expansion import Expansion, NoExpansion, Plain
+from methods.clustering.kernels import numba_kernels as compiled
+from methods.clustering.kernels import torch_kernels as portable
+from methods.clustering.kernels.numba_kernels import ONE
 from methods.clustering.neighbours import Neighbours
 from methods.clustering.reciprocal import Sets
 

@@ -10,9 +10,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from methods.clustering import compiled, portable
-from methods.clustering.compiled import ONE
 from methods.clustering.encoding import Encoding
+from methods.clustering.kernels import numba_kernels as compiled
+from methods.clustering.kernels import torch_kernels as portable
+from methods.clustering.kernels.numba_kernels import ONE
 from methods.errors import MethodError
 
 CHUNK = 256

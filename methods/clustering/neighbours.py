@@ -19,9 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.clustering import compiled, compiled_search, portable
 from methods.clustering.checks import check_features, check_group, check_k
 from methods.clustering.first_pass import FirstPass, float32_pass, has_bfloat16_units, preferred_pass
+from methods.clustering.kernels import numba_kernels as compiled
+from methods.clustering.kernels import numba_search as compiled_search
+from methods.clustering.kernels import torch_kernels as portable
 from methods.clustering.locality import ranks
 from methods.clustering.projection import Projection, leading_projection
 from methods.errors import MethodError

@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import NOISE, StageTimer, no_timer
 from methods.clustering.checks import check_eps, check_features, check_k, check_min_samples
 from methods.clustering.dbscan import dbscan
 from methods.clustering.encoding import encode, expand
 from methods.clustering.expansion import Expansion
 from methods.clustering.jaccard import Graph, jaccard_distances
+from methods.clustering.labels import NOISE
 from methods.clustering.locality import side_by_side
 from methods.clustering.neighbours import Neighbours, nearest_neighbours
 from methods.clustering.reciprocal import expanded_sets
+from methods.timing import timed
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Clustering:
 
 
 def jaccard_graph(
-    features: Tensor, *, k1: int, radius: float, expansion: Expansion, stage: StageTimer = no_timer
+    features: Tensor, *, k1: int, radius: float, expansion: Expansion
 ) -> tuple[Graph, Neighbours]:
     """Compute the Jaccard distances at or below a radius; several eps can share one graph.
 
@@ -81,24 +82,22 @@ def jaccard_graph(
     check_features(features)
     check_k(len(features), k1)
     expansion.check(len(features), k1)
-    with stage("neighbours"):
+    with timed("neighbours"):
         neighbours = nearest_neighbours(features, k1)
-    return graph_of(features, neighbours, radius=radius, expansion=expansion, stage=stage), neighbours
+    return graph_of(features, neighbours, radius=radius, expansion=expansion), neighbours
 
 
-def graph_of(
-    features: Tensor, neighbours: Neighbours, *, radius: float, expansion: Expansion, stage: StageTimer
-) -> Graph:
+def graph_of(features: Tensor, neighbours: Neighbours, *, radius: float, expansion: Expansion) -> Graph:
     """Compute the Jaccard distances at or below a radius from neighbour lists that are known."""
-    with stage("reciprocal"):
+    with timed("reciprocal"):
         order = side_by_side(neighbours.index)
         lists = neighbours.reordered(order)
         sets = expanded_sets(lists.index)
-    with stage("encode"):
+    with timed("encode"):
         encoding = encode(features, lists, sets, order)
-    with stage("expand"):
+    with timed("expand"):
         encoding = expand(encoding, lists.index, expansion.reordered(order))
-    with stage("jaccard"):
+    with timed("jaccard"):
         return jaccard_distances(encoding, radius, order)
 
 
@@ -109,7 +108,6 @@ def jaccard_clusters(
     eps: float,
     min_samples: int,
     expansion: Expansion,
-    stage: StageTimer = no_timer,
 ) -> Clustering:
     """Cluster features by DBSCAN on their Jaccard distances.
 
@@ -129,10 +127,8 @@ def jaccard_clusters(
     """
     check_eps(eps)
     check_min_samples(min_samples)
-    graph, neighbours = jaccard_graph(
-        features, k1=k1, radius=min(eps, LARGEST_RADIUS), expansion=expansion, stage=stage
-    )
-    with stage("cluster"):
+    graph, neighbours = jaccard_graph(features, k1=k1, radius=min(eps, LARGEST_RADIUS), expansion=expansion)
+    with timed("cluster"):
         labels = density_clusters(graph, eps, min_samples)
     return summarise(labels, neighbours)
 

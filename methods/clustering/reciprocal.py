@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.clustering import compiled, portable
+from methods.clustering.kernels import numba_kernels as compiled
+from methods.clustering.kernels import torch_kernels as portable
 
 CHUNK = 512
 

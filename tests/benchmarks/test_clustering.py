@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import reference_core
-from harness.timing import synthetic_features
+from harness.tools import reference_core
+from harness.tools.time import synthetic_features
 from methods.clustering import (
     Encoding,
     Graph,

@@ -44,7 +44,7 @@ class Stub(nn.Module):
 @pytest.fixture(autouse=True)
 def stub_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build methods on the stub; a test module imports this to use it."""
-    monkeypatch.setattr("methods.training.TwoStreamResNet", Stub)
+    monkeypatch.setattr("methods.parts.training.TwoStreamResNet", Stub)
 
 
 def seed(purpose: str, *indices: int | str) -> int:

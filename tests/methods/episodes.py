@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.seeds import seed_for
+from harness.runs.seeds import seed_for
 from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Method, Part, Stream, TrainingData
 from tests.methods.contrast_cases import DIMENSION
 

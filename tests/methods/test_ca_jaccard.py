@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sklearn.cluster import DBSCAN
 from torch.nn.functional import normalize
 
-from harness.configuration import resolve
+from harness.runs.configuration import resolve
 from methods.base import Epoch, FeatureBank
 from methods.ca_jaccard import CAJaccard, CAJaccardConfig
 from methods.cluster_contrast import ClusterContrast

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.configuration import resolve
+from harness.runs.configuration import resolve
 from methods.base import Epoch
 from methods.cluster_contrast import ClusterContrast, ClusterContrastConfig
-from methods.memory import cluster_means
+from methods.parts.memories import cluster_means
 from tests.methods.contrast_cases import cross_entropy, follow, stub_network
 from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, training_data
 

@@ -24,16 +24,19 @@ from rich.console import Console
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from harness import evaluation, launch, registry, show
-from harness.checkpoint import load_checkpoint
-from harness.configuration import ENGINE_PRESETS, resolve
+from harness import registry
 from harness.errors import HarnessError
-from harness.progress import Reporter
 from harness.registry import load_method
-from harness.run import RunDirectory
-from harness.runner import PATIENCE, Run, Task, execute
+from harness.runs import plan as launch
+from harness.runs.configuration import ENGINE_PRESETS, resolve
+from harness.runs.run_spec import RunDirectory
+from harness.tools import pages as show
+from harness.training import evaluation
+from harness.training.checkpoint import load_checkpoint
+from harness.training.loop import PATIENCE, Run, Task, execute
+from harness.training.progress import Reporter
 from methods.base import Method, Source, TrainingData
-from methods.clustering import compiled
+from methods.clustering.kernels import numba_kernels as compiled
 from methods.errors import MethodError
 from methods.gur import GUR
 from protocols.regdb import RegDB

@@ -11,11 +11,11 @@ import torch
 from pydantic import ValidationError
 from torch.nn.functional import normalize
 
-from harness.configuration import resolve
+from harness.runs.configuration import resolve
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, FeatureBank, Part, TrainingData
 from methods.dmic import DMIC, DMICConfig, eps_at, k2_at
 from methods.errors import MethodError
-from methods.sampling import random_multiple_gallery
+from methods.parts.samplers import random_multiple_gallery
 
 SMALL = {
     "intra_k1": 6,

@@ -8,12 +8,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from harness.configuration import resolve
+from harness.runs.configuration import resolve
 from methods.base import Epoch, EpochPlan
 from methods.clustering import ModalityCamera, jaccard_clusters
 from methods.ecul import ECUL, ECULConfig
 from methods.errors import MethodError
-from methods.memory import NeighbourMemory, cluster_means
+from methods.parts.memories import NeighbourMemory, cluster_means
 from tests.methods.contrast_cases import TWO_STAGES, stub_network
 from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, train, training_data
 from tests.reference import association as reference

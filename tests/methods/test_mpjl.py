@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from harness.configuration import resolve
+from harness.runs.configuration import resolve
 from methods.base import Epoch, EpochPlan
 from methods.errors import MethodError
 from methods.mpjl import FIRST, MPJL, SECOND, THIRD, MPJLConfig, eps_at, grown

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.configuration import resolve
+from harness.runs.configuration import resolve
 from methods.association.transport import MeanPredictions, sinkhorn_labels
-from methods.backbone import Neck
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, Part, Stream
-from methods.losses import GradientReversal, batch_hard_triplet, prediction_alignment, reversal_scale
 from methods.otla import OTLA, OTLAConfig
+from methods.parts.backbone import Neck
+from methods.parts.losses import GradientReversal, batch_hard_triplet, prediction_alignment, reversal_scale
 from tests.methods.episodes import DIMENSION, bank, identity, pairwise, shuffled, training_data
 
 SMALL = {

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import normalize
 
-from methods.adversary import HIDDEN, Discriminator, kinds, modality_terms
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Stage
 from methods.clustering import ModalityMean, Plain
-from methods.dual import in_both_modalities
+from methods.clustering.labels import in_both_modalities
+from methods.parts.adversary import HIDDEN, Discriminator, kinds, modality_terms
 from methods.pca import PCA, PCAConfig, adversarial_weight
 from tests.methods.contrast_cases import (
     DIMENSION,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from methods.base import Batch, Epoch, FeatureBank
-from methods.memory import hardest
+from methods.parts.memories import hardest
 from methods.pgm import PGM, PGMConfig
 from tests.methods.contrast_cases import (
     TWO_STAGES,

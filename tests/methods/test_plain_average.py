@@ -13,8 +13,8 @@ from harness.registry import load_method
 from methods.base import Epoch, EpochPlan, FeatureBank, Method
 from methods.clustering import Expansion, ModalityMean, Plain, jaccard_clusters
 from methods.ecul import ECULConfig
-from methods.embedded import embedding_clusters
 from methods.errors import MethodError
+from methods.parts.embedded import embedding_clusters
 from tests.methods.contrast_cases import SMALL, TWO_STAGES, person_bank, stub_network, training_data
 
 __all__ = ["stub_network"]

@@ -9,13 +9,12 @@ import torch
 from pydantic import ValidationError
 from torch.nn.functional import normalize
 
-from harness.configuration import resolve
+from harness.runs.configuration import resolve
 from methods.association.reliability import independence_threshold, reliability, reliable_labels
 from methods.base import Epoch, EpochPlan
 from methods.clustering import Plain, jaccard_clusters
+from methods.clustering.labels import own_label_for_noise, without_singletons
 from methods.errors import MethodError
-from methods.memory import own_label_for_noise
-from methods.self_paced import without_singletons
 from methods.spcl import SpCL, SpCLConfig
 from tests.methods.contrast_cases import stub_network
 from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, train, training_data

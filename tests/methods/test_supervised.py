@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.configuration import resolve
-from methods.backbone import Neck
+from harness.runs.configuration import resolve
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, LabelledTrainingData, Part
 from methods.errors import MethodError
-from methods.losses import adp, wrt
+from methods.parts.backbone import Neck
+from methods.parts.losses import adp, wrt
 from methods.supervised import Supervised, SupervisedConfig, softened_kl
 from tests.methods.episodes import DIMENSION, bank, identity, training_data
 

@@ -9,13 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.clustering import (
-    LARGEST_RADIUS,
-    CameraAware,
-    camera_aware_clusters,
-    camera_aware_graph,
-    portable,
-)
+from methods.clustering import LARGEST_RADIUS, CameraAware, camera_aware_clusters, camera_aware_graph
+from methods.clustering.kernels import torch_kernels as portable
 from methods.errors import MethodError
 from tests.methods.clustering import cases
 from tests.reference import clustering as slow

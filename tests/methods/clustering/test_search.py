@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.clustering import Neighbours, nearest_neighbours, neighbours, portable
+from methods.clustering import Neighbours, nearest_neighbours, neighbours
 from methods.clustering.first_pass import FirstPass, bfloat16_pass, float32_pass
+from methods.clustering.kernels import torch_kernels as portable
 from methods.errors import MethodError
 from tests.methods.clustering import cases
 from tests.reference import clustering as slow

@@ -1,0 +1,1 @@
+"""The command line: one thin function a command; what a command needs is imported when it runs."""

@@ -1,0 +1,163 @@
+"""Images from disk to batches. Paths end here: what goes on to a method is tensors and row numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import Dataset
+
+from harness.errors import HarnessError
+from harness.runs.seeds import numpy_generator, seed_for
+from methods.base import INFRARED, VISIBLE, Part, Stream
+from methods.parts.samplers import random_multiple_gallery
+from methods.parts.views import RECIPES
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+def read_image(path: Path, height: int, width: int, resample: Image.Resampling) -> UInt8Array:
+    """Open an image as three-channel RGB and resize it; (height, width, 3).
+
+    Raises
+    ------
+    HarnessError
+        If the file cannot be read as an image; names the path.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB").resize((width, height), resample))
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise HarnessError(
+            f"cannot read the image {path}: {error}; `reidbench data check` lists all such files"
+        ) from error
+
+
+class ImageStore:
+    """Resized images by row number; kept in memory while they fit into `budget_mib`, else read at each use.
+
+    Parameters
+    ----------
+    root : Path
+    paths : sequence of str
+        Relative to `root`.
+    height, width : int
+    resample : PIL resampling
+        Bicubic for training and clustering, Lanczos at test, as the public code does (quirk Q13).
+    budget_mib : int
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        height: int,
+        width: int,
+        resample: Image.Resampling,
+        budget_mib: int,
+    ) -> None:
+        self._files = [root / path for path in paths]
+        self._size = (height, width, resample)
+        fits = len(paths) * height * width * 3 <= budget_mib * 2**20
+        self._array = self._read(range(len(paths))) if fits and len(paths) else None
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def _read(self, rows: Sequence[int]) -> UInt8Array:
+        height, width, _ = self._size
+        images = np.empty((len(rows), height, width, 3), np.uint8)
+
+        def fill(place: int) -> None:
+            images[place] = read_image(self._files[rows[place]], *self._size)
+
+        # decoding releases the interpreter lock, so threads help
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            for _ in pool.map(fill, range(len(rows))):
+                pass  # raises what a thread has raised
+        return images
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> UInt8Array:
+        """Return images (b, height, width, 3)."""
+        return self._array[rows] if self._array is not None else self._read(rows.tolist())
+
+
+class EpochBatches(Dataset[dict[str, Part]]):
+    """The batches of one epoch, each made from its own seeds, whatever worker makes it.
+
+    Item i holds, for every stream, the part that iteration i trains on.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        modality: npt.NDArray[np.int64],
+        camera: npt.NDArray[np.int64],
+        streams: Sequence[Stream],
+        iterations: int,
+        seeds: tuple[int, str, int, str],
+    ) -> None:
+        self._store, self._modality, self._camera = store, modality, camera
+        self._streams = {stream.name: stream for stream in streams}
+        self._seeds = seeds
+        self._drawn = {stream.name: self._draw(stream, iterations) for stream in streams}
+        self._iterations = iterations
+
+    def __len__(self) -> int:
+        return self._iterations
+
+    def _draw(self, stream: Stream, iterations: int) -> npt.NDArray[np.int64]:
+        """Positions in the stream's own arrays, (iterations, batch)."""
+        if stream.drawn is not None:
+            return stream.drawn.numpy()
+        return random_multiple_gallery(
+            stream.label.numpy(),
+            self._camera[stream.index.numpy()],
+            stream.labels,
+            stream.instances,
+            iterations,
+            numpy_generator(*self._seeds, "sampler", stream.name),
+            cross_camera=stream.cross_camera,
+        )
+
+    def __getitem__(self, iteration: int) -> dict[str, Part]:
+        return {name: self._part(stream, iteration) for name, stream in self._streams.items()}
+
+    def _part(self, stream: Stream, iteration: int) -> Part:
+        position = self._drawn[stream.name][iteration]
+        rows, label = stream.index.numpy()[position], stream.label.numpy()[position]
+        views: Mapping[int, tuple[str, ...]] = {
+            VISIBLE: stream.visible_views,
+            INFRARED: stream.infrared_views,
+        }
+        # ordered by view, then by sample; a modality with fewer views drops out of the later ones
+        chosen = [
+            (i, view, views[int(self._modality[row])][view])
+            for view in range(max(len(v) for v in views.values()))
+            for i, row in enumerate(rows)
+            if view < len(views[int(self._modality[row])])
+        ]
+        pixels = self._store[rows]
+        images = [
+            RECIPES[recipe](
+                pixels[i], np.random.Generator(np.random.PCG64(self._seed(stream.name, iteration, view, i)))
+            )
+            for i, view, recipe in chosen
+        ]
+        at = np.array([i for i, _, _ in chosen])
+        return Part(
+            images=torch.stack(images),
+            modality=torch.from_numpy(self._modality[rows[at]]),
+            camera=torch.from_numpy(self._camera[rows[at]]),
+            label=torch.from_numpy(label[at]),
+            index=torch.from_numpy(rows[at]),
+            view=torch.tensor([view for _, view, _ in chosen]),
+        )
+
+    def _seed(self, stream: str, iteration: int, view: int, position: int) -> int:
+        return seed_for(*self._seeds, "augment", stream, iteration, view, position)

@@ -1,0 +1,1 @@
+"""Many runs: every method one after the other."""

@@ -1,0 +1,101 @@
+"""``reidbench run all``: every registered method one after the other; what fails is reported, the rest goes on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from harness.errors import HarnessError, explain, mendable
+from harness.registry import load_method, load_protocols, methods, nearest
+from harness.runs.configuration import EngineConfig, parse_sets
+from harness.runs.plan import Request, configure, parse_trials, survey, tasks_of
+from harness.runs.run_spec import RunDirectory
+from harness.training.loop import Task, execute
+from harness.training.progress import Reporter
+from methods.base import Method
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A method (or one of its runs) that stopped, and why."""
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.what} failed: {self.reason}"
+
+
+def plan_all(request: Request, reporter: Reporter) -> tuple[list[Task], list[Failure]]:
+    """Return the runs of every registered method, and the methods that cannot be planned.
+
+    Raises
+    ------
+    HarnessError, DataError
+        On what concerns all methods: protocol, data, trials, a ``--set`` key that none of them knows.
+    """
+    chosen = load_protocols(request.protocol)
+    splits = parse_trials(request.trials, chosen[0].splits)
+    classes, failures = usable()
+    check_keys(request.sets, classes)
+    data = survey(request, chosen, splits, reporter)
+    tasks: list[Task] = []
+    for name, cls in classes.items():
+        one = replace(request, method=name, sets=tuple(s for s in request.sets if knows(cls, s)))
+        try:
+            tasks += tasks_of(one, configure(one, chosen[0].dataset), splits, data)
+        except mendable() as error:
+            failures.append(Failure(name, explain(error)[0]))
+    return tasks, failures
+
+
+def usable() -> tuple[dict[str, type[Method]], list[Failure]]:
+    """Load every method; a broken plug-in is a failure that names its package."""
+    classes, failures = {}, []
+    for name in methods():
+        try:
+            classes[name] = load_method(name)
+        except HarnessError as error:
+            failures.append(Failure(name, str(error)))
+    return classes, failures
+
+
+def knows(cls: type[Method], setting: str) -> bool:
+    """Whether a ``key=value`` is one of the method or of the engine."""
+    (key,) = parse_sets((setting,))
+    return key in cls.Config.model_fields or key.removeprefix("engine.") in EngineConfig.model_fields
+
+
+def check_keys(sets: Sequence[str], classes: dict[str, type[Method]]) -> None:
+    """Refuse a key that no method knows."""
+    for setting in sets:
+        if not any(knows(cls, setting) for cls in classes.values()):
+            (key,) = parse_sets((setting,))
+            known = {field for cls in classes.values() for field in cls.Config.model_fields}
+            raise HarnessError(
+                f"--set {key}: unknown key of every method; {nearest(key, known | {*EngineConfig.model_fields})}"
+            )
+
+
+def run_each(tasks: Sequence[Task], reporter: Reporter) -> tuple[list[RunDirectory], list[Failure]]:
+    """Execute tasks one after the other; return the finished ones and those that stopped with an error."""
+    finished, failures = [], []
+    for i, task in enumerate(tasks):
+        spec = task.spec
+        what = f"{spec.label}, split {spec.split}, seed {spec.seed} (run {spec.id})"
+        reporter.line(f"[{i + 1}/{len(tasks)}] {what} on {spec.dataset}")
+        try:
+            finished.append(execute(task, reporter))
+        except Exception as error:
+            if isinstance(error, mendable()):
+                reason = explain(error)[0]
+            else:
+                # a bug, perhaps a plug-in's: it keeps its traceback, and costs nobody else the night
+                reporter.line(traceback.format_exc())
+                reason = f"{error}" or type(error).__name__
+            failures.append(Failure(what, reason))
+            reporter.line(str(failures[-1]))
+    return finished, failures

@@ -1,0 +1,1 @@
+"""What the other commands do: score, cluster, time, show, verify, tables."""

@@ -1,0 +1,261 @@
+"""Pages that `reidbench list`, `show`, `doctor` and `data check` print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.errors import HarnessError
+from harness.registry import Entry, load_method, methods, protocols
+from harness.runs.configuration import EngineConfig, resolve, split_variant
+
+if TYPE_CHECKING:
+    from methods.base import Method, MethodConfig
+    from protocols.check import CheckReport
+
+DATASETS = ("sysu-mm01", "regdb")
+ABSENT = "-"
+OWN = "reidbench"
+NOT_PUBLISHED = ("adapted", "harness", "ours", "reconstructed")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A method with its configuration on each data set, as ``METHOD[:variant][@preset]`` names it."""
+
+    label: str
+    method: type[Method]
+    configs: Mapping[str, MethodConfig]
+    engine: EngineConfig
+
+
+def choose(text: str, preset: str) -> Chosen:
+    """Resolve ``METHOD[:variant][@preset]``; `preset` holds where the text names none.
+
+    Raises
+    ------
+    HarnessError
+        Unknown method, variant or preset; says the nearest.
+    """
+    name, _, own = text.partition("@")
+    name, variant = split_variant(name)
+    cls = load_method(name)
+    layers = {dataset: resolve(cls, dataset, own or preset, variant, ()) for dataset in DATASETS}
+    return Chosen(text, cls, {d: method for d, (method, _) in layers.items()}, layers[DATASETS[0]][1])
+
+
+def table_of(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
+    """Make a table of plain texts; square brackets are no markup."""
+    table = Table(*columns, title=Text(title), title_justify="left", title_style="bold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def described(entry: Entry) -> str:
+    """Return the summary of an entry, or why it cannot be used."""
+    return f"unusable: {entry.error}" if entry.error else entry.summary
+
+
+def listing(what: str) -> RenderableType:
+    """List methods, protocols, or ``all``.
+
+    Raises
+    ------
+    HarnessError
+        If `what` is something else.
+    """
+    if what not in ("all", "methods", "protocols"):
+        raise HarnessError(f"list {what}: expected methods or protocols")
+    pages: list[RenderableType] = []
+    if what != "protocols":
+        rows = [(e.name, described(e), e.supervision, e.origin) for e in methods().values()]
+        pages.append(table_of("methods", ("method", "what it is", "supervision", "from"), rows))
+    if what != "methods":
+        rows = [(e.name, described(e), e.dataset, e.origin) for e in protocols().values()]
+        pages.append(table_of("protocols", ("protocol", "what it measures", "data set", "from"), rows))
+    return Group(*pages)
+
+
+def method_markdown() -> str:
+    """Return the README's table of our own methods: what they are, the paper, and what nobody published."""
+    lines = ["| method | what it is | paper | ours or reconstructed |", "|---|---|---|---|"]
+    for entry in methods().values():
+        if entry.origin != OWN:
+            continue
+        reference = load_method(entry.name).reference
+        paper = f"{reference.venue} ({reference.year})" if reference.venue else "-"
+        mine = [part for part, source in reference.parts.items() if source.startswith(NOT_PUBLISHED)]
+        lines.append(f"| `{entry.name}` | {entry.summary} | {paper} | {'; '.join(mine) or '-'} |")
+    return "\n".join(lines) + "\n"
+
+
+def header(cls: type[Method]) -> Text:
+    """Say what a method is and where it comes from."""
+    reference = cls.reference
+    where = ", ".join(part for part in (reference.venue, str(reference.year), reference.url) if part)
+    return Text(f"{cls.name}: {cls.summary}\n{reference.title} ({where})\nsupervision: {cls.supervision}\n")
+
+
+def source_of(cls: type[MethodConfig], key: str) -> str:
+    """Say who a field's value comes from."""
+    extra = cls.model_fields[key].json_schema_extra
+    return str(extra.get("source", ABSENT)) if isinstance(extra, dict) else ABSENT
+
+
+def method_rows(chosen: Chosen) -> list[tuple[str, ...]]:
+    """Return key, value on each data set, default, source and description of every field."""
+    fields = chosen.method.Config.model_fields
+    return [
+        (
+            key,
+            *(str(getattr(chosen.configs[dataset], key)) for dataset in DATASETS),
+            str(field.default),
+            source_of(chosen.method.Config, key),
+            field.description or "",
+        )
+        for key, field in fields.items()
+    ]
+
+
+def engine_rows(engine: EngineConfig) -> list[tuple[str, ...]]:
+    """Return key, value, default and description of the engine's fields."""
+    fields = EngineConfig.model_fields
+    return [(k, str(getattr(engine, k)), str(f.default), f.description or "") for k, f in fields.items()]
+
+
+def preset_rows(cls: type[Method]) -> list[tuple[str, ...]]:
+    """Return every preset and variant with the values it sets on each data set."""
+    return [
+        (name, dataset, ", ".join(f"{key}={value}" for key, value in values.items()) or "(the defaults)")
+        for name, layers in cls.presets.items()
+        for dataset, values in (layers or {"*": {}}).items()
+    ]
+
+
+def page(text: str, preset: str) -> RenderableType:
+    """Show a method: reference, parts and their sources, configuration, presets.
+
+    Parameters
+    ----------
+    text : str
+        ``METHOD[:variant][@preset]``.
+    preset : str
+        ``paper``, ``paper-large`` or ``demo``; used where `text` names none.
+    """
+    chosen = choose(text, preset)
+    cls = chosen.method
+    config = ("key", *DATASETS, "default", "source", "meaning")
+    return Group(
+        header(cls),
+        table_of("parts", ("part", "source"), list(cls.reference.parts.items())),
+        table_of("configuration", config, method_rows(chosen)),
+        table_of(
+            "engine (source: harness)", ("key", "value", "default", "meaning"), engine_rows(chosen.engine)
+        ),
+        table_of("presets and variants", ("name", "data set", "values over the defaults"), preset_rows(cls)),
+    )
+
+
+def differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], where: str
+) -> list[tuple[str, str, str, str]]:
+    """Return key, place and both values of whatever differs; a key that one side lacks shows as a dash."""
+    return [
+        (key, where, str(one.get(key, ABSENT)), str(other.get(key, ABSENT)))
+        for key in dict.fromkeys([*one, *other])
+        if key not in one or key not in other or one[key] != other[key]
+    ]
+
+
+def diff(text: str, other: str, preset: str) -> RenderableType:
+    """Show what differs between two configurations ``METHOD[:variant][@preset]``."""
+    a, b = choose(text, preset), choose(other, preset)
+    rows = [
+        row
+        for dataset in DATASETS
+        for row in differences(a.configs[dataset].model_dump(), b.configs[dataset].model_dump(), dataset)
+    ]
+    rows += differences(a.engine.model_dump(), b.engine.model_dump(), "engine")
+    if not rows and a.method is b.method:
+        return Text(f"{a.label} and {b.label} are the same configuration")
+    parts = differences(a.method.reference.parts, b.method.reference.parts, "part")
+    title = f"{a.label} and {b.label} ({ABSENT}: has no such key)"
+    return table_of(title, ("key", "where", a.label, b.label), rows + parts)
+
+
+def schedule_plot(text: str, preset: str) -> str:
+    """Plot the schedules of a method (its ``schedule(config)``) over the epochs of the run, per data set."""
+    chosen = choose(text, preset)
+    schedule = getattr(chosen.method, "schedule", None)
+    if schedule is None:
+        return f"{chosen.method.name} has no schedule: eps and k2 stay what the configuration says"
+    plots = []
+    for dataset, config in chosen.configs.items():
+        frame = schedule(config).drop(columns=["stage", "epoch"], errors="ignore")
+        plots += [curve(f"{name}, {dataset}", frame[name].to_list()) for name in frame if len(frame)]
+    return "\n".join(plots) or f"{chosen.label} trains no epochs"
+
+
+def curve(title: str, values: list[float]) -> str:
+    """Draw values over epochs 0, 1, ... in characters."""
+    import plotext
+
+    figure = plotext.figure
+    figure.clear()
+    figure.plot_size(80, 14)
+    figure.title(title)
+    figure.draw(figure.signal(list(range(len(values))), values).lines())
+    text = str(plotext.uncolorize(str(figure.build())))
+    figure.clear()
+    return text
+
+
+def doctor_page(out: Path) -> tuple[RenderableType, bool]:
+    """Return the doctor's findings, and whether all is well."""
+    from harness.runs.environment import doctor
+
+    checks = doctor(out)
+    rows = [(check.name, "ok" if check.ok else "WRONG", check.detail, check.cure) for check in checks]
+    return table_of("reidbench doctor", ("check", "", "found", "what to do"), rows), all(c.ok for c in checks)
+
+
+def check_page(root: Path, allow_partial: bool) -> tuple[RenderableType, bool]:
+    """Return what a data check found, and whether the data may be used.
+
+    Parameters
+    ----------
+    root : Path
+    allow_partial : bool
+        Take wrong counts as a warning; unreadable and duplicate images stay errors.
+    """
+    from protocols.check import check, dataset_at
+
+    report = check(root, dataset_at(root))
+    wrong = "differs" if allow_partial else "WRONG"
+    rows = [(row.what, row.expected, row.found, "ok" if row.ok else wrong) for row in report.rows]
+    kind = "synthetic twin" if report.synthetic else "real data"
+    counts = table_of(f"{root}: {report.dataset}, {kind}", ("count", "expected", "found", ""), rows)
+    usable = not report.problems and (report.counts_ok or (allow_partial and not report.synthetic))
+    lines = [*report.problems, check_verdict(report, allow_partial)]
+    return Group(counts, Text("\n".join(lines))), usable
+
+
+def check_verdict(report: CheckReport, allow_partial: bool) -> str:
+    """Say in one line what to do with the data."""
+    if report.problems:
+        n = len(report.problems)
+        return f"{n} file{'s' * (n > 1)} must be mended before use"
+    if report.counts_ok:
+        return "the data may be used"
+    if report.synthetic:
+        return "the twin is damaged: delete it and make it again with reidbench data synth"
+    if allow_partial:
+        return "the data may be used; every row made from them is marked real-partial"
+    return "restore the missing files, or use --allow-partial-data, which marks every row"

@@ -1,0 +1,167 @@
+"""Scores anybody's distances or features by a protocol's rules (``reidbench score``)."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.errors import HarnessError
+from harness.registry import load_protocols
+from harness.training.evaluation import metric_values
+from protocols.base import DataError
+from protocols.files import DataWarning
+from protocols.metrics import distances
+
+LABELS = ("query_ids", "gallery_ids", "query_cams", "gallery_cams")
+FEATURES = ("query_features", "gallery_features")
+KNOWN = (*LABELS, *FEATURES, "distance", "distances")
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def read_arrays(path: Path, wanted: Collection[str]) -> Arrays:
+    """Read arrays of an ``.npz`` file; nothing is unpickled, and what is not wanted is left empty.
+
+    Raises
+    ------
+    HarnessError
+        If it is not such a file, or holds Python objects.
+    """
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise HarnessError(
+            f"{path}: {what}; expected an .npz with {', '.join(wanted)}, as far as they are needed"
+        )
+    arrays: Arrays = {}
+    key = ""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise HarnessError(f"{path} holds a single array; write named arrays with numpy.savez")
+        with loaded:
+            for key in loaded.files:
+                arrays[key] = loaded[key] if key in wanted else np.empty(0)
+                if not isinstance(arrays[key], np.ndarray):
+                    raise HarnessError(f"{path}: {key!r} is no array; write arrays with numpy.savez")
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        if isinstance(error, HarnessError):
+            raise
+        where = f": the array {key!r}" if key else ""
+        # NumPy goes on with the advice to load it unsafely
+        reason = str(error).partition(". ")[0].partition(", ")[0] if "unsafely" in str(error) else error
+        raise HarnessError(
+            f"{path}{where} is not readable as .npz of plain arrays ({reason}); write it with numpy.savez"
+        ) from error
+    return arrays
+
+
+def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
+    """Return one of the integer vectors.
+
+    Raises
+    ------
+    HarnessError
+        If it is missing, not one-dimensional, not integer, or beyond 64 bits with a sign.
+    """
+    if key not in arrays:
+        raise HarnessError(
+            f"{path}: the array {key!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}"
+        )
+    values = arrays[key]
+    if values.ndim != 1:
+        raise HarnessError(f"{path}: {key} has shape {values.shape}; expected one number an image")
+    if values.dtype.kind not in "iu":
+        whole = values.dtype.kind == "f" and bool(np.all(values == np.round(values)))
+        hint = f"; write {key}.astype('int64')" if whole else ""
+        raise HarnessError(f"{path}: {key} holds {values.dtype}; expected integers{hint}")
+    found = values.astype(np.int64)
+    if values.dtype.kind == "u" and (found < 0).any():
+        raise HarnessError(f"{path}: {key} has numbers of 2**63 and more; number the images from 0")
+    return found
+
+
+def distance_of(path: Path, arrays: Arrays) -> npt.NDArray[np.floating]:
+    """Return the distance matrix (q, g): as given, or from features.
+
+    Raises
+    ------
+    HarnessError
+        If there is neither, or both; or they are not matrices of real numbers.
+    """
+    given = [key for key in FEATURES if key in arrays]
+    if ("distance" in arrays) == (len(given) == len(FEATURES)) or len(given) == 1:
+        raise HarnessError(
+            f"{path}: expected either 'distance' (queries x gallery, smaller is nearer) or both "
+            f"'query_features' and 'gallery_features'; it has {', '.join(sorted(arrays)) or 'none'}"
+        )
+    for key in given or ["distance"]:
+        if arrays[key].dtype.kind not in "fiu" or arrays[key].ndim != 2:
+            raise HarnessError(
+                f"{path}: {key} has shape {arrays[key].shape} and type {arrays[key].dtype}; "
+                "expected a matrix of numbers"
+            )
+    if not given:
+        return arrays["distance"].astype(np.float64)
+    for key in given:
+        norms = np.linalg.norm(arrays[key].astype(np.float64), axis=1)
+        if (np.abs(norms - 1) > 0.01).any():
+            text = (
+                f"{path}: {key} has rows whose norm is not 1; their inner products are compared as they are"
+            )
+            warnings.warn(f"{text}, normalise them for the cosine", DataWarning, stacklevel=2)
+    return distances(*(arrays[key] for key in FEATURES))
+
+
+def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
+    """Score the arrays of a file.
+
+    Parameters
+    ----------
+    path : Path
+        ``.npz`` with ``distance`` or ``distances`` (q, g), or ``query_features`` (q, d) and
+        ``gallery_features`` (g, d), which are compared by their inner product as they are, and the integer
+        vectors ``query_ids``, ``gallery_ids``, ``query_cams``, ``gallery_cams``.
+    protocol_id : str
+
+    Returns
+    -------
+    DataFrame
+        Columns metric (rank-1, rank-5, rank-10, rank-20, mAP, mINP) and value, in percent.
+
+    Raises
+    ------
+    HarnessError
+        Whatever is wrong with the file, by array name.
+    """
+    chosen = load_protocols(protocol_id)
+    if len(chosen) != 1:
+        raise HarnessError(
+            f"--protocol {protocol_id} stands for several; name one of {', '.join(p.id for p in chosen)}"
+        )
+    arrays = read_arrays(path, KNOWN)
+    if "distances" in arrays:
+        arrays.setdefault("distance", arrays.pop("distances"))
+    labels = {key: labels_of(path, arrays, key) for key in LABELS}
+    for side in ("query", "gallery"):
+        ids, cams = labels[f"{side}_ids"], labels[f"{side}_cams"]
+        if len(ids) != len(cams):
+            raise HarnessError(f"{path}: {side}_ids has {len(ids)} entries, {side}_cams {len(cams)}")
+    try:
+        scores = chosen[0].score(distance_of(path, arrays), **labels)
+    except DataError as error:
+        raise HarnessError(f"{path}: {error}") from error
+    if scores.n_valid < scores.n_query:
+        warnings.warn(
+            f"{scores.n_query} queries, {scores.n_valid} valid queries; those without a match in the gallery "
+            "that they see are left out of all means",
+            DataWarning,
+            stacklevel=2,
+        )
+    return pd.DataFrame(list(metric_values(scores).items()), columns=["metric", "value"])

@@ -1,0 +1,332 @@
+"""Times the clustering core stage by stage, beside the public algorithm and faiss (``reidbench time``)."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
+
+from harness.errors import HarnessError
+from harness.registry import nearest
+from harness.runs.environment import compile_kernels
+from harness.runs.files import write_atomic
+from harness.tools.reference_core import reference_clusters
+from harness.training.stage_times import StageTimers
+from methods.clustering import Plain, jaccard_clusters, nearest_neighbours
+from methods.timing import recording, timed
+from results.figures import to_png
+
+OURS, REFERENCE, FAISS = "reidbench", "reference", "faiss"
+SEARCH, AFTER, WHOLE = "neighbours", "after search", "whole"
+STAGES = (SEARCH, "reciprocal", "encode", "expand", "jaccard", "cluster")
+MEASURES = ("wall_min_s", "wall_median_s", "peak_mib")
+PER_IDENTITY = 20
+"""Samples of a synthetic identity."""
+LATENT = 64
+"""Dimensions in which synthetic identities lie: features of a trained network fill few directions."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is timed.
+
+    Attributes
+    ----------
+    dim : int
+        Width of the features.
+    k1, k2, eps, min_samples
+        Settings of the core.
+    repeat : int
+        Runs of every size; tables give the shortest and the median.
+    seed : int
+        Of the synthetic features.
+    reference_limit : int
+        Largest size at which the public algorithm runs; beyond, its numbers are extrapolated.
+    """
+
+    dim: int
+    k1: int
+    k2: int
+    eps: float
+    repeat: int
+    seed: int
+    reference_limit: int
+    min_samples: int = 4
+
+
+def parse_sizes(text: str) -> list[int]:
+    """Return comma-separated numbers of samples, ascending, each once."""
+    try:
+        sizes = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise HarnessError(f"--n {text}: expected whole numbers, for example 8000,16000") from None
+    if sizes[0] < 2:
+        raise HarnessError(f"--n {text}: sizes must be at least 2")
+    return sizes
+
+
+def parse_rivals(text: str) -> list[str]:
+    """Return what to compare with: ``reference``, ``faiss``, both, or ``none``."""
+    rivals = [part.strip() for part in text.split(",") if part.strip() != "none"]
+    for name in rivals:
+        if name not in (REFERENCE, FAISS):
+            raise HarnessError(f"--against {name}: {nearest(name, (REFERENCE, FAISS, 'none'))}")
+    return rivals
+
+
+def synthetic_features(n: int, dim: int, seed: int) -> Tensor:
+    """Make clustered unit rows: n / 20 identities in a space of 64 dimensions, and noise in all directions.
+
+    Returns
+    -------
+    float32 tensor (n, dim)
+    """
+    rng = torch.Generator().manual_seed(seed)
+    latent = min(dim, LATENT)
+    centre = torch.randn(max(1, n // PER_IDENTITY), latent, generator=rng)
+    identity = torch.randint(len(centre), (n,), generator=rng)
+    place = centre[identity] + 0.8 * torch.randn(n, latent, generator=rng)
+    features = place @ torch.randn(latent, dim, generator=rng)
+    for rows in features.split(4096):
+        rows += 0.25 * latent**0.5 * torch.randn(rows.shape, generator=rng)
+        rows /= rows.norm(dim=1, keepdim=True)
+    return features
+
+
+def measure(
+    plan: Plan, sizes: Sequence[int], rivals: Sequence[str], device: torch.device, say: Say
+) -> pd.DataFrame:
+    """Time the core at every size, and what it is compared with.
+
+    Parameters
+    ----------
+    rivals : sequence of str
+        ``reference`` and ``faiss``.
+    say : callable
+        Gets a line per measurement, and whether labels equal the reference's.
+
+    Returns
+    -------
+    DataFrame
+        n, implementation, stage, wall_min_s, wall_median_s, peak_mib (above the features), share (of the
+        whole), vs_reference and vs_faiss (how many times faster than these, by medians), extrapolated.
+    """
+    warm_up(plan, device)
+    parts = []
+    for n in sizes:
+        features = synthetic_features(n, plan.dim, plan.seed).to(device)
+        labels, frame = time_core(plan, features)
+        parts.append(frame.assign(n=n, implementation=OURS))
+        say(f"{OURS}, n {n}: {frame['wall_median_s'].iloc[-1]:.3g} s")
+        if FAISS in rivals:
+            parts.append(time_faiss(plan, features).assign(n=n, implementation=FAISS))
+        if REFERENCE in rivals and n <= plan.reference_limit:
+            theirs, frame = time_reference(plan, features)
+            parts.append(frame.assign(n=n, implementation=REFERENCE))
+            say(f"{REFERENCE}, n {n}: {frame['wall_median_s'].iloc[-1]:.3g} s; {agreement(labels, theirs)}")
+    frame = pd.concat(parts, ignore_index=True).assign(extrapolated=False)
+    if REFERENCE in rivals:
+        frame = with_extrapolation(plan, frame, sizes, device, say)
+    return with_ratios(frame)
+
+
+def warm_up(plan: Plan, device: torch.device) -> None:
+    """Compile what is compiled at first use, and let the device reach its pace."""
+    compile_kernels()
+    n = max(256, 2 * plan.k1)
+    jaccard_clusters(
+        synthetic_features(n, plan.dim, plan.seed).to(device),
+        k1=plan.k1,
+        eps=plan.eps,
+        min_samples=plan.min_samples,
+        expansion=Plain(plan.k2),
+    )
+
+
+def time_core(plan: Plan, features: Tensor) -> tuple[np.ndarray, pd.DataFrame]:
+    """Time the stages of the core; return its labels too."""
+
+    def run() -> np.ndarray:
+        found = jaccard_clusters(
+            features,
+            k1=plan.k1,
+            eps=plan.eps,
+            min_samples=plan.min_samples,
+            expansion=Plain(plan.k2),
+        )
+        return found.labels.cpu().numpy()
+
+    return repeated(run, plan.repeat, features.device)
+
+
+def time_reference(plan: Plan, features: Tensor) -> tuple[np.ndarray, pd.DataFrame]:
+    """Time the stages of the public algorithm, on the CPU; return its labels too."""
+    rows = features.cpu().numpy()
+
+    def run() -> np.ndarray:
+        return reference_clusters(rows, k1=plan.k1, k2=plan.k2, eps=plan.eps, min_samples=plan.min_samples)
+
+    return repeated(run, plan.repeat, torch.device("cpu"))
+
+
+def time_faiss(plan: Plan, features: Tensor) -> pd.DataFrame:
+    """Time faiss's exact search (``IndexFlatIP``)."""
+
+    def run() -> None:
+        with timed(SEARCH):
+            nearest_neighbours(features, plan.k1, backend="faiss")
+
+    frame = repeated(run, plan.repeat, features.device)[1]
+    return frame[frame["stage"] == SEARCH]
+
+
+def repeated(run: Callable[[], Any], repeat: int, device: torch.device) -> tuple[Any, pd.DataFrame]:
+    """Run several times; return the last result, and the shortest and median times and peaks of every stage."""
+    release_memory()
+    before = footprint_mib(device)
+    timers = StageTimers(device)
+    for number in range(repeat):
+        timers.begin_epoch(number)
+        with recording(timers.stage), timed(WHOLE):
+            result = run()
+    frame = timers.frame()
+    wall = frame.pivot(index="epoch", columns="stage", values="wall_s")
+    peak = frame.groupby("stage")["peak_memory_mib"].max() - before
+    stages = [name for name in STAGES if name in wall]
+    later = [name for name in stages if name != SEARCH]
+    wall[AFTER], peak[AFTER] = wall[later].sum(axis=1), peak[later].max() if later else 0.0
+    order = [*stages, AFTER, WHOLE]
+    return result, pd.DataFrame(
+        {
+            "stage": order,
+            "wall_min_s": wall.min()[order].to_numpy(),
+            "wall_median_s": wall.median()[order].to_numpy(),
+            "peak_mib": peak[order].clip(lower=0).to_numpy(),
+        }
+    )
+
+
+def release_memory() -> None:
+    """Hand free memory back to the system, so that what comes next is not measured into old holes."""
+    gc.collect()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def footprint_mib(device: torch.device) -> float:
+    """Return the memory in use: resident set on the CPU, allocated memory on CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device) / 2**20
+    return float(psutil.Process().memory_info().rss) / 2**20
+
+
+def agreement(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Say whether two clusterings are the same."""
+    if np.array_equal(ours, theirs):
+        return "labels equal"
+    return (
+        f"labels differ for {np.mean(ours != theirs):.2%} of the samples (adjusted Rand index "
+        f"{adjusted_rand_score(ours, theirs):.6f}): float32 rounding orders near ties differently"
+    )
+
+
+def with_extrapolation(
+    plan: Plan, frame: pd.DataFrame, sizes: Sequence[int], device: torch.device, say: Say
+) -> pd.DataFrame:
+    """Add the reference's rows beyond its limit, by a power law through the sizes at which it ran."""
+    beyond = [n for n in sizes if n > plan.reference_limit]
+    if not beyond:
+        return frame
+    base = frame[frame["implementation"] == REFERENCE]
+    for n in (plan.reference_limit // 2, plan.reference_limit):
+        if base["n"].nunique() < 2 and n not in set(base["n"]) and n >= plan.k1:
+            features = synthetic_features(n, plan.dim, plan.seed).to(device)
+            found = time_reference(plan, features)[1].assign(n=n, implementation=REFERENCE)
+            base = pd.concat([base, found.assign(extrapolated=False)], ignore_index=True)
+            say(f"{REFERENCE}, n {n}: {found['wall_median_s'].iloc[-1]:.3g} s")
+    if base["n"].nunique() < 2:
+        say(f"{REFERENCE} is not extrapolated: a power law needs two sizes up to --reference-limit")
+        return frame
+    added = [power_law(part, n) for n in beyond for _, part in base.groupby("stage", sort=False)]
+    say(f"{REFERENCE} beyond {plan.reference_limit}: power law through {sorted(set(base['n']))}")
+    return pd.concat([frame, pd.DataFrame(added)], ignore_index=True)
+
+
+def power_law(part: pd.DataFrame, n: int) -> dict[str, Any]:
+    """Return a stage's row at n from its rows at other sizes: log-log least squares of every measure."""
+    row = {"n": n, "implementation": REFERENCE, "stage": part["stage"].iloc[0], "extrapolated": True}
+    size = np.log(part["n"].to_numpy(float))
+    for name in MEASURES:
+        exponent, intercept = np.polyfit(size, np.log(part[name].to_numpy(float).clip(1e-9)), 1)
+        row[name] = float(np.exp(intercept + exponent * np.log(n)))
+    return row
+
+
+def with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add each stage's share of the whole, and how many times faster it is than the others' same stage."""
+    wall = frame.set_index(["n", "implementation", "stage"])["wall_median_s"]
+    keys = list(frame[["n", "implementation", "stage"]].itertuples(index=False, name=None))
+    found = frame.assign(
+        share=[wall[key] / wall.get((key[0], key[1], WHOLE), np.nan) for key in keys],
+        vs_reference=[
+            wall.get((n, REFERENCE, stage), np.nan) / wall[n, who, stage] for n, who, stage in keys
+        ],
+        vs_faiss=[wall.get((n, FAISS, stage), np.nan) / wall[n, who, stage] for n, who, stage in keys],
+    )
+    columns = ["n", "implementation", "stage", *MEASURES, "share", "vs_reference", "vs_faiss", "extrapolated"]
+    order = found["implementation"].map({OURS: 0, REFERENCE: 1, FAISS: 2})
+    return (
+        found.assign(order=order).sort_values(["n", "order"], kind="stable")[columns].reset_index(drop=True)
+    )
+
+
+def draw(frame: pd.DataFrame, path: Path) -> None:
+    """Draw wall time against the number of samples, both logarithmic; extrapolated points are hollow."""
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    axes = figure.subplots()
+    lines = [
+        (OURS, WHOLE),
+        (OURS, SEARCH),
+        (OURS, AFTER),
+        (REFERENCE, WHOLE),
+        (REFERENCE, AFTER),
+        (FAISS, SEARCH),
+    ]
+    styles = {OURS: "-", REFERENCE: "--", FAISS: ":"}
+    colours = {WHOLE: "C0", SEARCH: "C1", AFTER: "C2"}
+    for implementation, stage in lines:
+        part = frame[(frame["implementation"] == implementation) & (frame["stage"] == stage)]
+        if part.empty:
+            continue
+        axes.plot(
+            part["n"],
+            part["wall_median_s"],
+            label=f"{implementation}, {stage}",
+            color=colours[stage],
+            linestyle=styles[implementation],
+        )
+        for extrapolated, points in part.groupby("extrapolated"):
+            fill = "white" if extrapolated else colours[stage]
+            axes.plot(points["n"], points["wall_median_s"], "o", color=colours[stage], markerfacecolor=fill)
+    axes.set(xscale="log", yscale="log", xlabel="samples", ylabel="median wall time (s)")
+    sizes = sorted(set(frame["n"]))
+    axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
+    figure.legend(fontsize="small", loc="outside lower center", ncols=2)
+    write_atomic(path, to_png(figure))

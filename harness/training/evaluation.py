@@ -1,0 +1,154 @@
+"""Scores a backbone on every trial that its training split may be tested on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from harness.errors import HarnessError
+from harness.inputs.batches import ImageStore
+from harness.runs.configuration import EngineConfig
+from harness.training.engine import Engine, distinct
+from protocols.base import LabelledImages, Protocol, Scores, Trial
+
+RANKS = (1, 5, 10, 20)
+
+
+def list_digest(trial: Trial) -> str:
+    """Digest the ordered query and gallery lists of a trial (paths, cameras, identities)."""
+    digest = hashlib.sha256()
+    for side in (trial.query, trial.gallery):
+        digest.update("\n".join(side.images.paths).encode())
+        digest.update(side.images.camera.astype("<i8").tobytes())
+        digest.update(side.identity.astype("<i8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def metric_values(scores: Scores) -> dict[str, float]:
+    """Return the metrics that tables show, in percent."""
+    values = {f"rank-{rank}": 100 * float(scores.cmc[rank - 1]) for rank in RANKS}
+    return values | {"mAP": 100 * scores.mAP, "mINP": 100 * scores.mINP}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rows of one evaluation (without the run's own columns), the score that public code picks epochs by,
+    and the rank of every hit.
+    """
+
+    rows: list[dict[str, Any]]
+    selection: float
+    ranks: dict[str, npt.NDArray[Any]]
+
+
+class Evaluation:
+    """The trials of a split, with their images loaded once."""
+
+    def __init__(
+        self, protocols: Sequence[Protocol], root: Path, split: int, config: EngineConfig, allow_partial: bool
+    ) -> None:
+        self.trials = [
+            (protocol, trial, list_digest(trial))
+            for protocol in protocols
+            for trial in protocol.trials(root, split, allow_partial=allow_partial)
+        ]
+        sides = [side for _, trial, _ in self.trials for side in (trial.query, trial.gallery)]
+        self._paths = distinct([side.images.paths for side in sides])
+        self._row = {path: i for i, path in enumerate(self._paths)}
+        self._modality = np.empty(len(self._paths), dtype=np.int64)
+        for side in sides:
+            self._modality[self._rows(side)] = side.images.modality
+        self._store = ImageStore(
+            root, self._paths, config.height, config.width, Image.Resampling.LANCZOS, config.cache_mib
+        )
+
+    def _rows(self, side: LabelledImages) -> list[int]:
+        return [self._row[path] for path in side.images.paths]
+
+    def run(self, engine: Engine, backbone: nn.Module) -> Result:
+        """Extract every test image once, then score all trials."""
+        features = engine.extract(backbone, self._store, self._modality, "extract test")
+        refuse_features(features, self._paths, "test")
+        rows: list[dict[str, Any]] = []
+        ranks: dict[str, npt.NDArray[Any]] = {}
+        for protocol, trial, digest in engine.reporter.track(self.trials, len(self.trials), "score"):
+            scores = self._score(engine, features, protocol, trial)
+            rows.extend(trial_rows(protocol, trial, digest, scores))
+            key = f"{protocol.id}/{trial.setting}/{trial.number}"
+            ranks[f"{key}/average_precision"] = scores.average_precision
+            ranks[f"{key}/hits"] = scores.hits
+            ranks[f"{key}/hit_offsets"] = scores.hit_offsets
+        return Result(rows, selection_score(rows), ranks)
+
+    def _score(self, engine: Engine, features: Tensor, protocol: Protocol, trial: Trial) -> Scores:
+        query = torch.tensor(self._rows(trial.query), device=features.device)
+        gallery = torch.tensor(self._rows(trial.gallery), device=features.device)
+        return protocol.score(
+            engine.distances(features[query], features[gallery]),
+            trial.query.identity,
+            trial.gallery.identity,
+            trial.query.images.camera,
+            trial.gallery.images.camera,
+        )
+
+
+def refuse_features(features: Tensor, paths: Sequence[str], what: str) -> None:
+    """Raise if a feature cannot be compared: no number can be trusted with it.
+
+    Raises
+    ------
+    HarnessError
+        If a row is NaN, infinite or zero; says how many and names the first image.
+    """
+    low, high = torch.aminmax(features, dim=1)
+    bad = ~(low.isfinite() & high.isfinite()) | ((low == 0) & (high == 0))
+    if bad.any():
+        first = paths[int(bad.nonzero()[0])]
+        raise HarnessError(
+            f"{int(bad.sum())} of {len(features)} {what} features are NaN, infinite or zero, the first is that of "
+            f"{first}; training has diverged: lower learning_rate, or use --precision 32"
+        )
+
+
+def trial_rows(protocol: Protocol, trial: Trial, digest: str, scores: Scores) -> Iterator[dict[str, Any]]:
+    """Yield one row per metric of a trial."""
+    for metric, value in metric_values(scores).items():
+        yield {
+            "protocol": protocol.id,
+            "protocol_version": protocol.version,
+            "list_digest": digest,
+            "setting": trial.setting,
+            "trial": trial.number,
+            "gallery_rule": trial.gallery_rule,
+            "metric": metric,
+            "value": value,
+            "unit": "percent",
+            "n_query": scores.n_query,
+            "n_gallery": scores.n_gallery,
+            "n_valid": scores.n_valid,
+        }
+
+
+def selection_score(rows: Sequence[dict[str, Any]]) -> float:
+    """Return the test mAP by which the best epoch is picked: all search single shot, mean of ten galleries, or V to T.
+
+    Most public codes pick by it; OTLA's and AGW's take rank-1, ADCA's and GUR's the first gallery alone. NaN if no
+    protocol is one of these.
+    """
+    picked = [
+        row["value"]
+        for row in rows
+        if row["metric"] == "mAP"
+        and (row["protocol"], row["setting"])
+        in (("sysu-all", "single-shot"), ("regdb", "visible-to-thermal"))
+    ]
+    return float(np.mean(picked)) if picked else float("nan")

@@ -1,0 +1,1 @@
+"""The loops of the clustering core, by numba and by torch."""

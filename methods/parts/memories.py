@@ -1,0 +1,338 @@
+"""Cluster and instance memories, and their contrastive losses (methods-spec 1.6 and 3, dmic-spec 5).
+
+Features and rows are unit vectors. Losses see the memory of the forward pass; rows move after backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from methods.clustering.labels import own_label_for_noise
+from methods.errors import MethodError
+
+EPSILON = 1e-6
+"""In the hybrid memory's softmax and logarithm (quirk Q18)."""
+
+UpdateRule = Callable[[Tensor, Tensor, Tensor, float, torch.Generator | None], Tensor]
+"""``rule(rows (u, d), features (b, d), group (b,), momentum, generator) -> rows (u, d)``; `group` says which
+row a feature belongs to, and every row has a feature."""
+
+
+def member_table(group: Tensor) -> Tensor:
+    """List the positions of every group's members in batch order.
+
+    Parameters
+    ----------
+    group : int64 tensor (b,), numbered from 0 without gaps
+
+    Returns
+    -------
+    int64 tensor (groups, size of the largest), padded with -1
+    """
+    order = group.argsort(stable=True)
+    counts = group.bincount()
+    rank = torch.arange(len(group), device=group.device) - (counts.cumsum(0) - counts).repeat_interleave(
+        counts
+    )
+    table = group.new_full((len(counts), int(counts.max())), -1)
+    table[group[order], rank] = order
+    return table
+
+
+def mix(rows: Tensor, features: Tensor, momentum: float) -> Tensor:
+    """Return normalise(momentum * rows + (1 - momentum) * features)."""
+    return normalize(momentum * rows + (1 - momentum) * features)
+
+
+def sequential(
+    rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Apply every sample of the batch to its row, in batch order (cluster contrast's default)."""
+    del generator
+    for position in member_table(group).T:
+        moved = mix(rows, features[position.clamp(min=0)], momentum)
+        rows = torch.where((position >= 0)[:, None], moved, rows)
+    return rows
+
+
+def hardest(
+    rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Apply to each row the sample least similar to it before the update, the first one on ties."""
+    del generator
+    table = member_table(group)
+    similarity = (features * rows[group]).sum(1)
+    candidates = similarity[table.clamp(min=0)].masked_fill(table < 0, torch.inf)
+    chosen = table.gather(1, candidates.argmin(1, keepdim=True)).flatten()
+    return mix(rows, features[chosen], momentum)
+
+
+def mean(
+    rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Apply to each row the mean of its samples."""
+    del generator
+    total = torch.zeros_like(rows).index_add_(0, group, features)
+    return mix(rows, total / group.bincount()[:, None], momentum)
+
+
+def random(
+    rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None
+) -> Tensor:
+    """Apply every sample to its row, in shuffled order; momentum 0 leaves one uniformly drawn sample (DMIC).
+
+    Raises
+    ------
+    MethodError
+        Without a generator.
+    """
+    if generator is None:
+        raise MethodError("the random memory update needs a generator; pass update(..., generator=...)")
+    order = torch.randperm(len(group), generator=generator, device=generator.device).to(group.device)
+    if momentum:
+        return sequential(rows, features[order], group[order], momentum)
+    table = member_table(group[order])
+    return normalize(features[order[table.max(1).values]])
+
+
+UPDATE_RULES: dict[str, UpdateRule] = {
+    "sequential": sequential,
+    "hardest": hardest,
+    "mean": mean,
+    "random": random,
+}
+
+
+class ClusterMemory:
+    """One unit row per cluster.
+
+    Parameters
+    ----------
+    rows : float32 tensor (c, d)
+        Owned by the memory from here on: updates write into it.
+    temperature : float
+    momentum : float
+        Share of the old row in an update; small means fast.
+    update : str
+        Key of :data:`UPDATE_RULES`.
+
+    Raises
+    ------
+    MethodError
+        If the update rule is unknown.
+    """
+
+    def __init__(self, rows: Tensor, temperature: float, momentum: float, update: str = "sequential") -> None:
+        if update not in UPDATE_RULES:
+            raise MethodError(f"memory update {update!r} is unknown; use one of {', '.join(UPDATE_RULES)}")
+        self.rows = rows
+        self.temperature = temperature
+        self.momentum = momentum
+        self._rule = UPDATE_RULES[update]
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return features (b, d) times rows over the temperature, (b, c), in float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            return features.float() @ self.rows.T / self.temperature
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross entropy of unit features (b, d) against their labels (b,)."""
+        return cross_entropy(self.logits(features), labels)
+
+    @torch.no_grad()
+    def update(self, features: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> None:
+        """Move the rows of the labels (b,) present by unit features (b, d); `generator` is for ``random``."""
+        touched, group = labels.unique(return_inverse=True)
+        self.rows[touched] = self._rule(
+            self.rows[touched], features.detach().to(self.rows.dtype), group, self.momentum, generator
+        )
+
+
+class _UpdatingLogits(torch.autograd.Function):
+    """Similarities whose backward pass uses the rows as they are by then, and moves them afterwards."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        labels: Tensor,
+        memory: ClusterMemory,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        ctx.memory, ctx.generator = memory, generator
+        ctx.save_for_backward(features, labels)
+        return features @ memory.rows.T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        features, labels = ctx.saved_tensors
+        moved = gradients[0] @ ctx.memory.rows
+        ctx.memory.update(features, labels, ctx.generator)
+        return moved, None, None, None
+
+
+def loss_updating_in_backward(
+    memory: ClusterMemory, features: Tensor, labels: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Cluster memory loss of the public code: rows move inside the backward pass (quirk Q6).
+
+    If a memory serves two losses of a step, the one computed later is differentiated first, and its update is
+    already in the rows that the other one's gradient uses. Call no ``update`` besides.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        similarity: Tensor = _UpdatingLogits.apply(features.float(), labels, memory, generator)
+        return cross_entropy(similarity / memory.temperature, labels)
+
+
+class InstanceMemory:
+    """One unit row per sample; classes are clusters, and every noise sample is a class of its own.
+
+    Parameters
+    ----------
+    rows : float32 tensor (n, d)
+        Updates write into it, so that a method can keep it over epochs.
+    labels : int64 tensor (n,)
+        Negative labels are noise; gaps in the numbering are allowed.
+    temperature, momentum : float
+    reduce : str
+        ``sum`` adds exp(similarity) over the rows of a class (DMIC's follow-up); ``mean`` takes exp of their
+        mean similarity (SpCL).
+
+    Raises
+    ------
+    MethodError
+        If `reduce` is neither.
+    """
+
+    def __init__(
+        self, rows: Tensor, labels: Tensor, temperature: float, momentum: float, reduce: str = "sum"
+    ) -> None:
+        if reduce not in ("sum", "mean"):
+            raise MethodError(f"instance memory reduce {reduce!r} is unknown; use sum or mean")
+        self.rows = rows
+        self.labels = own_label_for_noise(labels).to(rows.device).unique(return_inverse=True)[1]
+        self.temperature = temperature
+        self.momentum = momentum
+        self._class_scores = self._sums if reduce == "sum" else self._means
+
+    def loss(self, features: Tensor, index: Tensor) -> Tensor:
+        """Return the mean of -log(p_y / (sum p + eps) + eps) over unit features (b, d) of rows `index` (b,).
+
+        Never shifted by the maximum (quirk Q18): exp(1 / 0.05) fits float32.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            own, total = self._class_scores(features.float(), self.labels[index])
+            return -(own / (total + EPSILON) + EPSILON).log().mean()
+
+    def _sums(self, features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        scores = (features @ self.rows.T / self.temperature).exp()
+        # the class sums need not be formed one by one: they add up to the sum over all rows
+        return scores.masked_fill(label[:, None] != self.labels, 0).sum(1), scores.sum(1)
+
+    def _means(self, features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        counts = self.labels.bincount()
+        similarity = self.rows @ features.T / self.temperature
+        classes = similarity.new_zeros(len(counts), len(features)).index_add(0, self.labels, similarity)
+        scores = (classes / counts[:, None]).exp()
+        return scores[label, torch.arange(len(label), device=label.device)], scores.sum(0)
+
+    @torch.no_grad()
+    def update(self, features: Tensor, index: Tensor) -> None:
+        """Move the rows `index` (b,) by their own unit features (b, d); repeated rows in batch order."""
+        touched, group = index.unique(return_inverse=True)
+        self.rows[touched] = sequential(
+            self.rows[touched], features.detach().to(self.rows.dtype), group, self.momentum
+        )
+
+
+class NeighbourMemory(InstanceMemory):
+    """One unit row per sample; the positives of a sample are others it is paired with (ECUL, reconstructed).
+
+    Parameters
+    ----------
+    rows : float32 tensor (n, d)
+    pairs : int64 tensor (m, 2)
+        Rows that are each other's positives.
+    """
+
+    def __init__(self, rows: Tensor, pairs: Tensor, temperature: float, momentum: float) -> None:
+        super().__init__(rows, torch.arange(len(rows)), temperature, momentum)
+        both = torch.cat([pairs, pairs.flip(1)])
+        self._partner = both[both[:, 0].argsort(stable=True), 1]
+        self._count = both[:, 0].bincount(minlength=len(rows))
+        self._start = self._count.cumsum(0) - self._count
+
+    def positives(self, index: Tensor) -> Tensor:
+        """Return which rows (b, n) are positives of the images `index` (b,)."""
+        count = self._count[index]
+        sample = torch.arange(len(index), device=index.device).repeat_interleave(count)
+        rank = torch.arange(len(sample), device=index.device) - (count.cumsum(0) - count)[sample]
+        mask = torch.zeros(len(index), len(self.rows), dtype=torch.bool, device=index.device)
+        mask[sample, self._partner[self._start[index][sample] + rank]] = True
+        return mask
+
+    def loss(self, features: Tensor, index: Tensor) -> Tensor:
+        """Return the mean of -log(sum over positives / sum over all) of the images that have positives."""
+        with torch.autocast(features.device.type, enabled=False):
+            paired = self._count[index] > 0
+            scores = features[paired].float() @ self.rows.T / self.temperature
+            own = scores.masked_fill(~self.positives(index[paired]), -torch.inf)
+            return (scores.logsumexp(1) - own.logsumexp(1)).sum() / paired.sum().clamp(min=1)
+
+
+def cluster_means(features: Tensor, labels: Tensor, modality: Tensor | None = None) -> Tensor:
+    """Return the normalised mean of every cluster's members.
+
+    Parameters
+    ----------
+    features : float32 tensor (n, d)
+    labels : int64 tensor (n,)
+        Numbered from 0 without gaps; negative labels take no part.
+    modality : int64 tensor (n,), optional
+        If given, a row is the mean over the modalities present of the modality's mean.
+
+    Returns
+    -------
+    float32 tensor (clusters, d), unit rows
+
+    Raises
+    ------
+    MethodError
+        If there is no cluster, or a number between 0 and the largest label has no member.
+    """
+    labels = labels.to(features.device)
+    groups = torch.zeros_like(labels) if modality is None else modality.to(features.device)
+    counts = _counts(labels)
+    total, present = features.new_zeros(len(counts), features.shape[1]), torch.zeros_like(counts)
+    for value in groups.unique():
+        kept = (labels >= 0) & (groups == value)
+        size = labels[kept].bincount(minlength=len(counts))
+        sums = torch.zeros_like(total).index_add_(0, labels[kept], features[kept])
+        total += sums / size.clamp(min=1)[:, None]
+        present += (size > 0).long()
+    return normalize(total / present[:, None])
+
+
+def random_members(features: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return one uniformly drawn member of every cluster; arguments and errors as :func:`cluster_means`."""
+    labels = labels.to(features.device)
+    counts = _counts(labels)
+    order = torch.randperm(len(labels), generator=generator, device=generator.device).to(labels.device)
+    order = order[labels[order] >= 0]
+    grouped = order[labels[order].argsort(stable=True)]
+    return normalize(features[grouped[counts.cumsum(0) - counts]])
+
+
+def _counts(labels: Tensor) -> Tensor:
+    counts = labels[labels >= 0].bincount()
+    if not len(counts) or not bool((counts > 0).all()):
+        empty = int((counts == 0).nonzero()[0]) if len(counts) else 0
+        raise MethodError(
+            f"cluster {empty} has no member; memory rows need labels 0, 1, 2 ... without gaps, at least one"
+        )
+    return counts

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import normalized_mutual_info_score
+
+from harness.training.diagnostics import cluster_quality
+from tests.reference import diagnostics as slow
+
+rows = st.lists(
+    st.tuples(st.integers(-1, 4), st.integers(0, 4), st.integers(1, 3), st.integers(0, 1)),
+    min_size=2,
+    max_size=24,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows)
+def test_equal_to_pair_counting(cases: list[tuple[int, int, int, int]]) -> None:
+    labels, identity, camera, modality = (np.array(column) for column in zip(*cases, strict=True))
+    found = cluster_quality(labels, identity, camera, modality)
+    people, cams, kinds = identity.tolist(), camera.tolist(), modality.tolist()
+    precision, recall, f1 = slow.pair_scores(labels.tolist(), people)
+    expected = {
+        "ari": slow.adjusted_rand(labels.tolist(), people),
+        "pair_precision": precision,
+        "pair_recall": recall,
+        "pair_f1": f1,
+        "split": slow.split(labels.tolist(), [(i,) for i in people]),
+        "split_camera": slow.split(labels.tolist(), list(zip(people, cams, strict=True))),
+        "split_modality": slow.split(labels.tolist(), list(zip(people, kinds, strict=True))),
+        "noise": float((labels == -1).sum()),
+        "clusters": float(len(set(labels.tolist()) - {-1})),
+    }
+    assert {key: found[key] for key in expected} == pytest.approx(expected)
+
+
+def test_noise_samples_are_singletons_for_nmi() -> None:
+    identity = np.array([0, 0, 1, 1, 2])
+    found = cluster_quality(np.array([0, 0, -1, -1, 1]), identity)
+    assert found["nmi"] == pytest.approx(normalized_mutual_info_score(identity, [0, 0, 1, 2, 3]))
+
+
+def test_perfect_labels() -> None:
+    identity = np.array([7, 7, 9, 9, 9])
+    found = cluster_quality(np.array([1, 1, 0, 0, 0]), identity)
+    for key in ("ari", "nmi", "pair_precision", "pair_recall", "pair_f1", "split"):
+        assert found[key] == pytest.approx(1)
+    assert (found["size_min"], found["size_median"], found["size_max"]) == (2, 2.5, 3)
+
+
+@pytest.mark.parametrize("labels", [[], [-1, -1, -1]])
+def test_nothing_clustered(labels: list[int]) -> None:
+    found = cluster_quality(np.array(labels, dtype=np.int64), np.zeros(len(labels), dtype=np.int64))
+    assert (found["clusters"], found["noise"], found["size_max"], found["split"]) == (0, len(labels), 0, 0)
+    assert found["pair_recall"] == (0.0 if labels else 1.0)
+
+
+def test_split_says_where_an_identity_falls_apart() -> None:
+    """One person, one cluster a camera: two clusters in all, one within a camera."""
+    found = cluster_quality(np.array([0, 0, 1, 1]), np.zeros(4, dtype=np.int64), np.array([1, 1, 2, 2]))
+    assert (found["split"], found["split_camera"]) == (2, 1)

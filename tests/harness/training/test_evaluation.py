@@ -1,0 +1,83 @@
+"""Scoring inside a run: same numbers from arrays and tensors, features that no number can be made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.errors import HarnessError
+from harness.runs.configuration import EngineConfig
+from harness.training.engine import Engine
+from harness.training.evaluation import Evaluation, refuse_features
+from harness.training.progress import Reporter
+from protocols.regdb import RegDB
+from protocols.sysu_mm01 import SysuIndoor
+
+SMALL = {"architecture": "resnet18", "height": 32, "width": 16, "weights": "none", "precision": "32"}
+pytestmark = pytest.mark.filterwarnings("ignore::protocols.metrics.ShortGalleryWarning")
+
+
+class Pixels(nn.Module):
+    """Stands in for a backbone: the pixels themselves, coarsely, so that distances tie."""
+
+    def forward(self, images: Tensor, _modality: Tensor) -> tuple[Tensor]:
+        return (nn.functional.adaptive_avg_pool2d(images, (2, 1)).flatten(1).round() + 0.5,)
+
+
+class OnDevice(Engine):
+    """Hands over tensors, as on a GPU."""
+
+    def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
+        return torch.as_tensor(super().distances(query, gallery))
+
+
+@pytest.fixture
+def reporter() -> Reporter:
+    from rich.console import Console
+
+    return Reporter(Console(quiet=True))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dataset", ["regdb", "sysu"])
+def test_tensors_give_the_rows_of_arrays(
+    dataset: str, request: pytest.FixtureRequest, reporter: Reporter
+) -> None:
+    root: Path = request.getfixturevalue(f"tiny_{dataset}")
+    config = EngineConfig(**SMALL)
+    protocols = [RegDB()] if dataset == "regdb" else [SysuIndoor()]
+    evaluation = Evaluation(protocols, root, protocols[0].splits[0], config, True)
+    of_arrays, of_tensors = (
+        evaluation.run(engine(config, "cpu", 0, reporter), Pixels()) for engine in (Engine, OnDevice)
+    )
+    assert of_arrays.rows == of_tensors.rows
+    assert any(0 < row["value"] < 100 for row in of_arrays.rows)
+    for key, ranks in of_arrays.ranks.items():
+        np.testing.assert_array_equal(ranks, of_tensors.ranks[key])
+
+
+def test_distances_are_float64_products_of_float32_features(reporter: Reporter) -> None:
+    engine = Engine(EngineConfig(**SMALL), "cpu", 0, reporter)
+    q, g = torch.randn(5, 64), torch.randn(7, 64)
+    found = engine.distances(q, g)
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(
+        found, -(q.numpy().astype(float) @ g.numpy().astype(float).T), rtol=0, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 0.0])
+def test_features_without_meaning_name_the_first_image(bad: float) -> None:
+    features = torch.ones(4, 3)
+    features[2:] = bad
+    with pytest.raises(HarnessError, match=r"2 of 4 test features .*cam3/0001/0003\.jpg"):
+        refuse_features(features, [f"cam3/0001/000{i}.jpg" for i in range(1, 5)], "test")
+
+
+def test_features_with_some_zeros_are_fine() -> None:
+    refuse_features(torch.eye(4), list("abcd"), "test")
