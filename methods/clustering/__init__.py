@@ -7,7 +7,16 @@ density clustering. Every stage is a function that can be used alone.
 from methods.clustering.camera_aware import CameraAware, camera_aware_clusters, camera_aware_graph
 from methods.clustering.dbscan import dbscan
 from methods.clustering.encoding import Encoding, encode, expand
-from methods.clustering.expansion import Capped, Expansion, ModalityCamera, ModalityMean, NoExpansion, Plain
+from methods.clustering.expansion import (
+    MIE,
+    Capped,
+    Expansion,
+    MeanExpansion,
+    ModalityCamera,
+    ModalityMean,
+    NoExpansion,
+    Plain,
+)
 from methods.clustering.first_pass import has_bfloat16_units
 from methods.clustering.jaccard import Graph, jaccard_distances
 from methods.clustering.neighbours import Neighbours, nearest_neighbours
@@ -25,12 +34,14 @@ from methods.clustering.reciprocal import Sets, expanded_sets, reciprocal_sets
 
 __all__ = [
     "LARGEST_RADIUS",
+    "MIE",
     "CameraAware",
     "Capped",
     "Clustering",
     "Encoding",
     "Expansion",
     "Graph",
+    "MeanExpansion",
     "ModalityCamera",
     "ModalityMean",
     "Neighbours",

@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from methods.clustering.expansion import Expansion, NoExpansion, Plain
+from methods.clustering.expansion import Expansion, MeanExpansion, NoExpansion
 from methods.clustering.kernels import numba_kernels as compiled
 from methods.clustering.kernels import torch_kernels as portable
 from methods.clustering.kernels.numba_kernels import ONE
@@ -89,7 +89,7 @@ def expand(encoding: Encoding, index: Tensor, expansion: Expansion) -> Encoding:
     index : int64 or int32 tensor (n, k1)
         Neighbour lists.
     """
-    if isinstance(expansion, NoExpansion) or (isinstance(expansion, Plain) and expansion.k2 == 1):
+    if isinstance(expansion, NoExpansion) or (isinstance(expansion, MeanExpansion) and expansion.k2 == 1):
         return encoding
     near = index[:, : expansion.reach]
     return mix(encoding, near, expansion.weights(near, encoding.empty))

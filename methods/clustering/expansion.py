@@ -71,7 +71,7 @@ class NoExpansion(Expansion):
 
 
 @dataclass(frozen=True)
-class Plain(Expansion):
+class MeanExpansion(Expansion):
     """Mean over the first `k2` neighbours (Zhong et al., CVPR 2017); ``k2 = 1`` changes nothing."""
 
     k2: int
@@ -121,7 +121,7 @@ class ModalityMean(Expansion):
 
 
 @dataclass(frozen=True)
-class ModalityCamera(Expansion):
+class MIE(Expansion):
     """MIE: one vote per camera within its modality, one vote per modality (DMIC, dmic-spec section 3).
 
     Attributes
@@ -138,7 +138,7 @@ class ModalityCamera(Expansion):
         """Return how many first neighbours can have weight."""
         return self.k2
 
-    def reordered(self, order: Tensor) -> ModalityCamera:
+    def reordered(self, order: Tensor) -> MIE:
         """Return the expansion of the samples in another order."""
         return replace(self, modality=_taken(self.modality, order), camera=_taken(self.camera, order))
 
@@ -193,6 +193,10 @@ class Capped(Expansion):
             mine = (near == g) & counted
             counted &= ~mine | (mine.cumsum(1, dtype=torch.int32) <= self.cap)
         return balanced_weights(index, counted, self.modality, self.camera)
+
+
+Plain, ModalityCamera = MeanExpansion, MIE
+"""Former names."""
 
 
 def balanced_weights(index: Tensor, counted: Tensor, modality: Tensor, camera: Tensor) -> Tensor:

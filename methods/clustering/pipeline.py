@@ -10,6 +10,7 @@ from torch import Tensor
 
 from methods.clustering.checks import check_eps, check_features, check_k, check_min_samples
 from methods.clustering.dbscan import dbscan
+from methods.clustering.dense_search import euclidean_neighbours
 from methods.clustering.encoding import encode, expand
 from methods.clustering.expansion import Expansion
 from methods.clustering.jaccard import Graph, jaccard_distances
@@ -53,22 +54,22 @@ class Clustering:
 
 
 def jaccard_graph(
-    features: Tensor, *, k1: int, radius: float, expansion: Expansion
+    features: Tensor, *, k1: int, radius: float, expansion: Expansion, unit: bool = True
 ) -> tuple[Graph, Neighbours]:
     """Compute the Jaccard distances at or below a radius; several eps can share one graph.
 
     Parameters
     ----------
     features : float32 tensor (n, d)
-        Unit rows.
     k1 : int
         Length of the neighbour lists, the sample itself included (quirk Q3).
     radius : float
         Largest eps that will be asked of the graph, in (0, 1).
     expansion : Expansion
-        Local query expansion: ``Plain(k2)``, ``ModalityMean``, ``ModalityCamera`` (MIE), ``Capped``.
-    stage : callable
-        Timer of the stages ``neighbours``, ``reciprocal``, ``encode``, ``expand``, ``jaccard``.
+        Local query expansion: ``MeanExpansion(k2)``, ``ModalityMean``, ``MIE``, ``Capped``.
+    unit : bool
+        Rows are unit vectors, and must be. False takes rows of any length: neighbours are then those of least
+        Euclidean distance, weights and distances as for unit rows.
 
     Returns
     -------
@@ -79,11 +80,12 @@ def jaccard_graph(
     MethodError
         k1 > n, k2 > k1, radius out of range, features with NaN or not of unit length.
     """
-    check_features(features)
+    check_features(features, unit=unit)
     check_k(len(features), k1)
     expansion.check(len(features), k1)
     with timed("neighbours"):
-        neighbours = nearest_neighbours(features, k1)
+        search = nearest_neighbours if unit else euclidean_neighbours
+        neighbours = search(features, k1)
     return graph_of(features, neighbours, radius=radius, expansion=expansion), neighbours
 
 
@@ -108,6 +110,7 @@ def jaccard_clusters(
     eps: float,
     min_samples: int,
     expansion: Expansion,
+    unit: bool = True,
 ) -> Clustering:
     """Cluster features by DBSCAN on their Jaccard distances.
 
@@ -117,8 +120,8 @@ def jaccard_clusters(
         Radius, in (0, 1]; 1 makes every sample the neighbour of every other.
     min_samples : int
         Samples within eps, itself counted, that make a core point.
-    features, k1, expansion, stage
-        As in :func:`jaccard_graph`; the stage ``cluster`` is timed too.
+    features, k1, expansion, unit
+        As in :func:`jaccard_graph`.
 
     Raises
     ------
@@ -127,7 +130,8 @@ def jaccard_clusters(
     """
     check_eps(eps)
     check_min_samples(min_samples)
-    graph, neighbours = jaccard_graph(features, k1=k1, radius=min(eps, LARGEST_RADIUS), expansion=expansion)
+    radius = min(eps, LARGEST_RADIUS)
+    graph, neighbours = jaccard_graph(features, k1=k1, radius=radius, expansion=expansion, unit=unit)
     with timed("cluster"):
         labels = density_clusters(graph, eps, min_samples)
     return summarise(labels, neighbours)
