@@ -135,7 +135,18 @@ def trial_rows(protocol: Protocol, trial: Trial, digest: str, scores: Scores) ->
             "n_query": scores.n_query,
             "n_gallery": scores.n_gallery,
             "n_valid": scores.n_valid,
+            **about_data_set(protocol),
         }
+
+
+def about_data_set(protocol: Protocol) -> dict[str, Any]:
+    """Return what the rows say about a protocol's data set: what picks the best epoch, trials, whose weights count."""
+    headlines = {"regdb": "regdb visible-to-thermal", "sysu-mm01": "sysu-all single-shot"}
+    return {
+        "headline": headlines.get(protocol.dataset, "none"),
+        "n_trials": 10 if protocol.dataset in headlines else 0,
+        "split_is_trial": int(protocol.dataset == "regdb"),
+    }
 
 
 def selection_score(rows: Sequence[dict[str, Any]]) -> float:

@@ -51,6 +51,9 @@ def regdb_rows(
             "n_valid": 50,
             "stage_init": "last",
             "weights": "synthetic-source",
+            "headline": "regdb visible-to-thermal",
+            "n_trials": 10,
+            "split_is_trial": 1,
             **changes,
         }
         for checkpoint in ("last", "best-on-test")
@@ -73,6 +76,8 @@ def sysu_rows(method: str = "dmic", seed: int = 0, base: float = 30.0, **changes
             "trial": trial,
             "list_digest": f"s{trial}",
             "gallery_rule": "seeded",
+            "headline": "sysu-all single-shot",
+            "split_is_trial": 0,
         }
         parts.append(part.assign(**about | changes))
     return pd.concat(parts, ignore_index=True)
