@@ -7,33 +7,51 @@ from collections.abc import Sequence
 import pandas as pd
 
 from results.comparable import IDENTITY, compact
-from results.formats import HEADLINE, LEAK
+from results.formats import GROUPS, HEADLINE, LEAK
+from results.schema import NO_HEADLINE, Checkpoint
 
 COVERED = ("trials", "data", "± over")
 """Attributes that the caption's first sentences say."""
-
-
 DEVIATION = (
     "± is the standard deviation (n - 1): over the seeds' means over trials if there are several seeds, else "
     "over the trials of the one seed ('± over' says which)."
 )
+QUALITY_NOTE = "ARI: adjusted Rand index of the last epoch's pseudo-labels with the identities."
 
 
-def caption(rows: pd.DataFrame, about: pd.DataFrame, shown: Sequence[str], quality: bool) -> tuple[str, ...]:
-    """Say everything that a reader must know and the columns do not show."""
+def caption(
+    rows: pd.DataFrame,
+    about: pd.DataFrame,
+    shown: Sequence[str],
+    checkpoints: Sequence[Checkpoint],
+    quality: bool,
+) -> tuple[str, ...]:
+    """Say everything that a reader must know and the columns do not show.
+
+    Parameters
+    ----------
+    about : DataFrame
+        Attributes of every line of the table.
+    shown : sequence of str
+        Those of them that are columns.
+    checkpoints : sequence of str
+        Rules that have columns.
+    quality : bool
+        Whether the table has the quality of pseudo-labels.
+    """
     first = about.iloc[0]
     trials = "trials as stated" if "trials" in shown else f"{first['trials']} trials"
     data = "real data" if "data" in shown else first["data"]
+    sentences = [f"{trials}, {data}; metrics in percent."]
+    sentences.append(DEVIATION if "± over" in shown else deviation(first["± over"]))
     fixed = [f"{name} {first[name]}" for name in about.columns if name not in (*shown, *COVERED)]
-    sentences = [
-        f"{trials}, {data}; metrics in percent.",
-        deviation(first["± over"]) if "± over" not in shown else DEVIATION,
-        *([f"All lines: {'; '.join(fixed)}."] if fixed else []),
-        *(lists_of(group) for _, group in rows.groupby(["protocol", "setting"], sort=True)),
-        f"Headline: {HEADLINE}; '{LEAK}' is the epoch with the best test score, which papers often report.",
-    ]
+    if fixed:
+        sentences.append(f"All lines: {'; '.join(fixed)}.")
+    for _, group in rows.groupby(["protocol", "setting"], sort=True):
+        sentences.append(lists_of(group))
+    sentences += epochs_of(rows, checkpoints)
     if quality:
-        sentences.append("ARI: adjusted Rand index of the last epoch's pseudo-labels with the identities.")
+        sentences.append(QUALITY_NOTE)
     return (*sentences, *warnings_of(rows))
 
 
@@ -47,6 +65,27 @@ def deviation(over: str) -> str:
         "run": "; it says nothing about another training",
     }
     return f"± is the standard deviation (n - 1) over {over}{about[over.split()[-1]]}."
+
+
+def epochs_of(rows: pd.DataFrame, checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Say which epoch each group of columns is of, and what picked it."""
+    headlines = sorted(set(rows["headline"]) - {NO_HEADLINE})
+    if not headlines:
+        return [f"Headline: {HEADLINE}; the data set names no setting whose mAP could pick a best epoch."]
+    picked_by = headlines[0]
+    if len(headlines) > 1:
+        picked_by = f"the data set's headline setting ({'; '.join(headlines)})"
+    sentences = [
+        f"Headline: {HEADLINE}; '{LEAK}' is the epoch with the best test mAP of {picked_by}, over all evaluated "
+        "epochs. That mAP alone picks it: in another direction, setting or metric the column can be lower than "
+        "the last epoch."
+    ]
+    if "best-of-last-stage" in checkpoints:
+        sentences.append(
+            f"'{GROUPS['best-of-last-stage']}' is picked by the same mAP among the last stage's epochs alone, "
+            "as public codes report it."
+        )
+    return sentences
 
 
 def lists_of(group: pd.DataFrame) -> str:
@@ -67,21 +106,33 @@ def counts(values: pd.Series) -> str:
 
 def warnings_of(rows: pd.DataFrame) -> list[str]:
     """Say what spoils a comparison without forbidding it."""
-    found = []
-    leaks = rows[rows["stage_init"] == "best-on-test"]["method"].unique().tolist()
+    sentences = []
+    leaks = rows[rows["stage_init"] != "last"]["method"].unique().tolist()
     if leaks:
-        found.append(f"Leak: a later stage of {', '.join(leaks)} starts from the best test epoch.")
+        sentences.append(
+            f"Leak: a later stage of {', '.join(leaks)} starts from the best test epoch of the one before."
+        )
     partial = rows[rows["data"] == "real-partial"]["run"].unique().tolist()
     if partial:
-        found.append(f"Partial data (counts are not the known ones): run {', '.join(partial)}.")
+        sentences.append(f"Partial data (counts are not the known ones): run {', '.join(partial)}.")
     missing = rows[rows["n_valid"] < rows["n_query"]]
     if len(missing):
         most = int((missing["n_query"] - missing["n_valid"]).max())
-        found.append(f"Up to {most} queries of a trial have no match and are left out.")
+        sentences.append(f"Up to {most} queries of a trial have no match and are left out.")
+    return sentences + unequal_trials(rows)
+
+
+def unequal_trials(rows: pd.DataFrame) -> list[str]:
+    """Name the settings whose lines, or seeds of a line, were not scored on the same trials."""
+    sentences = []
     for (protocol, setting), group in rows.groupby(["protocol", "setting"], sort=True):
-        parts = group.groupby([*IDENTITY, "seed"], sort=True)
-        covered = [(part.iloc[0], compact(part["trial"].tolist())) for _, part in parts]
-        if len({trials for _, trials in covered}) > 1:
-            said = "; ".join(f"{one['method']} seed {one['seed']}: {trials}" for one, trials in covered)
-            found.append(f"Unequal trials in {protocol}, {setting}, not like for like: {said}.")
-    return found
+        said, covered = [], set()
+        for _, part in group.groupby([*IDENTITY, "seed"], sort=True):
+            trials = compact(part["trial"].tolist())
+            said.append(f"{part['method'].iloc[0]} seed {part['seed'].iloc[0]}: {trials}")
+            covered.add(trials)
+        if len(covered) > 1:
+            sentences.append(
+                f"Unequal trials in {protocol}, {setting}, not like for like: {'; '.join(said)}."
+            )
+    return sentences

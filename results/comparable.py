@@ -1,4 +1,4 @@
-"""Which metric rows may stand in one table."""
+"""Which metric rows may stand in one table, and what a line of it is called."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from results.schema import METRICS, ResultsError, validate
 IDENTITY = ("method", "preset", "supervision", "division", "weights", "stage_init", "data")
 LINE = ("protocol", "setting", *IDENTITY)
 """Rows that agree in these belong to one line of a table."""
+CELL = (*LINE, "trial", "seed", "checkpoint", "metric")
+"""Rows that agree in these are one measured value."""
 
 
 def compact(numbers: Iterable[int]) -> str:
@@ -22,6 +24,12 @@ def compact(numbers: Iterable[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
+def line_names(rows: pd.DataFrame) -> pd.Series:
+    """Return the method of each row, with its preset where one method has several."""
+    several = rows.groupby("method")["preset"].transform("nunique") > 1
+    return rows["method"].where(~several, rows["method"] + " @ " + rows["preset"])
+
+
 def disagreement(rows: pd.DataFrame, keys: Sequence[str], column: str) -> str:
     """Say where rows that agree in `keys` differ in `column`, and which runs say what; empty if nowhere."""
     several = rows[rows.groupby(list(keys))[column].transform("nunique") > 1]
@@ -29,10 +37,11 @@ def disagreement(rows: pd.DataFrame, keys: Sequence[str], column: str) -> str:
         return ""
     where = several.sort_values(list(keys)).iloc[0][list(keys)]
     group = several[(several[list(keys)] == where).all(axis=1)]
-    runs = {str(value): sorted(set(part["run"])) for value, part in group.groupby(column)}
-    said = "; ".join(f"{value} in run {', '.join(ids)}" for value, ids in runs.items())
+    said = []
+    for value, part in group.groupby(column):
+        said.append(f"{value} in run {', '.join(sorted(set(part['run'])))}")
     place = ", ".join(f"{key} {where[key]}" for key in keys)
-    return f"{place}: {column} differs: {said}"
+    return f"{place}: {column} differs: {'; '.join(said)}"
 
 
 def check_data(rows: pd.DataFrame) -> None:
@@ -44,6 +53,17 @@ def check_data(rows: pd.DataFrame) -> None:
         raise ResultsError(f"one table cannot hold synthetic and real data ({said}); make two tables")
 
 
+def check_splits(rows: pd.DataFrame) -> None:
+    """Refuse a trial that was scored with weights of another one's split, where each trial has its own."""
+    leaking = rows[(rows["split_is_trial"] == 1) & (rows["split"] != rows["trial"])]
+    if len(leaking):
+        first = leaking.iloc[0]
+        raise ResultsError(
+            f"run {first['run']} was trained on {first['protocol']} split {first['split']} and scored on trial "
+            f"{first['trial']}: some of its test identities were trained on"
+        )
+
+
 def check_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Validate metric rows, refuse what cannot be compared, and return them in one order.
 
@@ -51,26 +71,20 @@ def check_rows(rows: pd.DataFrame) -> pd.DataFrame:
     ------
     ResultsError
         Synthetic beside real data; several versions or lists of a protocol; several runs with the same
-        method, split and seed; a RegDB trial scored with weights of another split. Names runs and values.
+        method, split and seed; a trial scored with weights of another one's split. Names runs and values.
     """
     rows = validate(rows, METRICS, "metric rows").drop_duplicates()
     if rows.empty:
         raise ResultsError("there are no metric rows to tabulate")
     check_data(rows)
-    cell = [*LINE, "trial", "seed", "checkpoint", "metric"]
-    found = (
+    problem = (
         disagreement(rows, ("protocol", "setting"), "protocol_version")
         or disagreement(rows, ("protocol", "setting", "trial"), "list_digest")
         or disagreement(rows, ("protocol", "setting", "trial"), "gallery_rule")
-        or disagreement(rows, cell, "run")
-        or disagreement(rows, cell, "value")
+        or disagreement(rows, CELL, "run")
+        or disagreement(rows, CELL, "value")
     )
-    if found:
-        raise ResultsError(f"rows cannot be compared: {found}. Give only runs that belong together")
-    leaking = rows[(rows["protocol"] == "regdb") & (rows["split"] != rows["trial"])]
-    if len(leaking):
-        raise ResultsError(
-            f"run {leaking['run'].iloc[0]} was trained on RegDB split {leaking['split'].iloc[0]} and scored "
-            f"on trial {leaking['trial'].iloc[0]}: half of its test identities were trained on"
-        )
-    return rows.sort_values([*cell, "run"], ignore_index=True)
+    if problem:
+        raise ResultsError(f"rows cannot be compared: {problem}. Give only runs that belong together")
+    check_splits(rows)
+    return rows.sort_values([*CELL, "run"], ignore_index=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
 from typing import Any
 
 import matplotlib as mpl
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from results.comparable import check_rows
+from results.comparable import check_rows, line_names
 from results.schema import RANKS, ResultsError, setting_order
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -36,12 +35,15 @@ Look = dict[str, Any]
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
     """Give every name a colour, a marker and a line style of its own (the first 7 differ in colour)."""
-    return {
-        name: {"color": colour, "marker": marker, "linestyle": STYLES[i // len(COLOURS) % len(STYLES)]}
-        for i, (name, colour, marker) in enumerate(
-            zip(names, islice(cycle(COLOURS), len(names)), islice(cycle(MARKERS), len(names)), strict=True)
-        )
-    }
+    chosen: dict[str, Look] = {}
+    for i, name in enumerate(names):
+        turn, place = divmod(i, len(COLOURS))
+        chosen[name] = {
+            "color": COLOURS[place],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": STYLES[turn % len(STYLES)],
+        }
+    return chosen
 
 
 def grid(panels: int, names: Sequence[str]) -> tuple[Figure, list[Axes], dict[str, Look]]:
@@ -81,14 +83,11 @@ def cmc_curves(rows: pd.DataFrame) -> Figure:
     if rows.empty:
         raise ResultsError("there are no rank-k rows of a last epoch to draw")
     rows = rows.assign(rank=rows["metric"].str.removeprefix("rank-").astype(int), name=line_names(rows))
-    places = sorted(
-        {(str(p), str(s)) for p, s in zip(rows["protocol"], rows["setting"], strict=True)},
-        key=lambda place: (place[0], setting_order(place[1])),
-    )
+    panels = {(str(place[0]), str(place[1])): part for place, part in rows.groupby(["protocol", "setting"])}
+    places = sorted(panels, key=lambda place: (place[0], setting_order(place[1])))
     figure, axes, chosen = grid(len(places), sorted(set(rows["name"])))
     for axis, (protocol, setting) in zip(axes, places, strict=True):
-        here = rows[(rows["protocol"] == protocol) & (rows["setting"] == setting)]
-        for name, part in here.groupby("name", sort=True):
+        for name, part in panels[protocol, setting].groupby("name", sort=True):
             means = part.groupby(["rank", "seed"])["value"].mean().groupby("rank").mean()
             look = chosen[str(name)]
             axis.plot(means.index.to_numpy(), means.to_numpy(), markersize=4, linewidth=1.4, **look)
@@ -99,23 +98,16 @@ def cmc_curves(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def line_names(rows: pd.DataFrame) -> pd.Series:
-    """Return the method of each row, with its preset where one method has several."""
-    several = rows.groupby("method")["preset"].transform("nunique") > 1
-    return rows["method"].where(~several, rows["method"] + " @ " + rows["preset"])
-
-
 def curve_columns(histories: Mapping[str, Sequence[pd.DataFrame]]) -> list[str]:
     """Return the columns to draw, those that hold a value in any history."""
-    present = {
-        str(name)
-        for frames in histories.values()
-        for frame in frames
-        for name in frame.columns
-        if frame[name].notna().any()
-    }
-    prefixed = [sorted(name for name in present if belongs(name, start)) for start in CURVES]
-    return [name for group in prefixed for name in group]
+    present: set[str] = set()
+    for frames in histories.values():
+        for frame in frames:
+            present.update(map(str, frame.columns[frame.notna().any()]))
+    columns: list[str] = []
+    for start in CURVES:
+        columns += sorted(name for name in present if belongs(name, start))
+    return columns
 
 
 def belongs(name: str, start: str) -> bool:

@@ -14,14 +14,30 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from results.schema import Checkpoint
+
 HEADLINE = "last epoch"
 LEAK = "best on test: leak"
+LAST_STAGE_LEAK = "best of last stage: leak"
 QUALITY = "pseudo-labels"
 PRINTED = "as published"
+GROUPS: dict[Checkpoint, str] = {
+    "last": HEADLINE,
+    "best-on-test": LEAK,
+    "best-of-last-stage": LAST_STAGE_LEAK,
+}
+"""Heading of the columns of each checkpoint rule."""
+GROUP_ORDER = (*GROUPS.values(), QUALITY, PRINTED)
 ABSENT = "–"
 PLACE = ("protocol", "setting")
 ALWAYS = (*PLACE, "method")
-TERMINAL = {HEADLINE: ("rank-1", "mAP"), LEAK: ("mAP",), PRINTED: ("rank-1", "mAP")}
+TERMINAL = {
+    HEADLINE: ("rank-1", "mAP"),
+    LEAK: ("mAP",),
+    LAST_STAGE_LEAK: ("mAP",),
+    PRINTED: ("rank-1", "mAP"),
+}
+"""Metrics of each group for which 80 columns have room."""
 ESCAPES = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -76,12 +92,13 @@ class Table:
     def lines(self) -> list[list[str]]:
         """Return the printed cells, line by line."""
         texts = self.about[list(self.shown)].to_numpy().tolist()
-        return [
-            [*(text or ABSENT for text in line), *map(cell, means, stds)]
-            for line, means, stds in zip(
-                texts, self.mean.to_numpy().tolist(), self.std.to_numpy().tolist(), strict=True
-            )
-        ]
+        means, stds = self.mean.to_numpy().tolist(), self.std.to_numpy().tolist()
+        lines = []
+        for row, words in enumerate(texts):
+            cells = [word or ABSENT for word in words]
+            cells += map(cell, means[row], stds[row])
+            lines.append(cells)
+        return lines
 
 
 def full_name(group: str, name: str) -> str:
@@ -99,9 +116,13 @@ def cell(mean: float, std: float) -> str:
 def to_markdown(table: Table) -> str:
     """Return a Markdown table (numbers to the right) and its caption as a list."""
     rule = ["---"] * len(table.shown) + ["---:"] * table.mean.shape[1]
-    rows = [table.header(), rule, *table.lines()]
-    body = ["| " + " | ".join(text.replace("|", r"\|") for text in row) + " |" for row in rows]
-    return "\n".join([*body, "", *(f"- {sentence}" for sentence in table.caption), ""])
+    lines = []
+    for row in (table.header(), rule, *table.lines()):
+        cells = " | ".join(text.replace("|", r"\|") for text in row)
+        lines.append(f"| {cells} |")
+    lines.append("")
+    lines += [f"- {sentence}" for sentence in table.caption]
+    return "\n".join([*lines, ""])
 
 
 def escape(text: str) -> str:
@@ -120,10 +141,11 @@ def headings(table: Table) -> Iterator[tuple[str, int, int]]:
 
 def to_latex(table: Table) -> str:
     """Return a LaTeX table for the package booktabs, with the caption; all texts are escaped."""
-    groups = list(headings(table))
-    spans = [rf"\multicolumn{{{last - first + 1}}}{{c}}{{{escape(name)}}}" for name, first, last in groups]
+    spans, rules = [""] * len(table.shown), []
+    for name, first, last in headings(table):
+        spans.append(rf"\multicolumn{{{last - first + 1}}}{{c}}{{{escape(name)}}}")
+        rules.append(rf"\cmidrule(lr){{{first}-{last}}}")
     names = [*table.shown, *(name for _, name in table.columns)]
-    rows = [" & ".join(map(escape, line)) + r" \\" for line in table.lines()]
     return "\n".join(
         [
             r"\begin{table}",
@@ -131,17 +153,22 @@ def to_latex(table: Table) -> str:
             rf"\caption{{{escape(' '.join(table.caption))}}}",
             rf"\begin{{tabular}}{{{'l' * len(table.shown)}{'r' * table.mean.shape[1]}}}",
             r"\toprule",
-            " & ".join([""] * len(table.shown) + spans) + r" \\",
-            " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for _, first, last in groups),
-            " & ".join(map(escape, names)) + r" \\",
+            " & ".join(spans) + r" \\",
+            " ".join(rules),
+            latex_row(names),
             r"\midrule",
-            *rows,
+            *map(latex_row, table.lines()),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
             "",
         ]
     )
+
+
+def latex_row(texts: Sequence[str]) -> str:
+    """Return one line of a LaTeX table."""
+    return " & ".join(map(escape, texts)) + r" \\"
 
 
 def to_csv(table: Table) -> str:
@@ -163,11 +190,9 @@ def short_cell(mean: float, std: float, digits: int) -> str:
 
 def terminal_heading(group: str, name: str) -> str:
     """Return a column's name in short lines."""
-    return (
-        name.replace(" ", "\n")
-        if group in (HEADLINE, QUALITY)
-        else f"{name}\n" + group.replace(" test", "\ntest")
-    )
+    if group in (HEADLINE, QUALITY):
+        return name.replace(" ", "\n")
+    return f"{name}\n" + group.replace(" test", "\ntest").replace(" stage", "\nstage")
 
 
 def constant(table: Table) -> list[str]:
@@ -178,7 +203,7 @@ def constant(table: Table) -> list[str]:
 def section(table: Table, chosen: Sequence[int], rows: Sequence[int], title: str) -> RichTable:
     """Return one protocol's and setting's lines for a terminal, with the `chosen` columns of numbers."""
     shown = [name for name in table.shown if name not in (*PLACE, *constant(table))]
-    made = RichTable(
+    part = RichTable(
         title=Text(title, style="bold"),
         title_justify="left",
         box=SIMPLE_HEAD,
@@ -186,30 +211,28 @@ def section(table: Table, chosen: Sequence[int], rows: Sequence[int], title: str
         show_edge=False,
     )
     for name in shown:
-        made.add_column(Text(name), overflow="fold")
+        part.add_column(Text(name), overflow="fold")
     for i in chosen:
-        made.add_column(Text(terminal_heading(*table.columns[i])), justify="right", no_wrap=True)
+        part.add_column(Text(terminal_heading(*table.columns[i])), justify="right", no_wrap=True)
     means, stds = table.mean.to_numpy(), table.std.to_numpy()
     for row in rows:
         texts = [table.about[name].iloc[row] or ABSENT for name in shown]
-        digits = [2 if table.columns[i][0] == QUALITY else 1 for i in chosen]
-        numbers = [
-            short_cell(float(means[row, i]), float(stds[row, i]), n)
-            for i, n in zip(chosen, digits, strict=True)
-        ]
-        made.add_row(*map(Text, [*texts, *numbers]))
-    return made
+        for i in chosen:
+            digits = 2 if table.columns[i][0] == QUALITY else 1
+            texts.append(short_cell(float(means[row, i]), float(stds[row, i]), digits))
+        part.add_row(*map(Text, texts))
+    return part
 
 
 def rich_table(table: Table) -> Group:
     """Return a form for terminals of 80 columns: main metrics, a part per protocol and setting, caption."""
-    chosen = [
-        i for i, (group, name) in enumerate(table.columns) if group == QUALITY or name in TERMINAL[group]
-    ]
-    places = table.about[list(PLACE)].agg(", ".join, axis=1).tolist()
+    chosen = []
+    for i, (group, name) in enumerate(table.columns):
+        if group == QUALITY or name in TERMINAL[group]:
+            chosen.append(i)
+    rows_of: dict[str, list[int]] = {}
+    for row, place in enumerate(table.about[list(PLACE)].agg(", ".join, axis=1).tolist()):
+        rows_of.setdefault(place, []).append(row)
     fixed = "".join(f", {name} {table.about[name].iloc[0]}" for name in constant(table))
-    parts = [
-        section(table, chosen, [row for row, other in enumerate(places) if other == place], place + fixed)
-        for place in dict.fromkeys(places)
-    ]
+    parts = [section(table, chosen, rows, place + fixed) for place, rows in rows_of.items()]
     return Group(*parts, Text("\n".join(table.caption)))

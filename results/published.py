@@ -13,17 +13,17 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 
-from results.formats import PRINTED, Table
+from results.formats import PLACE, PRINTED, Table
 from results.schema import ResultsError, setting_order
 
 SHOWN_COLUMNS = {"rank1": "rank-1", "rank10": "rank-10", "rank20": "rank-20", "mAP": "mAP", "mINP": "mINP"}
 
 
-def published() -> pd.DataFrame:
+def published_figures() -> pd.DataFrame:
     """Return the figures of papers as printed, in percent, with the source of each."""
     with files("results").joinpath("published.csv").open(encoding="utf-8") as file:
         frame = pd.read_csv(file, dtype={"year": "str"}, keep_default_na=False, na_values=[""])
-    texts = [name for name in frame.columns if name not in (*SHOWN_COLUMNS, "mAP")]
+    texts = [name for name in frame.columns if name not in SHOWN_COLUMNS]
     frame[texts] = frame[texts].fillna("")
     return frame.assign(setting=frame["setting"].where(frame["setting"] != "", frame["direction"]))
 
@@ -40,9 +40,9 @@ def with_published(table: Table, figures: pd.DataFrame) -> Table:
         raise ResultsError(
             "published figures are for real data; they do not go into a table of synthetic data"
         )
-    wanted = set(zip(table.about["protocol"], table.about["setting"], strict=True))
-    chosen = figures[[key in wanted for key in zip(figures["protocol"], figures["setting"], strict=True)]]
-    about = chosen[["protocol", "setting", "method", "supervision"]].assign(
+    places = pd.MultiIndex.from_frame(table.about[list(PLACE)])
+    chosen = figures[pd.MultiIndex.from_frame(figures[list(PLACE)]).isin(places)]
+    about = chosen[[*PLACE, "method", "supervision"]].assign(
         source=chosen["source_kind"] + " " + chosen["source"] + ", " + chosen["quote_locator"]
     )
     values = chosen[list(SHOWN_COLUMNS)].astype("float64")
@@ -51,8 +51,8 @@ def with_published(table: Table, figures: pd.DataFrame) -> Table:
     joined = pd.concat([ours, about], ignore_index=True).fillna("")
     mean = pd.concat([table.mean, values], ignore_index=True)
     std = pd.concat([table.std, values * np.nan], ignore_index=True)
-    places = joined["setting"].map(setting_order)
-    order = joined.assign(place=places).sort_values(["protocol", "place"], kind="stable").index
+    rank = joined["setting"].map(setting_order)
+    order = joined.assign(rank=rank).sort_values(["protocol", "rank"], kind="stable").index
     shown = tuple(dict.fromkeys((*table.shown, "supervision", "source")))
     return Table(
         joined.loc[order].reset_index(drop=True),

@@ -14,16 +14,27 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from results.comparable import line_names
 from results.figures import cmc_curves, curve_columns, to_svg, training_curves
-from results.formats import LEAK, PLACE, Table, headings
-from results.schema import ResultsError
-from results.store import Found, Run, collect, write_text
-from results.tables import comparison
+from results.formats import LAST_STAGE_LEAK, LEAK, PLACE, Table, headings
+from results.schema import Checkpoint, ResultsError
+from results.store import FoundRuns, Run, collect, write_text
+from results.tables import SHOWN, comparison
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the report says about one data set and kind of data (synthetic or real)."""
+    """What the report says about one data set and kind of data (synthetic or real).
+
+    Attributes
+    ----------
+    cmc, curves : str
+        Figures as data addresses; `curves` is empty if nothing was trained.
+    timings : DataFrame
+        See :func:`timings`.
+    names : mapping of run id to str
+        The name of each run's line.
+    """
 
     title: str
     table: Table
@@ -31,11 +42,7 @@ class Section:
     curves: str
     timings: pd.DataFrame
     runs: tuple[Run, ...]
-
-    @property
-    def names(self) -> dict[str, str]:
-        """Name of every run's line."""
-        return line_names(self.runs)
+    names: Mapping[str, str]
 
     @property
     def texts(self) -> int:
@@ -50,18 +57,20 @@ class Section:
     @property
     def columns(self) -> list[dict[str, str]]:
         """Name and style of every column."""
-        texts = [{"name": name, "style": "text"} for name in self.table.shown if name not in PLACE]
-        return texts + [
-            {"name": name, "style": "number leak" if group == LEAK else "number"}
-            for group, name in self.table.columns
-        ]
+        columns = [{"name": name, "style": "text"} for name in self.table.shown if name not in PLACE]
+        for group, name in self.table.columns:
+            style = "number leak" if group in (LEAK, LAST_STAGE_LEAK) else "number"
+            columns.append({"name": name, "style": style})
+        return columns
 
     @property
     def places(self) -> list[tuple[str, list[list[str]]]]:
         """Protocol and setting, and the cells of their lines."""
         skipped = len(PLACE)
-        by_place = groupby(self.table.lines(), key=lambda line: ", ".join(line[:skipped]))
-        return [(place, [line[skipped:] for line in lines]) for place, lines in by_place]
+        places: list[tuple[str, list[list[str]]]] = []
+        for place, lines in groupby(self.table.lines(), key=lambda line: ", ".join(line[:skipped])):
+            places.append((place, [line[skipped:] for line in lines]))
+        return places
 
 
 def picture(figure: Figure) -> str:
@@ -69,26 +78,25 @@ def picture(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(to_svg(figure).encode()).decode()
 
 
-def line_names(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the method of every run, with its preset where one method has several."""
-    about = {
-        run.id: (str(run.manifest["spec"]["label"]), str(run.manifest["spec"]["preset"])) for run in runs
-    }
-    presets = {label: {p for other, p in about.values() if other == label} for label, _ in about.values()}
-    return {
-        run: label if len(presets[label]) == 1 else f"{label} @ {preset}"
-        for run, (label, preset) in about.items()
-    }
+def run_names(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the name of every run's line."""
+    return dict(zip(rows["run"], line_names(rows), strict=True))
 
 
-def by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Group runs by :func:`line_names`, sorted."""
-    names = line_names(runs)
-    return {name: [run for run in runs if names[run.id] == name] for name in sorted(set(names.values()))}
+def by_name(runs: Sequence[Run], names: Mapping[str, str]) -> dict[str, list[Run]]:
+    """Group runs by their lines' names, sorted."""
+    groups: dict[str, list[Run]] = {name: [] for name in sorted(set(names.values()))}
+    for run in runs:
+        groups[names[run.id]].append(run)
+    return groups
 
 
-def timings(runs: Sequence[Run]) -> pd.DataFrame:
+def timings(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """Return what the stages of training and evaluation cost.
+
+    Parameters
+    ----------
+    groups : mapping of a line's name to its runs
 
     Returns
     -------
@@ -97,37 +105,39 @@ def timings(runs: Sequence[Run]) -> pd.DataFrame:
         seconds, percent), calls (of a run), peak_memory_mib (largest).
     """
     rows: list[dict[str, Any]] = []
-    for name, own in by_method(runs).items():
-        every = pd.concat([run.profile for run in own], ignore_index=True)
-        total = float(every["wall_s"].sum()) or 1.0
-        for (device, stage), part in every.groupby(["device", "stage"], sort=False):
+    for name, runs in groups.items():
+        profile = pd.concat([run.profile for run in runs], ignore_index=True)
+        total = float(profile["wall_s"].sum()) or 1.0
+        for (device, stage), part in profile.groupby(["device", "stage"], sort=False):
             seconds = float(part["wall_s"].sum())
             rows.append(
                 {
                     "method": name,
                     "stage": stage,
                     "device": device,
-                    "seconds": seconds / len(own),
+                    "seconds": seconds / len(runs),
                     "share": 100 * seconds / total,
-                    "calls": int(part["calls"].sum()) / len(own),
+                    "calls": int(part["calls"].sum()) / len(runs),
                     "peak_memory_mib": float(part["peak_memory_mib"].max()),
                 }
             )
-    names = ["method", "stage", "device", "seconds", "share", "calls", "peak_memory_mib"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows)
 
 
-def section(title: str, runs: Sequence[Run]) -> Section:
+def section(title: str, runs: Sequence[Run], checkpoints: Sequence[Checkpoint] = SHOWN) -> Section:
     """Tabulate and draw comparable runs."""
     rows = collect(runs)
-    histories = {name: [run.history for run in own] for name, own in by_method(runs).items()}
+    names = run_names(rows)
+    groups = by_name(runs, names)
+    histories = {name: [run.history for run in group] for name, group in groups.items()}
     return Section(
         title=title,
-        table=comparison(rows, {run.id: run.history for run in runs}),
+        table=comparison(rows, {run.id: run.history for run in runs}, checkpoints),
         cmc=picture(cmc_curves(rows)),
         curves=picture(training_curves(histories)) if curve_columns(histories) else "",
-        timings=timings(runs),
+        timings=timings(groups),
         runs=tuple(runs),
+        names=names,
     )
 
 
@@ -137,15 +147,15 @@ def place_of(run: Run) -> tuple[str, int, int, str]:
     return f"{spec['label']} @ {spec['preset']}", int(spec["seed"]), int(spec["split"]), run.id
 
 
-def sections(runs: Sequence[Run]) -> list[Section]:
+def sections(runs: Sequence[Run], checkpoints: Sequence[Checkpoint] = SHOWN) -> list[Section]:
     """Part runs by data set and by synthetic or real data, which no table mixes."""
     parts: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=place_of):
         kinds = {"synthetic" if kind == "synthetic" else "real" for kind in run.metrics["data"]}
         if len(kinds) != 1:
             raise ResultsError(f"{run.path / 'metrics.csv'} has no rows, or rows of synthetic and real data")
-        parts.setdefault((str(run.manifest["spec"].get("dataset")), kinds.pop()), []).append(run)
-    return [section(f"{dataset}, {kind} data", parts[dataset, kind]) for dataset, kind in sorted(parts)]
+        parts.setdefault((str(run.manifest["spec"]["dataset"]), kinds.pop()), []).append(run)
+    return [section(f"{place[0]}, {place[1]} data", parts[place], checkpoints) for place in sorted(parts)]
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
@@ -153,8 +163,13 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
     return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
 
 
-def render(found: Found) -> str:
+def render(found: FoundRuns, checkpoints: Sequence[Checkpoint] = SHOWN) -> str:
     """Return the report as one HTML document; equal runs give equal text.
+
+    Parameters
+    ----------
+    checkpoints : sequence of str
+        As for :func:`results.tables.comparison`.
 
     Raises
     ------
@@ -170,13 +185,13 @@ def render(found: Found) -> str:
     )
     template = environment.get_template("report.html")
     return template.render(
-        sections=sections(found.runs),
+        sections=sections(found.runs, checkpoints),
         runs=len(found.runs),
         unfinished=[str(path) for path in found.unfinished],
         manifest_text=manifest_text,
     )
 
 
-def write_report(found: Found, path: Path) -> None:
+def write_report(found: FoundRuns, path: Path, checkpoints: Sequence[Checkpoint] = SHOWN) -> None:
     """Write the report whole or not at all."""
-    write_text(path, render(found))
+    write_text(path, render(found, checkpoints))

@@ -13,9 +13,11 @@ from typing import Annotated, Literal, get_args
 from results.columns import Between, Column, ResultsError, Schema, frame_of, schema_of, validate
 
 __all__ = [
+    "CHECKPOINTS",
     "HISTORY",
     "METRICS",
     "METRIC_NAMES",
+    "NO_HEADLINE",
     "PROFILE",
     "RANKS",
     "Checkpoint",
@@ -43,8 +45,12 @@ Supervision = Literal["usl", "supervised", "none"]
 
 RANKS: tuple[str, ...] = get_args(Rank)
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
+CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
 SETTINGS = ("single-shot", "multi-shot", "visible-to-thermal", "thermal-to-visible")
 """The usual settings, in the order of tables; those of other protocols follow by name."""
+
+NO_HEADLINE = "none"
+"""`MetricRow.headline` of a data set that names no setting whose mAP picks epochs."""
 
 Count = Annotated[int, Between(low=0)]
 Flag = Annotated[int, Between(0, 1)]

@@ -50,7 +50,7 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def write_frame(frame: pd.DataFrame, path: Path, schema: Schema) -> None:
+def write_frame(frame: pd.DataFrame, path: Path, schema: Schema[Any]) -> None:
     """Validate a table and write it as CSV; equal tables give equal bytes, floats have all their digits.
 
     Parameters
@@ -62,7 +62,7 @@ def write_frame(frame: pd.DataFrame, path: Path, schema: Schema) -> None:
     write_text(path, text)
 
 
-def read_frame(path: Path, schema: Schema) -> pd.DataFrame:
+def read_frame(path: Path, schema: Schema[Any]) -> pd.DataFrame:
     """Read and validate what :func:`write_frame` wrote.
 
     Raises
@@ -118,7 +118,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRuns:
     """The finished runs below some folders, in the order of their ids, and directories of unfinished ones."""
 
     runs: tuple[Run, ...]
@@ -132,7 +132,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} is not a readable manifest: {error}") from error
     spec = content.get("spec") if isinstance(content, dict) and "run" in content else None
-    lacking = [name for name in NEEDED if name not in spec] if isinstance(spec, dict) else ["run or spec"]
+    lacking = ["run or spec"]
+    if isinstance(spec, dict):
+        lacking = [name for name in NEEDED if name not in spec]
     if lacking:
         raise ResultsError(f"{path} is not the manifest of a run: it lacks {', '.join(lacking)}")
     return dict(content)
@@ -164,7 +166,20 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def find_runs(paths: Iterable[Path]) -> Found:
+def run_directories(path: Path) -> list[Path]:
+    """Return the run directories at or below a folder, sorted.
+
+    Raises
+    ------
+    ResultsError
+        If `path` is no folder.
+    """
+    if not path.is_dir():
+        raise ResultsError(f"{path} is not a folder; give run directories, or folders that hold some")
+    return sorted(manifest.parent for manifest in path.rglob("manifest.json"))
+
+
+def find_runs(paths: Iterable[Path]) -> FoundRuns:
     """Read every finished run at or below `paths`; unfinished ones are listed, not read.
 
     Raises
@@ -172,21 +187,47 @@ def find_runs(paths: Iterable[Path]) -> Found:
     ResultsError
         If a path does not exist, no run has finished, or two directories hold the same run.
     """
-    directories: dict[Path, Path] = {}
+    directories: dict[Path, Path] = {}  # several paths may lead to one directory
     for path in paths:
-        if not path.is_dir():
-            raise ResultsError(f"{path} is not a folder; give run directories, or folders that hold some")
-        found = [manifest.parent for manifest in path.rglob("manifest.json")]
-        directories |= {directory.resolve(): directory for directory in sorted(found)}
-    unfinished = tuple(d for d in directories.values() if not (d / "COMPLETE").is_file())
-    finished = [read_run(d) for d in directories.values() if d not in unfinished]
+        for directory in run_directories(path):
+            directories[directory.resolve()] = directory
+    unfinished = [one for one in directories.values() if not (one / "COMPLETE").is_file()]
+    finished = [read_run(one) for one in directories.values() if one not in unfinished]
     runs = sorted(finished, key=lambda run: run.id)
     if not runs:
         raise ResultsError(f"no finished run found, {len(unfinished)} unfinished; `reidbench run` makes some")
     for one, other in itertools.pairwise(runs):
         if one.id == other.id:
             raise ResultsError(f"run {one.id} is there twice: {one.path} and {other.path}; give one of them")
-    return Found(tuple(runs), tuple(sorted(unfinished)))
+    return FoundRuns(tuple(runs), tuple(sorted(unfinished)))
+
+
+def load_runs(*paths: Path | str) -> pd.DataFrame:
+    """Return the metric rows of every finished run at or below `paths`; see :class:`results.schema.MetricRow`.
+
+    Examples
+    --------
+    >>> rows = load_runs("runs")  # doctest: +SKIP
+    >>> last = rows.query("checkpoint == 'last' and metric == 'mAP'")  # doctest: +SKIP
+    >>> last.groupby(["method", "setting"])["value"].mean()  # doctest: +SKIP
+
+    Raises
+    ------
+    ResultsError
+        As :func:`find_runs` and :func:`collect` do.
+    """
+    return collect(find_runs(map(Path, paths)).runs)
+
+
+def load_histories(*paths: Path | str) -> dict[str, pd.DataFrame]:
+    """Return the history of every finished run at or below `paths` by run id; see :class:`results.schema.HistoryRow`.
+
+    Raises
+    ------
+    ResultsError
+        As :func:`find_runs` does.
+    """
+    return {run.id: run.history for run in find_runs(map(Path, paths)).runs}
 
 
 def collect(runs: Sequence[Run]) -> pd.DataFrame:
@@ -198,15 +239,15 @@ def collect(runs: Sequence[Run]) -> pd.DataFrame:
         If runs that a table would average over (same method, preset, data set) differ in more than split and
         seed; names runs and entries.
     """
-    first: dict[tuple[str, ...], Run] = {}
+    first: dict[tuple[str, str, str], Run] = {}
     for run in runs:
         spec = run.manifest["spec"]
-        key = tuple(str(spec.get(name)) for name in ("label", "preset", "dataset"))
-        other = first.setdefault(key, run)
+        label, preset, dataset = str(spec["label"]), str(spec["preset"]), str(spec["dataset"])
+        other = first.setdefault((label, preset, dataset), run)
         differing = [name for name in SAME if spec.get(name) != other.manifest["spec"].get(name)]
         if differing:
             raise ResultsError(
-                f"runs {other.id} and {run.id} are both {key[0]} ({key[1]}) on {key[2]}, but differ in "
+                f"runs {other.id} and {run.id} are both {label} ({preset}) on {dataset}, but differ in "
                 f"{', '.join(differing)}; a mean over them means nothing. Give the run directories that "
                 f"belong together ({other.path}, {run.path})"
             )

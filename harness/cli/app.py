@@ -340,6 +340,12 @@ def time(
     sys.stdout.write(text_table(frame) + "\n")
 
 
+CheckpointOption = Annotated[
+    list[str] | None,
+    typer.Option("--checkpoint", help="Also show these epochs: best-of-last-stage, as public codes report."),
+]
+
+
 @app.command(epilog="Example: reidbench table runs --format latex > table.tex")
 def table(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
@@ -348,22 +354,25 @@ def table(
     published: Annotated[
         bool, typer.Option("--published", help="Add the numbers of papers, with sources.")
     ] = False,
+    checkpoint: CheckpointOption = None,
 ) -> None:
     """Compare finished runs in one table."""
-    from harness.tools.tables import render
+    from harness.tools.tables import checkpoints_shown, render
 
-    sys.stdout.write(render(runs, format_, protocol, published))
+    shown = checkpoints_shown(checkpoint or ())
+    sys.stdout.write(render(runs, format_, protocol, published, shown))
 
 
 @app.command(epilog="Example: reidbench report runs --out report.html")
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    checkpoint: CheckpointOption = None,
 ) -> None:
     """Write a self-contained HTML report of finished runs."""
-    from harness.tools.tables import write_report
+    from harness.tools.tables import checkpoints_shown, write_report
 
-    write_report(runs, out)
+    write_report(runs, out, checkpoints_shown(checkpoint or ()))
     console().print(f"report: {out}", highlight=False)
 
 

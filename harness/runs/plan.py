@@ -20,8 +20,8 @@ from harness.training.precision import settle_precision
 from harness.training.progress import Reporter
 from harness.training.weights import weights_identity
 from protocols.base import Protocol
+from results.formats import rich_table
 from results.store import find_runs, read_manifest
-from results.tables import rich_table
 
 
 @dataclass(frozen=True)

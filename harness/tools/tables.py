@@ -10,14 +10,28 @@ from rich.table import Table as RichTable
 
 from harness.errors import HarnessError
 from harness.registry import load_protocols
+from results import (
+    Run,
+    Table,
+    comparison,
+    find_runs,
+    published_figures,
+    to_csv,
+    to_latex,
+    to_markdown,
+    with_published,
+)
 from results.report import write_report as write_html
-from results.store import Run, collect, find_runs
-from results.tables import Table, comparison, published, to_csv, to_latex, to_markdown, with_published
+from results.schema import CHECKPOINTS, Checkpoint
+from results.store import collect
+from results.tables import SHOWN
 
 FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
 
 
-def table_of(runs: Sequence[Run], protocol: str | None = None) -> Table:
+def table_of(
+    runs: Sequence[Run], protocol: str | None = None, checkpoints: Sequence[Checkpoint] = SHOWN
+) -> Table:
     """Compare finished runs, under one protocol or under all they were scored by.
 
     Raises
@@ -34,10 +48,30 @@ def table_of(runs: Sequence[Run], protocol: str | None = None) -> Table:
         rows = rows[rows["protocol"].isin(chosen)]
         if rows.empty:
             raise HarnessError(f"no run was scored under {protocol}; there are rows of {known}")
-    return comparison(rows, {run.id: run.history for run in runs})
+    return comparison(rows, {run.id: run.history for run in runs}, checkpoints)
 
 
-def render(paths: Sequence[Path], format_: str, protocol: str | None, with_papers: bool) -> str:
+def checkpoints_shown(further: Sequence[str]) -> tuple[Checkpoint, ...]:
+    """Return the checkpoint rules of a table: the usual ones and those asked for.
+
+    Raises
+    ------
+    HarnessError
+        If there is no such rule.
+    """
+    for name in further:
+        if name not in CHECKPOINTS:
+            raise HarnessError(f"--checkpoint {name}: expected one of {', '.join(CHECKPOINTS)}")
+    return tuple(rule for rule in CHECKPOINTS if rule in SHOWN or rule in further)
+
+
+def render(
+    paths: Sequence[Path],
+    format_: str,
+    protocol: str | None,
+    with_papers: bool,
+    checkpoints: Sequence[Checkpoint] = SHOWN,
+) -> str:
     """Return the comparison table of the finished runs below `paths` as text.
 
     Parameters
@@ -49,13 +83,13 @@ def render(paths: Sequence[Path], format_: str, protocol: str | None, with_paper
     """
     if format_ not in FORMATS:
         raise HarnessError(f"--format {format_}: expected {', '.join(FORMATS)}")
-    table = table_of(find_runs(paths).runs, protocol)
-    return FORMATS[format_](with_published(table, published()) if with_papers else table)
+    table = table_of(find_runs(paths).runs, protocol, checkpoints)
+    return FORMATS[format_](with_published(table, published_figures()) if with_papers else table)
 
 
-def write_report(paths: Sequence[Path], out: Path) -> None:
+def write_report(paths: Sequence[Path], out: Path, checkpoints: Sequence[Checkpoint] = SHOWN) -> None:
     """Write the HTML report of the finished runs below `paths`."""
-    write_html(find_runs(paths), out)
+    write_html(find_runs(paths), out, checkpoints)
 
 
 def timing_table(runs: Iterable[Run]) -> RichTable:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from results import comparison, rich_table, to_csv, to_latex, to_markdown
 from results.formats import HEADLINE, LEAK, Table, cell, escape
-from results.tables import comparison, rich_table, to_csv, to_latex, to_markdown
 from tests.results.cases import history, regdb_rows, several
 
 

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from results.figures import COLOURS, cmc_curves, looks, to_png, to_svg, training_curves
-from results.report import render, section, sections, timings, write_report
+from results.report import render, section, sections, write_report
 from results.schema import HISTORY, ResultsError
-from results.store import Found, find_runs, write_frame
+from results.store import FoundRuns, find_runs, write_frame
 from tests.results.cases import history, regdb_rows, several, sysu_rows, write_run
 
 
-def found(root: Path) -> Found:
+def found(root: Path) -> FoundRuns:
     for i, rows in enumerate(several(["dmic", "source-only<b>"], [0, 1], [1, 2])):
         write_run(root, rows, shift=0.02 * i)
     return find_runs([root])
@@ -64,14 +64,14 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 
 def test_equal_runs_give_equal_bytes_in_any_order(tmp_path: Path) -> None:
     runs = found(tmp_path)
-    assert render(runs) == render(Found(runs.runs[::-1], runs.unfinished))
+    assert render(runs) == render(FoundRuns(runs.runs[::-1], runs.unfinished))
     write_report(runs, tmp_path / "r.html")
     assert (tmp_path / "r.html").read_text(encoding="utf-8") == render(runs)
 
 
 def test_unfinished_runs_are_counted(tmp_path: Path) -> None:
     runs = found(tmp_path)
-    text = render(Found(runs.runs, (tmp_path / "stopped",)))
+    text = render(FoundRuns(runs.runs, (tmp_path / "stopped",)))
     assert "1 unfinished, left out" in text
     assert str(tmp_path / "stopped") in text
 
@@ -93,7 +93,8 @@ def test_a_method_without_training_has_no_curves(tmp_path: Path) -> None:
 
 
 def test_timings_are_of_one_run_and_shares_add_up(tmp_path: Path) -> None:
-    frame = timings(found(tmp_path).runs)
+    (part,) = sections(found(tmp_path).runs)
+    frame = part.timings
     train = frame[(frame["method"] == "dmic") & (frame["stage"] == "train")].iloc[0]
     assert train["seconds"] == pytest.approx(11.0 + 11.1 + 11.2)
     assert train["calls"] == 3

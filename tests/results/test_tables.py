@@ -10,11 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
+from results import (
+    comparison,
+    published_figures,
+    significance,
+    to_csv,
+    to_latex,
+    to_markdown,
+    with_published,
+)
 from results.captions import deviation
 from results.comparable import compact
-from results.formats import HEADLINE, LEAK, PRINTED, QUALITY
-from results.schema import ResultsError
-from results.tables import comparison, published, significance, to_csv, to_latex, to_markdown, with_published
+from results.formats import HEADLINE, LAST_STAGE_LEAK, LEAK, PRINTED, QUALITY
+from results.schema import CHECKPOINTS, NO_HEADLINE, ResultsError
 from tests.results.cases import DIRECTIONS, history, regdb_rows, several, sysu_rows
 
 
@@ -22,7 +30,7 @@ def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def slow_spread(
+def slow_mean_and_std(
     rows: pd.DataFrame, method: str, setting: str, checkpoint: str, metric: str
 ) -> tuple[float, float]:
     """Mean and deviation by the words of the caption, one row at a time."""
@@ -59,7 +67,7 @@ def test_means_and_deviations_are_what_the_caption_says(
     for (line, about), (group, rule) in product(
         table.about.iterrows(), ((HEADLINE, "last"), (LEAK, "best-on-test"))
     ):
-        mean, std = slow_spread(rows, about["method"], about["setting"], rule, "mAP")
+        mean, std = slow_mean_and_std(rows, about["method"], about["setting"], rule, "mAP")
         assert table.mean.loc[line, (group, "mAP")] == pytest.approx(mean, abs=1e-12)
         assert table.std.loc[line, (group, "mAP")] == pytest.approx(std, abs=1e-9, nan_ok=True)
 
@@ -109,9 +117,39 @@ def test_the_headline_is_the_last_epoch_and_the_leak_is_labelled() -> None:
     assert table.mean.loc[0, (LEAK, "mAP")] == pytest.approx(table.mean.loc[0, (HEADLINE, "mAP")] + 2)
     for text in (to_markdown(table), to_csv(table), to_latex(table)):
         assert LEAK in text
+    assert LAST_STAGE_LEAK not in table.mean.columns
     last = comparison(regdb_rows().query("checkpoint == 'last'"))
     assert last.mean[LEAK].isna().all().all()
     assert "–" in to_markdown(last)
+
+
+def test_the_best_of_the_last_stage_is_shown_on_request_alone() -> None:
+    table = comparison(regdb_rows(), checkpoints=CHECKPOINTS)
+    assert [group for group, name in table.columns if name == "mAP"] == [HEADLINE, LEAK, LAST_STAGE_LEAK]
+    assert table.mean.loc[0, (LAST_STAGE_LEAK, "mAP")] == table.mean.loc[0, (HEADLINE, "mAP")] + 1
+    for text in (to_markdown(table), to_csv(table), to_latex(table)):
+        assert LAST_STAGE_LEAK in text
+    assert "as public codes report" in " ".join(table.caption)
+    assert "last stage" not in to_markdown(comparison(regdb_rows()))
+
+
+def test_captions_say_what_picks_the_best_epoch() -> None:
+    both = joined([regdb_rows(), sysu_rows()])
+    for rows, headline in (
+        (regdb_rows(), "the best test mAP of regdb visible-to-thermal, over all evaluated epochs"),
+        (
+            both,
+            "headline setting (regdb visible-to-thermal; sysu-all single-shot), over all evaluated epochs",
+        ),
+        (regdb_rows(headline=NO_HEADLINE), "names no setting whose mAP could pick a best epoch"),
+    ):
+        caption = " ".join(comparison(rows).caption)
+        assert headline in caption
+        assert ("can be lower than the last epoch" in caption) == ("over all evaluated" in headline)
+
+
+def test_protocols_of_unknown_totals_have_trials_without_one() -> None:
+    assert comparison(regdb_rows(n_trials=0)).about["trials"].unique().tolist() == ["1"]
 
 
 def test_captions_say_trials_data_seeds_and_what_is_fixed() -> None:
@@ -128,7 +166,7 @@ def test_captions_say_trials_data_seeds_and_what_is_fixed() -> None:
 
 
 def test_captions_warn_of_leaks_partial_data_and_lost_queries() -> None:
-    rows = regdb_rows(data="real-partial", stage_init="best-on-test", n_valid=47)
+    rows = regdb_rows(data="real-partial", stage_init="best-of-stage", n_valid=47)
     caption = " ".join(comparison(rows).caption)
     for words in (
         "real-partial",
@@ -190,7 +228,7 @@ def test_two_runs_for_one_cell_are_refused() -> None:
 
 
 def test_a_regdb_trial_with_weights_of_another_is_refused() -> None:
-    with pytest.raises(ResultsError, match="trained on RegDB split 2 and scored on trial 1"):
+    with pytest.raises(ResultsError, match="trained on regdb split 2 and scored on trial 1"):
         comparison(regdb_rows().assign(split=2))
 
 
@@ -221,7 +259,7 @@ def test_settings_come_in_their_own_order() -> None:
 
 
 def test_published_figures_stand_apart_with_their_source() -> None:
-    figures = published()
+    figures = published_figures()
     assert len(figures) == 122
     assert figures["source"].ne("").all()
     assert figures["mAP"].between(0, 100).all()
