@@ -1,4 +1,4 @@
-"""The contract between a protocol and the harness.
+"""The contracts of data sets and of protocols, and the values that pass between them and the harness.
 
 Identities live in :class:`LabelledImages` only. What training code is given, :class:`Images`, has no field
 that carries them; paths (which spell identities on disk) stay with the harness's loader.
@@ -7,17 +7,19 @@ that carries them; paths (which spell identities on disk) stay with the harness'
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeAlias, Union
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from protocols.synthetic.plan import Twin
 
 IntArray = npt.NDArray[np.int64]
 Distance: TypeAlias = Union[npt.NDArray[np.floating], "Tensor"]
@@ -26,14 +28,6 @@ Distance: TypeAlias = Union[npt.NDArray[np.floating], "Tensor"]
 
 class DataError(ValueError):
     """Data or arrays to score are not what a protocol needs; the message says where and how to fix it."""
-
-
-def read_lines(path: Path) -> list[str]:
-    """Return a text file's lines; a file that is not UTF-8 is a :class:`DataError` naming it."""
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}); get the original file") from error
 
 
 class Modality(IntEnum):
@@ -84,9 +78,9 @@ class Trial:
     Attributes
     ----------
     setting : str
-        Column of a table: ``single-shot``, ``multi-shot``, ``visible-to-thermal``, ``thermal-to-visible``.
+        Column of a table, as ``single-shot`` or ``visible-to-thermal``.
     number : int
-        0..9 for SYSU-MM01 galleries, 1..10 for RegDB splits.
+        Of the gallery's draw, or of the split where the split is the trial.
     gallery_rule : str
         How the gallery came about: ``seeded``, ``official`` or ``whole split``.
     """
@@ -133,10 +127,92 @@ class Scores:
     mAP_pessimistic: float  # noqa: N815
 
 
-class Protocol(ABC):
-    """A data set's training splits, its trials and its way of scoring.
+class Headline(NamedTuple):
+    """The protocol and setting whose test mAP picks the best epochs."""
 
-    Every method that reads the disk raises :class:`DataError` with path, line and cure. Protocols of one
+    protocol: str
+    setting: str
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.setting}"
+
+
+@dataclass(frozen=True)
+class Count:
+    """One number of a data set: what was counted, the known value, and the one on disk."""
+
+    what: str
+    expected: str
+    found: str
+    ok: bool
+
+
+def count(what: str, expected: object, found: object) -> Count:
+    """Compare a number with the known one."""
+    return Count(what, str(expected), str(found), expected == found)
+
+
+class Dataset(ABC):
+    """A data set: how it lies on disk, what is known of it, its training splits, and how a twin of it is made.
+
+    A subclass has no state and stands in one file of :mod:`protocols` with the protocols that measure on it, or in
+    another package behind the entry point group ``reidbench.datasets``. Methods that read the disk raise
+    :class:`DataError` with path, line and how to fix it.
+    """
+
+    name: ClassVar[str]
+    """Name in run directories, presets of methods and rows."""
+    summary: ClassVar[str]
+    """One line on what it is."""
+    alias: ClassVar[str] = ""
+    """Shorter name that ``reidbench data synth --like`` takes and twins bear; empty for none."""
+    landmarks: ClassVar[str]
+    """What a root is recognised by, for the message that there is none."""
+    tree: ClassVar[str]
+    """Drawing of the folders below ``<root>``, for error messages."""
+    image_folders: ClassVar[tuple[str, ...]]
+    """Top folders that hold images."""
+    list_folders: ClassVar[tuple[str, ...]]
+    """Top folders that hold the split files; with the images, they are what a fingerprint digests."""
+    suffix: ClassVar[str]
+    """Of image files, in lower case; other files among images are foreign."""
+    splits: ClassVar[tuple[int, ...]] = (0,)
+    """Numbers of the training splits; ``(0,)`` where there is one."""
+    split_is_trial: ClassVar[bool] = False
+    """Whether trial t may be scored with weights of split t alone, since others have seen its test identities."""
+    n_trials: ClassVar[int] = 0
+    """Trials of a complete result in each setting, over all splits; 0 if that is not known."""
+    headline: ClassVar[Headline]
+    """What selects epochs, the same for every method."""
+    unions: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Names on the command line that stand for several of its protocols."""
+    twin: ClassVar[Twin]
+    """How :mod:`protocols.synthetic` makes a folder of this layout."""
+
+    @abstractmethod
+    def recognises(self, root: Path) -> bool:
+        """Say whether a folder is a root of this data set, by names alone."""
+
+    @abstractmethod
+    def counts(self, root: Path) -> list[Count]:
+        """Compare every number that the field knows with the files; split files that leak are an error."""
+
+    @abstractmethod
+    def training(self, root: Path, split: int, *, allow_partial: bool = False) -> LabelledImages:
+        """Training images of one split in public order, visible first, then infrared.
+
+        Counts that are not the known ones are refused, unless `allow_partial` or the root is a twin.
+        """
+
+    def duplicate_groups(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of image folders within which no two files may be equal; more than one if images lie there twice."""
+        return (self.image_folders,)
+
+
+class Protocol(ABC):
+    """A data set, its trials in one or several settings, and their way of scoring.
+
+    Every method that reads the disk raises :class:`DataError` with path, line and how to fix it. Protocols of one
     `dataset` share its training splits, so one training run serves them all.
     """
 
@@ -144,21 +220,14 @@ class Protocol(ABC):
     """Name on the command line, for example ``sysu-all``."""
     version: ClassVar[str]
     """Raised whenever a number could change."""
-    dataset: ClassVar[str]
-    """``sysu-mm01`` or ``regdb``."""
+    dataset: ClassVar[Dataset]
+    """What it measures on: an instance, so that its name can be read off the file without importing it."""
     summary: ClassVar[str]
     """One line for ``reidbench list``."""
-    splits: ClassVar[tuple[int, ...]]
-    """Training splits: ``(0,)`` for SYSU-MM01, ``1..10`` for RegDB."""
 
     def lacks(self, root: Path) -> str | None:
         """Name the file, relative to `root`, without which nothing can be scored; None if it is there or not needed."""
-        del root
         return None
-
-    @abstractmethod
-    def training(self, root: Path, split: int, *, allow_partial: bool = False) -> LabelledImages:
-        """Training images of one split in protocol order, visible first, then infrared."""
 
     @abstractmethod
     def trials(self, root: Path, split: int, *, allow_partial: bool = False) -> Sequence[Trial]:

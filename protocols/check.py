@@ -1,4 +1,7 @@
-"""Looks a data root over: which data set it is, its counts against the known ones, and what is odd in it."""
+"""Looks a data root over: which data set it is, its counts against the known ones, and what is odd in it.
+
+What is known of a data set, its :class:`~protocols.base.Dataset` says; nothing here knows one by name.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from protocols import regdb, sysu_mm01
-from protocols.base import DataError
+from protocols.base import Count, DataError, Dataset, count
 from protocols.files import MARKER, ForeignFileWarning, is_synthetic
-
-TREES = {"sysu-mm01": sysu_mm01.TREE, "regdb": regdb.TREE}
-SUFFIXES = {"sysu-mm01": ".jpg", "regdb": ".bmp"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One thing that was counted."""
-
-    what: str
-    expected: str
-    found: str
-    ok: bool
 
 
 @dataclass(frozen=True)
@@ -38,17 +25,17 @@ class CheckReport:
 
     Attributes
     ----------
-    dataset : str
+    dataset : Dataset
     synthetic : bool
-    rows : list of Row
+    rows : list of Count
         Counts; on a twin, those that its own generation promised.
     problems : list of str
         Unreadable images and byte-identical duplicates; one line each. A foreign file is only warned of.
     """
 
-    dataset: str
+    dataset: Dataset
     synthetic: bool
-    rows: list[Row]
+    rows: list[Count]
     problems: list[str]
 
     @property
@@ -70,29 +57,21 @@ class CheckReport:
         )
 
 
-def dataset_at(root: Path) -> str:
-    """Say which data set lies at a root.
+def dataset_at(root: Path, known: Sequence[Dataset]) -> Dataset:
+    """Say which of the known data sets lies at a root.
 
     Raises
     ------
     DataError
-        If there is none; says what was looked for and shows both trees.
+        If none does; says what was looked for and shows the trees.
     """
-    if (root / "exp").is_dir() and any((root / f"cam{c}").is_dir() for c in range(1, 7)):
-        return "sysu-mm01"
-    if (root / "idx").is_dir() and (root / "Visible").is_dir() and (root / "Thermal").is_dir():
-        return "regdb"
-    trees = "\n".join(f"{name}:\n{tree}" for name, tree in TREES.items())
+    for dataset in known:
+        if dataset.recognises(root):
+            return dataset
+    trees = "\n".join(f"{dataset.name}:\n{dataset.tree}" for dataset in known)
+    landmarks = ", or for ".join(dataset.landmarks for dataset in known)
     what = "is no data root" if root.is_dir() else "does not exist or is not a folder"
-    raise DataError(
-        f"{root} {what}: looked for cam1 .. cam6 and exp, or for Visible, Thermal and idx. "
-        f"Expected trees:\n{trees}"
-    )
-
-
-def image_folders(dataset: str) -> tuple[str, ...]:
-    """Return the top folders that hold images."""
-    return tuple(f"cam{c}" for c in range(1, 7)) if dataset == "sysu-mm01" else ("Visible", "Thermal")
+    raise DataError(f"{root} {what}: looked for {landmarks}. Expected trees:\n{trees}")
 
 
 def files_below(root: Path, tops: Sequence[str]) -> Iterator[Path]:
@@ -113,10 +92,9 @@ def digests(paths: Sequence[Path]) -> list[str]:
         return list(pool.map(digest_file, paths))
 
 
-def fingerprint(root: Path, dataset: str) -> str:
+def fingerprint(root: Path, dataset: Dataset) -> str:
     """Return the SHA-256 over sorted relative paths and contents of images and split files."""
-    lists = ("exp",) if dataset == "sysu-mm01" else ("idx",)
-    paths = list(files_below(root, image_folders(dataset) + lists))
+    paths = list(files_below(root, dataset.image_folders + dataset.list_folders))
     whole = hashlib.sha256()
     for path, digest in zip(paths, digests(paths), strict=True):
         whole.update(f"{path.relative_to(root).as_posix()} {digest}\n".encode())
@@ -133,13 +111,13 @@ def unreadable(path: Path) -> str:
     return ""
 
 
-def check(root: Path, dataset: str, *, images: bool = True) -> CheckReport:
+def check(root: Path, dataset: Dataset, *, images: bool = True) -> CheckReport:
     """Check a data root.
 
     Parameters
     ----------
     root : Path
-    dataset : str
+    dataset : Dataset
         As :func:`dataset_at` says.
     images : bool
         Open every image and compare contents too; otherwise only lists and counts.
@@ -153,98 +131,48 @@ def check(root: Path, dataset: str, *, images: bool = True) -> CheckReport:
     with warnings.catch_warnings():
         if images:  # all foreign files are named below
             warnings.simplefilter("ignore", ForeignFileWarning)
-        rows = sysu_rows(root) if dataset == "sysu-mm01" else regdb_rows(root)
+        rows = dataset.counts(root)
     if synthetic and not all(row.ok for row in rows):
         rows = promised_rows(root, dataset)
     problems = list(odd_files(root, dataset)) if images else []
     return CheckReport(dataset, synthetic, rows, problems)
 
 
-def count_row(what: str, expected: object, found: object) -> Row:
-    """Compare a count."""
-    return Row(what, str(expected), str(found), expected == found)
-
-
-def sysu_rows(root: Path) -> list[Row]:
-    """Count SYSU-MM01's identities, and its images by camera."""
-    ids = sysu_mm01.read_splits(root)
-    if (root / sysu_mm01.PERMUTATIONS).is_file():
-        sysu_mm01.read_permutations(root)
-    rows = []
-    for part, chosen, known, counts in (
-        ("training", ids["train"] + ids["val"], sysu_mm01.TRAIN_IDENTITIES, sysu_mm01.TRAIN_COUNTS),
-        ("test", ids["test"], sysu_mm01.TEST_IDENTITIES, sysu_mm01.TEST_COUNTS),
-    ):
-        rows.append(count_row(f"{part} identities", known, len(chosen)))
-        for camera, count in counts.items():
-            found = [len(sysu_mm01.folder_images(root, camera, identity)) for identity in chosen]
-            rows.append(count_row(f"{part} images, camera {camera}", count, sum(found)))
-            if part == "test" and (seen := sysu_mm01.GALLERY_IDENTITIES.get(camera)):
-                rows.append(count_row(f"test identities, camera {camera}", seen, np.count_nonzero(found)))
-    return rows
-
-
-def regdb_rows(root: Path) -> list[Row]:
-    """Count RegDB's identities and images over all splits; a leak between training and test is an error."""
-    found: dict[tuple[str, int], dict[int, int]] = {}
-    for split in regdb.RegDB.splits:
-        folders: dict[str, set[str]] = {}
-        for part in ("train", "test"):
-            labels: set[int] = set()
-            for modality, name in regdb.NAMES.items():
-                side = regdb.read_index(root, part, modality, split)
-                folders[part] = folders.get(part, set()) | regdb.folders(side)
-                labels ^= set(side.identity.tolist())
-                for what, known, count in (
-                    (f"{part} {name} images", regdb.IMAGES, len(side)),
-                    (f"{part} {name} identities", regdb.IDENTITIES, len(np.unique(side.identity))),
-                ):
-                    found.setdefault((f"{what}, each split", known), {})[split] = count
-            found.setdefault((f"{part} labels of one modality alone, each split", 0), {})[split] = len(labels)
-        if both := sorted(folders["train"] & folders["test"]):
-            raise DataError(
-                f"{root}/idx, split {split}: identity folder {both[0]} is in training and in test "
-                f"({len(both)} such); get the original files"
-            )
-    return [splits_row(what, known, counts) for (what, known), counts in found.items()]
-
-
-def splits_row(what: str, known: int, counts: dict[int, int]) -> Row:
-    """Compare a count of every split; name the splits only where they are not alike."""
-    if len(set(counts.values())) == 1:
-        return count_row(what, known, counts[min(counts)])
-    wrong = ", ".join(f"{count} in split {split}" for split, count in counts.items() if count != known)
-    return Row(what, str(known), wrong, False)
-
-
-def promised_rows(root: Path, dataset: str) -> list[Row]:
+def promised_rows(root: Path, dataset: Dataset) -> list[Count]:
     """Compare a twin with the counts that its generation wrote down."""
     try:
-        counts = dict(json.loads((root / MARKER).read_text(encoding="utf-8"))["counts"])
+        promised = dict(json.loads((root / MARKER).read_text(encoding="utf-8"))["counts"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{root / MARKER} is damaged ({error}); make the twin again") from error
-    found = {
-        top: sum(map(partial(is_image, dataset), files_below(root, (top,)))) for top in image_folders(dataset)
+    numbers = {
+        top: sum(is_image(dataset, path) for path in files_below(root, (top,)))
+        for top in dataset.image_folders
     }
-    return [count_row(f"images below {top}", counts.get(top, 0), n) for top, n in found.items()]
+    return [count(f"images below {top}", promised.get(top, 0), number) for top, number in numbers.items()]
 
 
-def is_image(dataset: str, path: Path) -> bool:
+def is_image(dataset: Dataset, path: Path) -> bool:
     """Say whether a file's name is that of an image of the data set."""
-    return path.suffix.lower() == SUFFIXES[dataset]
+    return path.suffix.lower() == dataset.suffix
 
 
-def odd_files(root: Path, dataset: str) -> Iterator[str]:
+def odd_files(root: Path, dataset: Dataset) -> Iterator[str]:
     """Yield a line for every unreadable or duplicate image; warn of every foreign file."""
-    paths = list(files_below(root, image_folders(dataset)))
+    paths = list(files_below(root, dataset.image_folders))
     for path in paths:
         if not is_image(dataset, path):
             warnings.warn(f"foreign file {path} is ignored", ForeignFileWarning, stacklevel=2)
-    good = [path for path in paths if is_image(dataset, path)]
+    images = [path for path in paths if is_image(dataset, path)]
     with ThreadPoolExecutor(max_workers=8) as pool:
-        yield from filter(None, pool.map(unreadable, good))
-    seen: dict[str, Path] = {}
-    for path, digest in zip(good, digests(good), strict=True):
-        if digest in seen:
-            yield f"{path} has the same bytes as {seen[digest]}"
-        seen.setdefault(digest, path)
+        yield from filter(None, pool.map(unreadable, images))
+    for group in dataset.duplicate_groups():
+        yield from duplicates([path for path in images if path.relative_to(root).parts[0] in group])
+
+
+def duplicates(paths: Sequence[Path]) -> Iterator[str]:
+    """Yield a line for every file with the same bytes as one before."""
+    first: dict[str, Path] = {}
+    for path, digest in zip(paths, digests(paths), strict=True):
+        if digest in first:
+            yield f"{path} has the same bytes as {first[digest]}"
+        first.setdefault(digest, path)

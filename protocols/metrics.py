@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP, exact: the rank of every match without sorting a gallery (protocols-spec, 3).
+"""CMC, mAP and mINP, exact: the rank of every match without sorting a gallery (docs/protocols.md).
 
 The rank of a match is one plus the number of kept images with a smaller (distance, index). One pass over a
 gallery counts that for all matches of a query at once, by binary searches among the query's sorted matches.
@@ -35,7 +35,7 @@ class TieWarning(UserWarning):
 def distances(
     query_features: npt.NDArray[np.floating], gallery_features: npt.NDArray[np.floating]
 ) -> FloatArray:
-    """Return -(Q Gᵀ) in float64, as public test scripts do (protocols-spec 3.1).
+    """Return -(Q Gᵀ) in float64, as public test scripts do (docs/protocols.md).
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def evaluate(
     skip_group : int64 array (q,)
         Group of each query.
     distinct_identities : bool
-        CMC over identities (SYSU-MM01) instead of images.
+        CMC over identities, each at its best place, instead of images.
 
     Raises
     ------

@@ -1,16 +1,18 @@
-"""RegDB: ten trials, each trained on its own split and tested in both directions (protocols-spec, 2)."""
+"""RegDB: ten trials, each trained on its own split and tested in both directions (docs/protocols.md)."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from protocols.base import (
+    Count,
     DataError,
+    Dataset,
     Distance,
+    Headline,
     Images,
     IntArray,
     LabelledImages,
@@ -18,15 +20,22 @@ from protocols.base import (
     Protocol,
     Scores,
     Trial,
-    read_lines,
+    count,
 )
 from protocols.files import PartialDataWarning, unknown_counts, wrong_layout
+from protocols.lists import read_labelled_paths
 from protocols.metrics import evaluate
+from protocols.synthetic.plan import Plan, Shot, Twin
+from protocols.synthetic.rendering import generator
 
 NAMES = {Modality.VISIBLE: "visible", Modality.INFRARED: "thermal"}
+FOLDERS = {Modality.VISIBLE: "Visible", Modality.INFRARED: "Thermal"}
 CAMERAS = {Modality.VISIBLE: 1, Modality.INFRARED: 2}
 IDENTITIES, IMAGES = 206, 2060
-"""Known identities and images per split and modality (protocols-spec 2.2)."""
+"""Known identities and images of each part of a split, per modality (docs/protocols.md)."""
+IMAGES_A_PERSON = 10
+"""Known images of an identity in each modality."""
+SPLITS = range(1, 11)
 TREE = """<root>/Visible/<id>/<name>.bmp   <root>/Thermal/<id>/<name>.bmp
 <root>/idx/train_visible_1.txt .. train_visible_10.txt, train_thermal_*.txt, test_visible_*.txt,
    test_thermal_*.txt
@@ -44,36 +53,15 @@ def read_index(root: Path, part: str, modality: Modality, split: int) -> Labelle
     path = root / "idx" / f"{part}_{NAMES[modality]}_{split}.txt"
     if not path.is_file():
         raise wrong_layout(root, f"idx/{path.name}", TREE)
-    lines = read_lines(path)
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
-        raise DataError(f"{path}: empty; expected one image and label a line")
-    rows = [parse_line(root, path, number, line) for number, line in enumerate(lines, start=1)]
-    n = len(rows)
+    names, labels = read_labelled_paths(root, path)
+    n = len(names)
     images = Images(
         root,
-        tuple(name for name, _ in rows),
+        names,
         np.full(n, modality, dtype=np.int64),
         np.full(n, CAMERAS[modality], dtype=np.int64),
     )
-    return LabelledImages(images, np.array([label for _, label in rows], dtype=np.int64))
-
-
-def parse_line(root: Path, path: Path, number: int, line: str) -> tuple[str, int]:
-    """Split a line at its last run of blanks into a relative path and a label."""
-    match = re.fullmatch(r"(.*\S)[ \t]+(\d{1,18})\s*", line)
-    if match is None:
-        raise DataError(f"{path}, line {number}: {line!r} is not a path, a blank and an integer label")
-    name, label = match.group(1), int(match.group(2))
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts:
-        raise DataError(f"{path}, line {number}: {name} leads outside the data root")
-    if re.search(r"\s\d+$", name):
-        raise DataError(f"{path}, line {number}: {line!r} has an extra field; expected a path and a label")
-    if not (root / pure).is_file():
-        raise DataError(f"{path}, line {number}: no image {name} below {root}; restore it from the original")
-    return name, label
+    return LabelledImages(images, np.array(labels, dtype=np.int64))
 
 
 def check_sides(
@@ -93,7 +81,7 @@ def check_sides(
                 f"{name}: {len(side)} images of {ids} identities (expected {IMAGES} of {IDENTITIES})"
             )
     if problems:
-        unknown_counts(root, RegDB.dataset, f"{root}, split {split}: {'; '.join(problems)}", allow_partial)
+        unknown_counts(root, RegDBData.name, f"{root}, split {split}: {'; '.join(problems)}", allow_partial)
 
 
 def folders(side: LabelledImages) -> set[str]:
@@ -101,14 +89,100 @@ def folders(side: LabelledImages) -> set[str]:
     return {PurePosixPath(path).parent.name for path in side.images.paths}
 
 
-class RegDB(Protocol):
-    """RegDB, ten trials, both directions."""
+def count_split(root: Path, split: int) -> list[tuple[str, int, int]]:
+    """Return what was counted in a split, the known number and the one in its files.
 
-    id = "regdb"
-    version = "1"
-    dataset = "regdb"
-    summary = "RegDB: ten trials, each trained on its own split; visible to thermal and thermal to visible"
-    splits = tuple(range(1, 11))
+    Raises
+    ------
+    DataError
+        If an identity is in training and in test.
+    """
+    rows: list[tuple[str, int, int]] = []
+    people: dict[str, set[str]] = {"train": set(), "test": set()}
+    for part in people:
+        labels: set[int] = set()
+        for modality, name in NAMES.items():
+            side = read_index(root, part, modality, split)
+            people[part] |= folders(side)
+            labels ^= set(side.identity.tolist())
+            rows.append((f"{part} {name} images, each split", IMAGES, len(side)))
+            rows.append((f"{part} {name} identities, each split", IDENTITIES, len(np.unique(side.identity))))
+        rows.append((f"{part} labels of one modality alone, each split", 0, len(labels)))
+    if both := sorted(people["train"] & people["test"]):
+        raise DataError(
+            f"{root}/idx, split {split}: identity folder {both[0]} is in training and in test "
+            f"({len(both)} such); get the original files"
+        )
+    return rows
+
+
+def count_of_splits(what: str, known: int, numbers: dict[int, int]) -> Count:
+    """Compare a number of every split; name the splits only where they are not alike."""
+    if len(set(numbers.values())) == 1:
+        return count(what, known, next(iter(numbers.values())))
+    wrong = ", ".join(f"{number} in split {split}" for split, number in numbers.items() if number != known)
+    return Count(what, str(known), wrong, False)
+
+
+def image_path(modality: Modality, identity: int, number: int) -> str:
+    """Name an image of a twin."""
+    letter = "vt"[modality]
+    sex = ("female", "male")[identity % 2]
+    return f"{FOLDERS[modality]}/{identity}/{sex}_front_{letter}_{identity:05d}_{number + 1}.bmp"
+
+
+def plan_twin(identities: int, images: int, seed: int) -> Plan:
+    """Plan a twin: ten random halvings into training and test identities."""
+    if identities % 2:
+        raise DataError(f"{identities} identities: RegDB's splits are halves, so the number must be even")
+    shots = [
+        Shot(image_path(modality, identity, number), identity, CAMERAS[modality], bool(modality), number)
+        for modality in Modality
+        for identity in range(1, identities + 1)
+        for number in range(images)
+    ]
+    texts = {}
+    for split in SPLITS:
+        order = (generator("regdb split", seed, split).permutation(identities) + 1).tolist()
+        half = identities // 2
+        for part, ids in (("train", sorted(order[:half])), ("test", sorted(order[half:]))):
+            for modality, name in NAMES.items():
+                lines = [
+                    f"{image_path(modality, identity, number)} {label}\n"
+                    for label, identity in enumerate(ids)
+                    for number in range(images)
+                ]
+                texts[f"idx/{part}_{name}_{split}.txt"] = "".join(lines)
+    return Plan(shots, texts)
+
+
+class RegDBData(Dataset):
+    """RegDB: 412 people before one visible and one thermal camera, ten halvings into training and test."""
+
+    name = "regdb"
+    summary = "RegDB: one visible and one thermal camera, ten splits"
+    landmarks = "Visible, Thermal and idx"
+    tree = TREE
+    image_folders = tuple(FOLDERS.values())
+    list_folders = ("idx",)
+    suffix = ".bmp"
+    splits = tuple(SPLITS)
+    split_is_trial = True
+    n_trials = len(SPLITS)
+    headline = Headline("regdb", "visible-to-thermal")
+    twin = Twin(120, 10, plan_twin, lambda seed: plan_twin(2 * IDENTITIES, IMAGES_A_PERSON, seed))
+
+    def recognises(self, root: Path) -> bool:
+        """Look for the three folders."""
+        return all((root / name).is_dir() for name in (*self.list_folders, *self.image_folders))
+
+    def counts(self, root: Path) -> list[Count]:
+        """Images and identities of every split; a leak between training and test is an error."""
+        numbers: dict[tuple[str, int], dict[int, int]] = {}
+        for split in self.splits:
+            for what, known, number in count_split(root, split):
+                numbers.setdefault((what, known), {})[split] = number
+        return [count_of_splits(what, known, by_split) for (what, known), by_split in numbers.items()]
 
     def training(self, root: Path, split: int, *, allow_partial: bool = False) -> LabelledImages:
         """Training images of one split, visible first, then infrared, in file order."""
@@ -129,6 +203,15 @@ class RegDB(Protocol):
         )
         return LabelledImages(images, np.concatenate([visible.identity, thermal.identity]))
 
+
+class RegDB(Protocol):
+    """RegDB, ten trials, both directions."""
+
+    id = "regdb"
+    version = "1"
+    dataset = RegDBData()
+    summary = "RegDB: ten trials, each trained on its own split; visible to thermal and thermal to visible"
+
     def trials(self, root: Path, split: int, *, allow_partial: bool = False) -> list[Trial]:
         """Both directions of the split's own trial; no other trial may be tested with its weights."""
         visible, thermal = (read_index(root, "test", m, split) for m in Modality)
@@ -147,7 +230,6 @@ class RegDB(Protocol):
         gallery_cams: IntArray,
     ) -> Scores:
         """CMC over images; nothing is removed."""
-        del query_cams, gallery_cams
         skip = np.zeros((1, len(gallery_ids)), dtype=bool)
         return evaluate(
             distance, query_ids, gallery_ids, skip, np.zeros(len(query_ids), dtype=np.int64), False

@@ -1,4 +1,4 @@
-"""SYSU-MM01: all and indoor search, single and multi shot, ten galleries (protocols-spec section 1).
+"""SYSU-MM01: all and indoor search, single and multi shot, ten galleries (docs/protocols.md).
 
 The galleries are those of public evaluation code (`seeded`: drawn from ``random.Random(trial)``, multi shot
 from ``numpy.random.RandomState(trial)``), or those of the official permutation file (`official`).
@@ -6,20 +6,19 @@ from ``numpy.random.RandomState(trial)``), or those of the official permutation 
 
 from __future__ import annotations
 
-import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from protocols.base import (
+    Count,
     DataError,
+    Dataset,
     Distance,
+    Headline,
     Images,
     IntArray,
     LabelledImages,
@@ -27,13 +26,18 @@ from protocols.base import (
     Protocol,
     Scores,
     Trial,
-    read_lines,
+    count,
 )
 from protocols.files import PartialDataWarning, images_in, is_synthetic, unknown_counts, wrong_layout
+from protocols.galleries import Folder, ImageRow, official_draw, read_permutations, seeded_draw
+from protocols.lists import read_identities
 from protocols.metrics import evaluate
+from protocols.synthetic.plan import Plan, Shot, Twin, detector_size, shares
+from protocols.synthetic.rendering import generator
 
 VISIBLE_CAMERAS = (1, 2, 4, 5)
 INFRARED_CAMERAS = (3, 6)
+CAMERAS = range(1, 7)
 TRIALS = range(10)
 SHOTS = 10
 PERMUTATIONS = "exp/rand_perm_cam.mat"
@@ -45,39 +49,17 @@ TRAIN_COUNTS = {1: 4721, 2: 5753, 3: 7909, 4: 5811, 5: 5973, 6: 4000}
 TEST_COUNTS = {1: 1374, 2: 1565, 3: 1883, 4: 1918, 5: 1918, 6: 1920}
 TRAIN_IDENTITIES, TEST_IDENTITIES = 395, 96
 GALLERY_IDENTITIES = {1: 56, 2: 56, 4: 94, 5: 95}
-"""Known counts by camera (protocols-spec 1.3): images, and test identities that the galleries hold."""
+"""Known counts by camera (docs/protocols.md): images, and test identities that the galleries hold."""
+VAL_COUNTS = {1: 0, 2: 0, 3: 1980, 4: 990, 5: 984, 6: 0}
+"""Of the training counts, those of the identities of val_id.txt."""
 
 
 def read_ids(root: Path, name: str) -> list[int]:
-    """Read ``exp/<name>_id.txt``: identities on one line, ascending in the result.
-
-    Raises
-    ------
-    DataError
-        With file, line and column of what is not an identity, or of a second line, or of a repeated identity.
-    """
+    """Read ``exp/<name>_id.txt``: identities on one line, ascending in the result."""
     path = root / "exp" / f"{name}_id.txt"
     if not path.is_file():
         raise wrong_layout(root, f"exp/{name}_id.txt", TREE)
-    lines = read_lines(path)
-    if not lines or not lines[0].strip():
-        raise DataError(f"{path}, line 1: empty; expected identities separated by commas")
-    for number, line in enumerate(lines[1:], start=2):
-        if line.strip():
-            raise DataError(f"{path}, line {number}: unexpected second line; all identities go on line 1")
-    ids: list[int] = []
-    column = 1
-    for field in lines[0].split(","):
-        if not field.strip().isascii() or not field.strip().isdigit():
-            raise DataError(f"{path}, line 1, column {column}: {field.strip()!r} is not an identity number")
-        identity = int(field)
-        if identity > 9999:
-            raise DataError(f"{path}, line 1, column {column}: identity {identity} is above 9999")
-        if identity in ids:
-            raise DataError(f"{path}, line 1, column {column}: identity {identity} stands twice; remove one")
-        ids.append(identity)
-        column += len(field) + 1
-    return sorted(ids)
+    return read_identities(path)
 
 
 def read_splits(root: Path) -> dict[str, list[int]]:
@@ -108,98 +90,177 @@ def folder_images(root: Path, camera: int, identity: int) -> list[str]:
     return names
 
 
-def listed(root: Path, rows: Sequence[tuple[int, int, str]]) -> LabelledImages:
-    """Make a list of images from (identity, camera, name) rows."""
-    camera = np.array([c for _, c, _ in rows], dtype=np.int64)
-    modality = np.where(np.isin(camera, INFRARED_CAMERAS), Modality.INFRARED, Modality.VISIBLE).astype(
-        np.int64
-    )
+def listed(root: Path, rows: Sequence[ImageRow]) -> LabelledImages:
+    """Make a list of images from rows."""
+    camera = np.array([row.camera for row in rows], dtype=np.int64)
+    infrared = np.isin(camera, INFRARED_CAMERAS)
+    modality = np.where(infrared, Modality.INFRARED, Modality.VISIBLE).astype(np.int64)
     paths = tuple(f"cam{c}/{i:04d}/{name}" for i, c, name in rows)
-    return LabelledImages(
-        Images(root, paths, modality, camera), np.array([i for i, _, _ in rows], dtype=np.int64)
-    )
+    identity = np.array([row.identity for row in rows], dtype=np.int64)
+    return LabelledImages(Images(root, paths, modality, camera), identity)
 
 
-def rows_of(root: Path, ids: Sequence[int], cameras: Sequence[int]) -> list[tuple[int, int, str]]:
+def rows_of(root: Path, ids: Sequence[int], cameras: Sequence[int]) -> list[ImageRow]:
     """List all images, identity major, camera minor, names sorted."""
-    return [(i, c, name) for i in ids for c in cameras for name in folder_images(root, c, i)]
+    return [ImageRow(i, c, name) for i in ids for c in cameras for name in folder_images(root, c, i)]
 
 
-def gallery_folders(
-    root: Path, ids: Sequence[int], cameras: Sequence[int]
-) -> list[tuple[int, int, list[str]]]:
-    """List the existing (identity, camera, names) folders in drawing order."""
-    folders = [(i, c, folder_images(root, c, i)) for i in ids for c in cameras]
-    return [folder for folder in folders if folder[2]]
+def gallery_folders(root: Path, ids: Sequence[int], cameras: Sequence[int]) -> list[Folder]:
+    """List the existing folders in drawing order."""
+    folders = [Folder(i, c, folder_images(root, c, i)) for i in ids for c in cameras]
+    return [folder for folder in folders if folder.names]
 
 
-def single_shot(folders: Sequence[tuple[int, int, list[str]]], trial: int) -> list[tuple[int, int, str]]:
-    """Draw one image a folder, from one stream seeded by the trial (protocols-spec 1.5)."""
-    stream = random.Random(trial)
-    return [(i, c, stream.choice(names)) for i, c, names in folders]
+def enough_images(root: Path, folders: Sequence[Folder], shots: int, allow_partial: bool) -> bool:
+    """Say whether every folder has `shots` images; refuse a short one in real data that may not be partial."""
+    short = next((folder for folder in folders if len(folder.names) < shots), None)
+    if short is None:
+        return bool(folders)
+    where = root / f"cam{short.camera}" / f"{short.identity:04d}"
+    text = f"{where} has {len(short.names)} images, multi shot draws {shots}"
+    if is_synthetic(root):
+        return False
+    if not allow_partial:
+        raise DataError(f"{text}; restore the folder")
+    warnings.warn(f"{text}; multi-shot trials are left out", PartialDataWarning, stacklevel=3)
+    return False
 
 
-def multi_shot(folders: Sequence[tuple[int, int, list[str]]], trial: int) -> list[tuple[int, int, str]]:
-    """Draw ten images a folder from NumPy's legacy stream (protocols-spec 1.6, our convention of seeding)."""
-    stream = np.random.RandomState(trial)  # the legacy stream is the protocol
-    return [
-        (i, c, str(name)) for i, c, names in folders for name in stream.choice(names, SHOTS, replace=False)
-    ]
+def refuse_one_modality(root: Path, listing: LabelledImages, part: str) -> None:
+    """Refuse a part without visible or without infrared images."""
+    for modality, cameras in ((Modality.VISIBLE, VISIBLE_CAMERAS), (Modality.INFRARED, INFRARED_CAMERAS)):
+        if not (listing.images.modality == modality).any():
+            folders = ", ".join(f"cam{camera}" for camera in cameras)
+            raise DataError(
+                f"{root}: the {part} part has no {modality.name.lower()} images; {folders} hold none of its "
+                "identities, restore these folders"
+            )
 
 
-def read_permutations(root: Path) -> npt.NDArray[np.object_]:
-    """Read ``exp/rand_perm_cam.mat``: per camera and identity a matrix (10, n) of permutations of 1..n."""
-    path = root / PERMUTATIONS
-    if not path.is_file():
-        raise DataError(
-            f"{path} not found; the official galleries need it (it comes with the official evaluation code)"
+def verify(
+    root: Path,
+    listing: LabelledImages,
+    part: str,
+    ids: int,
+    known_ids: int,
+    known_images: Mapping[int, int],
+    allow_partial: bool,
+) -> None:
+    """Compare counts with the known ones; a part of one modality alone is refused in any case."""
+    by_camera = {c: int((listing.images.camera == c).sum()) for c in known_images}
+    if by_camera == known_images and ids == known_ids:
+        return
+    text = (
+        f"{root}: the {part} part has {ids} identities (expected {known_ids}) and per camera "
+        f"{by_camera} images (expected {known_images})"
+    )
+    unknown_counts(root, SysuMM01Data.name, text, allow_partial)
+    refuse_one_modality(root, listing, part)
+
+
+def count_part(
+    root: Path, part: str, ids: Sequence[int], known_ids: int, known_images: Mapping[int, int]
+) -> list[Count]:
+    """Count a part's identities, and its images by camera."""
+    counts = [count(f"{part} identities", known_ids, len(ids))]
+    for camera, known in known_images.items():
+        images = [len(folder_images(root, camera, identity)) for identity in ids]
+        counts.append(count(f"{part} images, camera {camera}", known, sum(images)))
+        if part == "test" and camera in GALLERY_IDENTITIES:
+            known_here = GALLERY_IDENTITIES[camera]
+            counts.append(count(f"test identities, camera {camera}", known_here, np.count_nonzero(images)))
+    return counts
+
+
+def shot(identity: int, camera: int, number: int) -> Shot:
+    """Place an image of a twin."""
+    path = f"cam{camera}/{identity:04d}/{number + 1:04d}.jpg"
+    return Shot(path, identity, camera, camera in INFRARED_CAMERAS, number)
+
+
+def id_texts(parts: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """Return the id files: numbers separated by commas on one line."""
+    return {f"exp/{name}_id.txt": ",".join(map(str, ids)) + "\n" for name, ids in parts.items()}
+
+
+def plan_twin(identities: int, images: int, seed: int) -> Plan:
+    """Plan a twin: three fifths of the people train (a sixth of them as val), the others test."""
+    order = (generator("sysu split", seed).permutation(identities) + 1).tolist()
+    training = round(0.6 * identities)
+    val = max(1, training // 6)
+    parts = {"train": order[val:training], "val": order[:val], "test": order[training:]}
+    people = range(1, identities + 1)
+    return Plan([shot(i, c, k) for i in people for c in CAMERAS for k in range(images)], id_texts(parts))
+
+
+def plan_full_size(_seed: int) -> Plan:
+    """Plan the real counts by part and camera, dealt out evenly over the identities a camera has seen."""
+    train, val, test = list(range(1, 297)), list(range(297, 396)), list(range(396, 492))
+    # the real single-shot galleries hold 56, 56, 94 and 95 test identities of cameras 1, 2, 4 and 5
+    seen = {1: test[:56], 2: test[:56], 3: test, 4: test[2:], 5: test[1:], 6: test}
+    shots: list[Shot] = []
+    for camera in CAMERAS:
+        shots += deal(train, camera, TRAIN_COUNTS[camera] - VAL_COUNTS[camera])
+        shots += deal(val, camera, VAL_COUNTS[camera])
+        shots += deal(seen[camera], camera, TEST_COUNTS[camera])
+    return Plan(shots, id_texts({"train": train, "val": val, "test": test}))
+
+
+def deal(ids: Sequence[int], camera: int, total: int) -> list[Shot]:
+    """Deal a camera's images out evenly over identities."""
+    return [shot(i, camera, k) for i, n in zip(ids, shares(total, len(ids)), strict=True) for k in range(n)]
+
+
+class SysuMM01Data(Dataset):
+    """SYSU-MM01: four visible and two infrared cameras, one training split."""
+
+    name = "sysu-mm01"
+    alias = "sysu"
+    summary = "SYSU-MM01: four visible and two infrared cameras, one split"
+    landmarks = "cam1 .. cam6 and exp"
+    tree = TREE
+    image_folders = tuple(f"cam{camera}" for camera in CAMERAS)
+    list_folders = ("exp",)
+    suffix = ".jpg"
+    n_trials = len(TRIALS)
+    headline = Headline("sysu-all", "single-shot")
+    unions = {
+        "sysu": ("sysu-all", "sysu-indoor"),
+        "sysu-official": ("sysu-all-official", "sysu-indoor-official"),
+    }
+    twin = Twin(100, 3, plan_twin, plan_full_size, detector_size)
+
+    def recognises(self, root: Path) -> bool:
+        """Look for ``exp`` and any camera."""
+        return (root / "exp").is_dir() and any((root / name).is_dir() for name in self.image_folders)
+
+    def counts(self, root: Path) -> list[Count]:
+        """Identities of both parts, and their images by camera."""
+        ids = read_splits(root)
+        if (root / PERMUTATIONS).is_file():
+            read_permutations(root / PERMUTATIONS, len(CAMERAS))
+        trained = ids["train"] + ids["val"]
+        return [
+            *count_part(root, "training", trained, TRAIN_IDENTITIES, TRAIN_COUNTS),
+            *count_part(root, "test", ids["test"], TEST_IDENTITIES, TEST_COUNTS),
+        ]
+
+    def training(self, root: Path, split: int, *, allow_partial: bool = False) -> LabelledImages:
+        """Training images of the 395 train and validation identities, visible first, then infrared."""
+        ids = read_splits(root)
+        trained = sorted(ids["train"] + ids["val"])
+        images = listed(
+            root, rows_of(root, trained, VISIBLE_CAMERAS) + rows_of(root, trained, INFRARED_CAMERAS)
         )
-    try:
-        cells: npt.NDArray[np.object_] = loadmat(path)["rand_perm_cam"]
-    except (ValueError, KeyError, NotImplementedError, TypeError, OSError, MatReadError) as error:
-        raise DataError(f"{path} is not the official permutation file: {error}") from error
-    if cells.shape != (6, 1) or not all(np.asarray(cell).dtype == object for cell in cells.flat):
-        raise DataError(f"{path} is not the official permutation file: expected a cell of 6 x 1 cells")
-    return cells
-
-
-def official_draw(
-    permutations: npt.NDArray[np.object_],
-    folders: Sequence[tuple[int, int, list[str]]],
-    trial: int,
-    shots: int,
-) -> list[tuple[int, int, str]]:
-    """Take the first `shots` entries of a trial's row, camera major, identity minor (protocols-spec, 5).
-
-    Raises
-    ------
-    DataError
-        If a permutation is not one of its folder; names camera, identity and both counts.
-    """
-    rows = []
-    for identity, camera, names in sorted(folders, key=lambda folder: (folder[1], folder[0])):
-        known = permutations[camera - 1, 0]
-        order = known[identity - 1, 0] if identity <= len(known) else np.empty((0, 0))
-        if order.shape[1] != len(names):
-            raise DataError(
-                f"rand_perm_cam.mat has {order.shape[1]} images of identity {identity} in camera {camera}, "
-                f"the folder {len(names)}; the file and the images must be of one release"
-            )
-        if len(order) <= trial or sorted(order[trial]) != list(range(1, len(names) + 1)):
-            raise DataError(
-                f"rand_perm_cam.mat, camera {camera}, identity {identity}: row {trial + 1} is missing or not a "
-                f"permutation of 1..{len(names)}; get the original file"
-            )
-        rows += [(identity, camera, names[k - 1]) for k in order[trial, :shots].astype(int)]
-    return rows
+        verify(root, images, "training", len(trained), TRAIN_IDENTITIES, TRAIN_COUNTS, allow_partial)
+        return images
 
 
 class SysuMM01(Protocol):
     """What the SYSU-MM01 protocols share; they differ in the gallery's cameras and how it is drawn."""
 
     version = "1"
-    dataset = "sysu-mm01"
-    splits = (0,)
+    dataset = SysuMM01Data()
     gallery_cameras: ClassVar[tuple[int, ...]] = VISIBLE_CAMERAS
     official: ClassVar[bool] = False
 
@@ -207,20 +268,12 @@ class SysuMM01(Protocol):
         """Name the official permutations, where the galleries are theirs and they are not there."""
         return PERMUTATIONS if self.official and not (root / PERMUTATIONS).is_file() else None
 
-    def training(self, root: Path, split: int, *, allow_partial: bool = False) -> LabelledImages:
-        """Training images of the 395 train and validation identities, visible first, then infrared."""
-        ids = read_splits(root)
-        chosen = sorted(ids["train"] + ids["val"])
-        found = listed(root, rows_of(root, chosen, VISIBLE_CAMERAS) + rows_of(root, chosen, INFRARED_CAMERAS))
-        verify(root, found, TRAIN_COUNTS, TRAIN_IDENTITIES, len(chosen), "training", allow_partial)
-        return found
-
     def trials(self, root: Path, split: int, *, allow_partial: bool = False) -> list[Trial]:
         """Ten single-shot and ten multi-shot trials; all share the query list."""
         ids = read_splits(root)["test"]
         query = listed(root, rows_of(root, ids, INFRARED_CAMERAS))
         everything = listed(root, rows_of(root, ids, VISIBLE_CAMERAS + INFRARED_CAMERAS))
-        verify(root, everything, TEST_COUNTS, TEST_IDENTITIES, len(ids), "test", allow_partial)
+        verify(root, everything, "test", len(ids), TEST_IDENTITIES, TEST_COUNTS, allow_partial)
         folders = gallery_folders(root, ids, self.gallery_cameras)
         return [
             Trial(setting, trial, query, listed(root, rows), rule)
@@ -230,19 +283,18 @@ class SysuMM01(Protocol):
         ]
 
     def galleries(
-        self, root: Path, folders: Sequence[tuple[int, int, list[str]]], shots: int
-    ) -> Iterator[tuple[int, list[tuple[int, int, str]], str]]:
+        self, root: Path, folders: Sequence[Folder], shots: int
+    ) -> Iterator[tuple[int, list[ImageRow], str]]:
         """Yield trial number, gallery rows and the rule that made them.
 
         Multi shot follows the official file where it is present: no public seeded draw is reproducible.
         """
         present = (root / PERMUTATIONS).is_file()
         if self.official or (shots == SHOTS and present):
-            permutations = read_permutations(root)
+            permutations = read_permutations(root / PERMUTATIONS, len(CAMERAS))
             yield from ((t, official_draw(permutations, folders, t, shots), "official") for t in TRIALS)
         else:
-            draw = single_shot if shots == 1 else multi_shot
-            yield from ((t, draw(folders, t), "seeded") for t in TRIALS)
+            yield from ((t, seeded_draw(folders, t, shots), "seeded") for t in TRIALS)
 
     def score(
         self,
@@ -264,55 +316,6 @@ class SysuMM01(Protocol):
                 )
         skip = np.stack([np.zeros(len(gallery_cams), dtype=bool), gallery_cams == 2])
         return evaluate(distance, query_ids, gallery_ids, skip, (query_cams == 3).astype(np.int64), True)
-
-
-def enough_images(
-    root: Path, folders: Sequence[tuple[int, int, list[str]]], shots: int, allow_partial: bool
-) -> bool:
-    """Say whether every folder has `shots` images; refuse a short one in real data that may not be partial."""
-    short = next(((i, c, n) for i, c, n in folders if len(n) < shots), None)
-    if short is None:
-        return bool(folders)
-    where = root / f"cam{short[1]}" / f"{short[0]:04d}"
-    text = f"{where} has {len(short[2])} images, multi shot draws {shots}"
-    if is_synthetic(root):
-        return False
-    if not allow_partial:
-        raise DataError(f"{text}; restore the folder")
-    warnings.warn(f"{text}; multi-shot trials are left out", PartialDataWarning, stacklevel=3)
-    return False
-
-
-def refuse_one_modality(root: Path, found: LabelledImages, part: str) -> None:
-    """Refuse a part without visible or without infrared images."""
-    for modality, cameras in ((Modality.VISIBLE, VISIBLE_CAMERAS), (Modality.INFRARED, INFRARED_CAMERAS)):
-        if not (found.images.modality == modality).any():
-            folders = ", ".join(f"cam{camera}" for camera in cameras)
-            raise DataError(
-                f"{root}: the {part} part has no {modality.name.lower()} images; {folders} hold none of its "
-                "identities, restore these folders"
-            )
-
-
-def verify(
-    root: Path,
-    found: LabelledImages,
-    counts: dict[int, int],
-    known: int,
-    ids: int,
-    part: str,
-    allow_partial: bool,
-) -> None:
-    """Compare counts with the known ones; a part of one modality alone is refused in any case."""
-    by_camera = {c: int((found.images.camera == c).sum()) for c in counts}
-    if by_camera == counts and ids == known:
-        return
-    text = (
-        f"{root}: the {part} part has {ids} identities (expected {known}) and per camera "
-        f"{by_camera} images (expected {counts})"
-    )
-    unknown_counts(root, SysuMM01.dataset, text, allow_partial)
-    refuse_one_modality(root, found, part)
 
 
 class SysuAll(SysuMM01):

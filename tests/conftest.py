@@ -15,7 +15,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
+from protocols.regdb import RegDBData
 from protocols.synthetic.twin import synthesise
+from protocols.sysu_mm01 import SysuMM01Data
 
 TINY = (
     "architecture=resnet18",
@@ -30,14 +32,14 @@ TINY = (
 @pytest.fixture(scope="session")
 def tiny_regdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("twin") / "regdb"
-    synthesise(root, "regdb", identities=12, images=4, seed=3, difficulty="easy", size=(16, 32))
+    synthesise(root, RegDBData(), identities=12, images=4, seed=3, difficulty="easy", size=(16, 32))
     return root
 
 
 @pytest.fixture(scope="session")
 def tiny_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("twin") / "sysu"
-    synthesise(root, "sysu", identities=12, images=3, seed=3, difficulty="easy", size=(16, 32))
+    synthesise(root, SysuMM01Data(), identities=12, images=3, seed=3, difficulty="easy", size=(16, 32))
     return root
 
 

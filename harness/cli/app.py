@@ -33,10 +33,17 @@ def method_names() -> list[tuple[str, str]]:
 
 def protocol_names() -> list[tuple[str, str]]:
     """Complete --protocol."""
-    from harness.registry import UNIONS, protocols
+    from harness.registry import protocols, unions
 
-    unions = [(name, " and ".join(members)) for name, members in UNIONS.items()]
-    return [(entry.name, entry.summary) for entry in protocols().values()] + unions
+    several = [(name, " and ".join(members)) for name, members in unions().items()]
+    return [(entry.name, entry.summary) for entry in protocols().values()] + several
+
+
+def dataset_names() -> list[tuple[str, str]]:
+    """Complete --like."""
+    from harness.registry import datasets
+
+    return [(entry.alias or entry.name, entry.summary) for entry in datasets().values()]
 
 
 def preset_names() -> list[str]:
@@ -80,11 +87,12 @@ def run(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="regdb, sysu-all, sysu-indoor, or sysu.", autocompletion=protocol_names),
+        typer.Option(help="As `reidbench list protocols` names it.", autocompletion=protocol_names),
     ] = None,
     data: DataOption = None,
     trials: Annotated[
-        str | None, typer.Option(help="RegDB: training splits, 1-10 or 1,4-6. Default: all ten.")
+        str | None,
+        typer.Option(help="Training splits where there are several, as 1-10 or 1,4-6. Default: all."),
     ] = None,
     seed: Annotated[
         list[int] | None,
@@ -233,7 +241,7 @@ def show(
 def score(
     file: Annotated[Path, typer.Argument(help=".npz with distance or features, ids and cameras.")],
     protocol: Annotated[
-        str, typer.Option(help="sysu-all, sysu-indoor or regdb.", autocompletion=protocol_names)
+        str, typer.Option(help="As `reidbench list protocols` names it.", autocompletion=protocol_names)
     ],
     out: Annotated[Path | None, typer.Option(help="CSV file to write: metric,value in percent.")] = None,
 ) -> None:
@@ -389,7 +397,9 @@ def doctor(out: OutOption = Path("runs")) -> None:
 @data_app.command("synth", epilog="Example: reidbench data synth data/twin --like regdb --seed 0")
 def data_synth(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    like: Annotated[str, typer.Option(help="regdb or sysu.")],
+    like: Annotated[
+        str, typer.Option(help="Data set, as `reidbench list` names it.", autocompletion=dataset_names)
+    ],
     identities: Annotated[int | None, typer.Option(min=4, help="Number of people.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Images of a person in a camera.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the twin.")] = 0,
@@ -400,15 +410,19 @@ def data_synth(
 ) -> None:
     """Make a synthetic twin: same folders, names and split files as the real data set."""
     from harness.errors import HarnessError
+    from harness.registry import load_dataset
     from protocols.synthetic.twin import synthesise
 
-    if like not in ("regdb", "sysu"):
-        raise HarnessError(f"--like {like}: expected regdb or sysu")
+    known = [name for name, _ in dataset_names()]
+    try:
+        dataset = load_dataset(like)
+    except HarnessError as error:
+        raise HarnessError(f"--like {like}: expected {' or '.join(known)} ({error})") from None
     reporter = make_reporter()
     with reporter.bars():
         made = synthesise(
             out,
-            like,
+            dataset,
             identities=identities,
             images=images,
             seed=seed,
@@ -434,23 +448,26 @@ def data_check(
 @data_app.command("fingerprint", epilog="Example: reidbench data fingerprint /data/RegDB")
 def data_fingerprint(root: Annotated[Path, typer.Argument(help="Root of the data set.")]) -> None:
     """Print the digest of a data root: equal data, equal digest."""
-    from protocols.check import dataset_at, fingerprint
+    from harness.runs.data import recognise
+    from protocols.check import fingerprint
 
-    sys.stdout.write(fingerprint(root, dataset_at(root)) + "\n")
+    sys.stdout.write(fingerprint(root, recognise(root)) + "\n")
 
 
 @data_app.command(
     "export", epilog="Example: reidbench data export --protocol regdb --data /data/RegDB --out lists"
 )
 def data_export(
-    protocol: Annotated[str, typer.Option(help="regdb, sysu-all or sysu-indoor.")],
+    protocol: Annotated[
+        str, typer.Option(help="As `reidbench list protocols` names it.", autocompletion=protocol_names)
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the CSV files.")],
     data: DataOption = None,
     allow_partial: PartialOption = False,
 ) -> None:
     """Write query_<trial>.csv and gallery_<trial>.csv, in evaluation order, for anybody's code.
 
-    Single shot, or visible to thermal, in the folder itself; the other setting in a folder of its name.
+    The lists of the protocol's first setting go into the folder itself, those of another into a folder of its name.
     """
     from harness.registry import load_protocols
     from harness.runs.data import export, find_root

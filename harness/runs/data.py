@@ -13,15 +13,16 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import HarnessError
+from harness.registry import load_datasets
 from harness.runs.files import write_atomic
 from harness.training.progress import Reporter
-from protocols.base import Images, LabelledImages, Protocol, Trial
+from protocols.base import Dataset, Images, LabelledImages, Protocol, Trial
 from protocols.check import check, dataset_at, fingerprint
 from protocols.files import DataWarning, is_synthetic
 from protocols.synthetic.twin import VERSION, synthesise
 
-SYNTHETIC = "synthetic"
-LIKE: dict[str, Literal["regdb", "sysu"]] = {"regdb": "regdb", "sysu-mm01": "sysu"}
+DataKind = Literal["real", "real-partial", "synthetic"]
+SYNTHETIC: DataKind = "synthetic"
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,21 @@ class DataRoot:
     """A data root, what it is (``real``, ``real-partial``, ``synthetic``), and its fingerprint."""
 
     path: Path
-    kind: Literal["real", "real-partial", "synthetic"]
+    kind: DataKind
     digest: str
 
 
-def synthetic_root(dataset: str, twin_seed: int, reporter: Reporter) -> Path:
+def recognise(root: Path) -> Dataset:
+    """Say which registered data set lies at a root; :class:`~protocols.base.DataError` if none does."""
+    return dataset_at(root, load_datasets())
+
+
+def synthetic_root(dataset: Dataset, twin_seed: int, reporter: Reporter) -> Path:
     """Return the demo-sized twin of a data set, made at the first call."""
-    path = Path("data") / f"{dataset}-twin-v{VERSION}-seed{twin_seed}"
+    path = Path("data") / f"{dataset.name}-twin-v{VERSION}-seed{twin_seed}"
     if not path.is_dir():
-        reporter.line(f"making a synthetic twin of {dataset} in {path}")
-        synthesise(path, LIKE[dataset], seed=twin_seed)
+        reporter.line(f"making a synthetic twin of {dataset.name} in {path}")
+        synthesise(path, dataset, seed=twin_seed)
     return path
 
 
@@ -58,9 +64,9 @@ def find_root(option: str | None, protocol: Protocol, twin_seed: int, reporter: 
     if given == SYNTHETIC:
         return synthetic_root(protocol.dataset, twin_seed, reporter)
     root = Path(given).expanduser()
-    found = dataset_at(root)
-    if found != protocol.dataset:
-        raise HarnessError(f"{root} holds {found}, but protocol {protocol.id} needs {protocol.dataset}")
+    there, needed = recognise(root).name, protocol.dataset.name
+    if there != needed:
+        raise HarnessError(f"{root} holds {there}, but protocol {protocol.id} needs {needed}")
     return root
 
 
@@ -99,7 +105,7 @@ def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = F
         raise HarnessError(f"{out} holds lists already; delete them, or choose another folder with --out")
     written: list[Path] = []
     first = ""
-    for split in protocol.splits:
+    for split in protocol.dataset.splits:
         for trial in protocol.trials(root, split, allow_partial=allow_partial):
             first = first or trial.setting
             written += export_trial(trial, out if trial.setting == first else out / trial.setting)
@@ -122,7 +128,7 @@ def export_trial(trial: Trial, folder: Path) -> list[Path]:
     return paths
 
 
-def data_digest(root: Path, dataset: str) -> str:
+def data_digest(root: Path, dataset: Dataset) -> str:
     """Return the data fingerprint, remembered for as long as no file's name, size or time changes."""
     files = sorted(p for p in root.rglob("*") if p.is_file())
     stats = ((p.relative_to(root).as_posix(), p.stat()) for p in files)
@@ -141,7 +147,7 @@ def data_digest(root: Path, dataset: str) -> str:
     return digest
 
 
-def examine(root: Path, dataset: str, *, allow_partial: bool) -> DataRoot:
+def examine(root: Path, dataset: Dataset, *, allow_partial: bool) -> DataRoot:
     """Check counts before any work, and say what kind of data this is.
 
     Raises
@@ -149,7 +155,7 @@ def examine(root: Path, dataset: str, *, allow_partial: bool) -> DataRoot:
     DataError
         On real data with counts that nobody knows, unless `allow_partial`.
     """
-    kind: Literal["real", "real-partial", "synthetic"] = SYNTHETIC if is_synthetic(root) else "real"  # type: ignore[assignment]
+    kind: DataKind = SYNTHETIC if is_synthetic(root) else "real"
     if kind == "real":
         report = check(root, dataset, images=False)
         if not report.ok:

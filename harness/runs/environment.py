@@ -275,10 +275,10 @@ def check_data(root: str) -> Check:
         return Check("data", True, "REIDBENCH_DATA is not set; give --data PATH or --data synthetic")
     if root == "synthetic":
         return Check("data", True, "REIDBENCH_DATA is 'synthetic': twins are made on demand")
+    from harness.runs.data import recognise
     from protocols.base import DataError
-    from protocols.check import dataset_at
 
     try:
-        return Check("data", True, f"{root} holds {dataset_at(Path(root).expanduser())}")
+        return Check("data", True, f"{root} holds {recognise(Path(root).expanduser()).name}")
     except (DataError, OSError) as error:
-        return Check("data", False, str(error), "set REIDBENCH_DATA to the root of SYSU-MM01 or RegDB")
+        return Check("data", False, str(error), "set REIDBENCH_DATA to the root of a data set")

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from harness.errors import HarnessError
-from harness.registry import load_method, load_protocols, protocols_of
+from harness.registry import load_dataset, load_method, load_protocols, protocols_of
 from harness.runs.configuration import EngineConfig, resolve, split_variant, validated
 from harness.runs.data import DataRoot, examine, find_root
 from harness.runs.run_spec import RunSpec, source_digest, spec_from_manifest
@@ -55,7 +55,7 @@ def parse_trials(text: str | None, splits: Sequence[int]) -> tuple[int, ...]:
     if text is None:
         return tuple(splits)
     if len(splits) == 1:
-        raise HarnessError(f"--trials {text}: this data set has one training split; --trials is for RegDB")
+        raise HarnessError(f"--trials {text}: this data set has one training split, so leave --trials out")
     chosen: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -73,8 +73,8 @@ def parse_trials(text: str | None, splits: Sequence[int]) -> tuple[int, ...]:
 def plan(request: Request, reporter: Reporter) -> list[Task]:
     """Return the runs that a request needs, one per seed and training split."""
     chosen = load_protocols(request.protocol)
-    configured = configure(request, chosen[0].dataset)
-    splits = parse_trials(request.trials, chosen[0].splits)
+    configured = configure(request, chosen[0].dataset.name)
+    splits = parse_trials(request.trials, chosen[0].dataset.splits)
     data = survey(request, chosen, splits, reporter)  # last, so that wrong options make no data
     return tasks_of(request, configured, splits, data)
 
@@ -143,7 +143,7 @@ def read_lists(
 ) -> None:
     """Read the lists of all splits, so that a damaged one is found before the first of them is trained."""
     for split in splits:
-        protocols[0].training(root, split, allow_partial=allow_partial)
+        protocols[0].dataset.training(root, split, allow_partial=allow_partial)
         for protocol in protocols:
             protocol.trials(root, split, allow_partial=allow_partial)
 
@@ -181,12 +181,13 @@ def plan_from_manifest(path: Path, request: Request, reporter: Reporter) -> list
         raise HarnessError(
             f"{path}: its data root {root} does not exist; say where the data are with --data PATH"
         )
-    splits = protocols_of(spec.dataset)[0].splits
+    dataset = load_dataset(spec.dataset)
+    splits = dataset.splits
     if spec.split not in splits:
         raise HarnessError(
             f"{path}: spec.split is {spec.split}; {spec.dataset} has {splits[0]} to {splits[-1]}"
         )
-    found = examine(root, spec.dataset, allow_partial=spec.data == "real-partial")
+    found = examine(root, dataset, allow_partial=spec.data == "real-partial")
     if found.digest != spec.data_digest:
         raise HarnessError(
             f"{root} has fingerprint {found.digest[:12]}, the manifest {spec.data_digest[:12]}: these are other data"

@@ -38,7 +38,7 @@ def plan_all(request: Request, reporter: Reporter) -> tuple[list[Task], list[Fai
         On what concerns all methods: protocol, data, trials, a ``--set`` key that none of them knows.
     """
     chosen = load_protocols(request.protocol)
-    splits = parse_trials(request.trials, chosen[0].splits)
+    splits = parse_trials(request.trials, chosen[0].dataset.splits)
     classes, failures = usable()
     check_keys(request.sets, classes)
     data = survey(request, chosen, splits, reporter)
@@ -46,7 +46,7 @@ def plan_all(request: Request, reporter: Reporter) -> tuple[list[Task], list[Fai
     for name, cls in classes.items():
         one = replace(request, method=name, sets=tuple(s for s in request.sets if knows(cls, s)))
         try:
-            tasks += tasks_of(one, configure(one, chosen[0].dataset), splits, data)
+            tasks += tasks_of(one, configure(one, chosen[0].dataset.name), splits, data)
         except mendable() as error:
             failures.append(Failure(name, explain(error)[0]))
     return tasks, failures

@@ -12,14 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import HarnessError
-from harness.registry import Entry, load_method, methods, protocols
+from harness.registry import Entry, datasets, load_method, methods, protocols
 from harness.runs.configuration import EngineConfig, resolve, split_variant
 
 if TYPE_CHECKING:
     from methods.base import Method, MethodConfig
     from protocols.check import CheckReport
 
-DATASETS = ("sysu-mm01", "regdb")
 ABSENT = "-"
 OWN = "reidbench"
 NOT_PUBLISHED = ("adapted", "harness", "ours", "reconstructed")
@@ -46,8 +45,9 @@ def choose(text: str, preset: str) -> Chosen:
     name, _, own = text.partition("@")
     name, variant = split_variant(name)
     cls = load_method(name)
-    layers = {dataset: resolve(cls, dataset, own or preset, variant, ()) for dataset in DATASETS}
-    return Chosen(text, cls, {d: method for d, (method, _) in layers.items()}, layers[DATASETS[0]][1])
+    layers = {dataset: resolve(cls, dataset, own or preset, variant, ()) for dataset in datasets()}
+    engine = next(iter(layers.values()))[1]
+    return Chosen(text, cls, {d: method for d, (method, _) in layers.items()}, engine)
 
 
 def table_of(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
@@ -115,7 +115,7 @@ def method_rows(chosen: Chosen) -> list[tuple[str, ...]]:
     return [
         (
             key,
-            *(str(getattr(chosen.configs[dataset], key)) for dataset in DATASETS),
+            *(str(getattr(chosen.configs[dataset], key)) for dataset in chosen.configs),
             str(field.default),
             source_of(chosen.method.Config, key),
             field.description or "",
@@ -151,7 +151,7 @@ def page(text: str, preset: str) -> RenderableType:
     """
     chosen = choose(text, preset)
     cls = chosen.method
-    config = ("key", *DATASETS, "default", "source", "meaning")
+    config = ("key", *chosen.configs, "default", "source", "meaning")
     return Group(
         header(cls),
         table_of("parts", ("part", "source"), list(cls.reference.parts.items())),
@@ -179,7 +179,7 @@ def diff(text: str, other: str, preset: str) -> RenderableType:
     a, b = choose(text, preset), choose(other, preset)
     rows = [
         row
-        for dataset in DATASETS
+        for dataset in a.configs
         for row in differences(a.configs[dataset].model_dump(), b.configs[dataset].model_dump(), dataset)
     ]
     rows += differences(a.engine.model_dump(), b.engine.model_dump(), "engine")
@@ -235,13 +235,14 @@ def check_page(root: Path, allow_partial: bool) -> tuple[RenderableType, bool]:
     allow_partial : bool
         Take wrong counts as a warning; unreadable and duplicate images stay errors.
     """
-    from protocols.check import check, dataset_at
+    from harness.runs.data import recognise
+    from protocols.check import check
 
-    report = check(root, dataset_at(root))
+    report = check(root, recognise(root))
     wrong = "differs" if allow_partial else "WRONG"
     rows = [(row.what, row.expected, row.found, "ok" if row.ok else wrong) for row in report.rows]
     kind = "synthetic twin" if report.synthetic else "real data"
-    counts = table_of(f"{root}: {report.dataset}, {kind}", ("count", "expected", "found", ""), rows)
+    counts = table_of(f"{root}: {report.dataset.name}, {kind}", ("count", "expected", "found", ""), rows)
     usable = not report.problems and (report.counts_ok or (allow_partial and not report.synthetic))
     lines = [*report.problems, check_verdict(report, allow_partial)]
     return Group(counts, Text("\n".join(lines))), usable

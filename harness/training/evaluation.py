@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.inputs.batches import ImageStore
 from harness.runs.configuration import EngineConfig
 from harness.training.engine import Engine, distinct
-from protocols.base import LabelledImages, Protocol, Scores, Trial
+from protocols.base import Dataset, Headline, LabelledImages, Protocol, Scores, Trial
 
 RANKS = (1, 5, 10, 20)
 
@@ -56,10 +56,11 @@ class Evaluation:
     def __init__(
         self, protocols: Sequence[Protocol], root: Path, split: int, config: EngineConfig, allow_partial: bool
     ) -> None:
+        self._headline = protocols[0].dataset.headline
         self.trials = [
             (protocol, trial, list_digest(trial))
             for protocol in protocols
-            for trial in protocol.trials(root, split, allow_partial=allow_partial)
+            for trial in own_trials(protocol, root, split, allow_partial=allow_partial)
         ]
         sides = [side for _, trial, _ in self.trials for side in (trial.query, trial.gallery)]
         self._paths = distinct([side.images.paths for side in sides])
@@ -87,7 +88,7 @@ class Evaluation:
             ranks[f"{key}/average_precision"] = scores.average_precision
             ranks[f"{key}/hits"] = scores.hits
             ranks[f"{key}/hit_offsets"] = scores.hit_offsets
-        return Result(rows, selection_score(rows), ranks)
+        return Result(rows, selection_score(rows, self._headline), ranks)
 
     def _score(self, engine: Engine, features: Tensor, protocol: Protocol, trial: Trial) -> Scores:
         query = torch.tensor(self._rows(trial.query), device=features.device)
@@ -99,6 +100,25 @@ class Evaluation:
             trial.query.images.camera,
             trial.gallery.images.camera,
         )
+
+
+def own_trials(protocol: Protocol, root: Path, split: int, *, allow_partial: bool) -> Sequence[Trial]:
+    """Return the trials that weights of a split may be scored on.
+
+    Raises
+    ------
+    HarnessError
+        If the protocol gives a trial of another split, where the split is the trial: its test identities were
+        trained on.
+    """
+    trials = protocol.trials(root, split, allow_partial=allow_partial)
+    foreign = [trial.number for trial in trials if trial.number != split]
+    if protocol.dataset.split_is_trial and foreign:
+        raise HarnessError(
+            f"protocol {protocol.id} gives trial {foreign[0]} for weights of split {split}; weights of one split are "
+            "never tested on another"
+        )
+    return trials
 
 
 def refuse_features(features: Tensor, paths: Sequence[str], what: str) -> None:
@@ -135,31 +155,28 @@ def trial_rows(protocol: Protocol, trial: Trial, digest: str, scores: Scores) ->
             "n_query": scores.n_query,
             "n_gallery": scores.n_gallery,
             "n_valid": scores.n_valid,
-            **about_data_set(protocol),
+            **about_data_set(protocol.dataset),
         }
 
 
-def about_data_set(protocol: Protocol) -> dict[str, Any]:
-    """Return what the rows say about a protocol's data set: what picks the best epoch, trials, whose weights count."""
-    headlines = {"regdb": "regdb visible-to-thermal", "sysu-mm01": "sysu-all single-shot"}
+def about_data_set(dataset: Dataset) -> dict[str, Any]:
+    """Return what rows say about their data set: what picks the best epochs, its trials, whose weights count."""
     return {
-        "headline": headlines.get(protocol.dataset, "none"),
-        "n_trials": 10 if protocol.dataset in headlines else 0,
-        "split_is_trial": int(protocol.dataset == "regdb"),
+        "headline": str(dataset.headline),
+        "n_trials": dataset.n_trials,
+        "split_is_trial": int(dataset.split_is_trial),
     }
 
 
-def selection_score(rows: Sequence[dict[str, Any]]) -> float:
-    """Return the test mAP by which the best epoch is picked: all search single shot, mean of ten galleries, or V to T.
+def selection_score(rows: Sequence[dict[str, Any]], headline: Headline) -> float:
+    """Return the test mAP by which epochs are picked: the mean over trials of the data set's headline setting.
 
-    Most public codes pick by it; OTLA's and AGW's take rank-1, ADCA's and GUR's the first gallery alone. NaN if no
-    protocol is one of these.
+    Most public codes pick by it; OTLA's and AGW's take rank-1, ADCA's and GUR's the first gallery alone. NaN if
+    there are no such rows.
     """
     picked = [
         row["value"]
         for row in rows
-        if row["metric"] == "mAP"
-        and (row["protocol"], row["setting"])
-        in (("sysu-all", "single-shot"), ("regdb", "visible-to-thermal"))
+        if row["metric"] == "mAP" and (row["protocol"], row["setting"]) == headline
     ]
     return float(np.mean(picked)) if picked else float("nan")

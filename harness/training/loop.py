@@ -159,7 +159,7 @@ class Run:
         self.engine = Engine(self.config, self.task.device, self.task.workers, self.reporter)
         self.timers = StageTimers(self.engine.device)
         self.training = without_identity_order(
-            self.task.protocols[0].training(
+            self.task.protocols[0].dataset.training(
                 self.task.root, self.spec.split, allow_partial=self.task.allow_partial
             )
         )

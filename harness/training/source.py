@@ -21,7 +21,7 @@ from harness.training.progress import Reporter
 from methods.clustering.first_pass import has_bfloat16_units
 from methods.parts.backbone import gem
 from methods.parts.views import normalise
-from protocols.synthetic.twin import render_source
+from protocols.synthetic.source import render_source
 
 IDENTITIES, IMAGES = 300, 12
 ITERATIONS, BATCH = 200, 64

@@ -1,4 +1,4 @@
-"""Synthetic twins of SYSU-MM01 and RegDB: folders, file names, split files and modes of the real ones.
+"""Writes synthetic twins: folders, file names, split files and modes of a real data set, by its own plan.
 
 A twin is made from a seed and read by the same code as the real data. ``SYNTHETIC.json`` at its root marks
 it, and every row and table made from it says ``synthetic``. Pixels before encoding are the same on every
@@ -46,39 +46,28 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from protocols.base import DataError
+from protocols.base import DataError, Dataset
 from protocols.files import MARKER
-from protocols.regdb import NAMES
-from protocols.synthetic.rendering import (
-    HEIGHT,
-    WIDTH,
-    UInt8Array,
-    draw_camera,
-    draw_person,
-    generator,
-    photograph,
-)
-from protocols.sysu_mm01 import INFRARED_CAMERAS, TEST_COUNTS, TRAIN_COUNTS
+from protocols.synthetic.plan import Plan, Shot, Twin
+from protocols.synthetic.rendering import UInt8Array, draw_camera, draw_person, generator, photograph
 
 VERSION = 2
 """Rises with every change of what is rendered: twins and source weights made before are then made anew."""
-SPLITS = 10
-SOURCE_CAMERAS = 24
-DEFAULTS = {"regdb": (120, 10), "sysu": (100, 3)}
-"""People, and images of a person in a camera, of each kind of twin."""
-VAL_COUNTS = {1: 0, 2: 0, 3: 1980, 4: 990, 5: 984, 6: 0}
-"""Known counts by camera of SYSU-MM01's val identities; those of training include them."""
+FORMATS: dict[str, dict[str, Any]] = {
+    ".jpg": {"format": "JPEG", "quality": 92},
+    ".bmp": {"format": "BMP"},
+    ".png": {"format": "PNG"},
+}
+"""How images are encoded, by the suffix of their names."""
 
 
 @dataclass(frozen=True)
@@ -91,28 +80,10 @@ class Difficulty:
 
 DIFFICULTIES = {"easy": Difficulty(0.85, 0.4), "medium": Difficulty(0.6, 0.7), "hard": Difficulty(0.4, 1.0)}
 
-
-@dataclass(frozen=True)
-class Shot:
-    """One image to render: where it goes and all that decides its pixels."""
-
-    path: str
-    person: int
-    camera: int
-    infrared: bool
-    number: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything in a twin but the pixels: the images, and the split files' text by path."""
-
-    shots: list[Shot]
-    texts: dict[str, str]
-
-
 Track = Callable[[Sequence[Sequence[Shot]]], Iterable[Sequence[Shot]]]
 """Passes on the shots of each person, showing how far it is."""
+SizeOf = Callable[[Shot, int], tuple[int, int]]
+"""Width and height of an image, from its shot and the twin's seed."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +103,7 @@ class TwinReport:
 
 def synthesise(
     out: Path,
-    like: str,
+    dataset: Dataset,
     *,
     identities: int | None = None,
     images: int | None = None,
@@ -148,14 +119,14 @@ def synthesise(
     ----------
     out : Path
         Must not exist, or be an empty folder.
-    like : str
-        ``regdb`` or ``sysu``.
+    dataset : Dataset
+        What it is a twin of.
     identities, images : int, optional
-        People, and images of a person in a camera. Default: 120 x 10 (RegDB), 100 x 3 (SYSU-MM01).
+        People, and images of a person in a camera. Default: what the data set's plan says.
     difficulty : str
         A key of `DIFFICULTIES`.
     size : (width, height), optional
-        Of all images. By default 64 x 128 (RegDB), or another size for each image (SYSU-MM01).
+        Of all images. Default: what the data set's plan says.
     full_size : bool
         The real data set's counts, at 16 x 32 pixels unless `size` says otherwise.
     track : callable, optional
@@ -164,33 +135,37 @@ def synthesise(
     Raises
     ------
     DataError
-        Unknown kind or difficulty, impossible counts or size, or `out` in use.
+        Unknown difficulty, impossible counts or size, or `out` in use.
     """
-    if like not in DEFAULTS:
-        raise DataError(f"a twin is like {' or '.join(DEFAULTS)}, not {like!r}")
     if difficulty not in DIFFICULTIES:
         raise DataError(f"difficulty {difficulty!r} is unknown; use one of {', '.join(DIFFICULTIES)}")
     if size is not None and min(size) < 1:
         raise DataError(f"size {size}: width and height are at least 1 pixel")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is not an empty folder; choose another, or delete it first")
-    plan = plan_twin(like, identities, images, seed, full_size)
+    plan = plan_twin(dataset.twin, identities, images, seed, full_size)
     size = size or ((16, 32) if full_size else None)
     marker = {
         "synthetic": True,
         "version": VERSION,
-        "like": like,
+        "like": dataset.alias or dataset.name,
         "seed": seed,
         "difficulty": difficulty,
         **asdict(DIFFICULTIES[difficulty]),
         "size": size,
         "full_size": full_size,
-        **count(plan.shots),
+        **count_shots(plan.shots),
     }
     plan.texts[MARKER] = json.dumps(marker, indent=2, sort_keys=True) + "\n"
+    size_of = dataset.twin.size if size is None else constant(size)
     with whole_folder(out) as temporary:
-        write_twin(temporary, plan, seed, DIFFICULTIES[difficulty], size, track)
+        write_twin(temporary, plan, seed, DIFFICULTIES[difficulty], size_of, track)
     return TwinReport(out, marker)
+
+
+def constant(size: tuple[int, int]) -> SizeOf:
+    """Return the function that gives every image one size."""
+    return lambda _shot, _seed: size
 
 
 @contextmanager
@@ -209,108 +184,28 @@ def whole_folder(out: Path) -> Iterator[Path]:
         raise
 
 
-def count(shots: Sequence[Shot]) -> dict[str, Any]:
-    """Count people, and images and identities by top folder (camera of SYSU-MM01, modality of RegDB)."""
+def count_shots(shots: Sequence[Shot]) -> dict[str, Any]:
+    """Count people, and by top folder images and folders of identities."""
     images = Counter(shot.path.split("/")[0] for shot in shots)
     identities = Counter(folder.split("/")[0] for folder in {shot.path.rsplit("/", 1)[0] for shot in shots})
     return {"people": len({s.person for s in shots}), "counts": dict(images), "identities": dict(identities)}
 
 
-def plan_twin(like: str, identities: int | None, images: int | None, seed: int, full_size: bool) -> Plan:
+def plan_twin(twin: Twin, identities: int | None, images: int | None, seed: int, full_size: bool) -> Plan:
     """Plan a twin's images and split files; the arguments are those of `synthesise`."""
     if full_size:
         if identities is not None or images is not None:
             raise DataError(
                 "a full-size twin has the real counts; leave out the numbers of identities and images"
             )
-        return plan_regdb(412, 10, seed) if like == "regdb" else plan_full_sysu()
-    people, shots = DEFAULTS[like]
-    people = people if identities is None else identities
-    shots = shots if images is None else images
+        return twin.full_size(seed)
+    people = twin.people if identities is None else identities
+    shots = twin.images if images is None else images
     if people < 4 or people > 9999:
         raise DataError(f"{people} identities: a twin has from 4 (training and test need two each) to 9999")
     if shots < 1 or shots > 9999:
         raise DataError(f"{shots} images of a person in a camera: from 1 to 9999 are possible")
-    if like == "sysu":
-        return plan_sysu(people, shots, seed)
-    if people % 2:
-        raise DataError(f"{people} identities: RegDB's splits are halves, so the number must be even")
-    return plan_regdb(people, shots, seed)
-
-
-def plan_sysu(identities: int, images: int, seed: int) -> Plan:
-    """Plan a SYSU-MM01 twin: three fifths of the people train (a sixth of them as val), the others test."""
-    order = (generator("sysu split", seed).permutation(identities) + 1).tolist()
-    training = round(0.6 * identities)
-    val = max(1, training // 6)
-    parts = {"train": order[val:training], "val": order[:val], "test": order[training:]}
-    shots = [
-        sysu_shot(identity, camera, number)
-        for identity in range(1, identities + 1)
-        for camera in range(1, 7)
-        for number in range(images)
-    ]
-    return Plan(shots, id_texts(parts))
-
-
-def plan_full_sysu() -> Plan:
-    """Plan the real counts by part and camera, dealt out evenly over the identities a camera has seen."""
-    train, val, test = list(range(1, 297)), list(range(297, 396)), list(range(396, 492))
-    # the real single-shot galleries hold 56, 56, 94 and 95 test identities of cameras 1, 2, 4 and 5
-    seen = {1: test[:56], 2: test[:56], 3: test, 4: test[2:], 5: test[1:], 6: test}
-    shots: list[Shot] = []
-    for camera in range(1, 7):
-        shots += deal(train, camera, TRAIN_COUNTS[camera] - VAL_COUNTS[camera])
-        shots += deal(val, camera, VAL_COUNTS[camera])
-        shots += deal(seen[camera], camera, TEST_COUNTS[camera])
-    return Plan(shots, id_texts({"train": train, "val": val, "test": test}))
-
-
-def deal(ids: Sequence[int], camera: int, total: int) -> list[Shot]:
-    """Deal a camera's images out evenly over identities, the first ones getting what is left over."""
-    shares = (total // len(ids) + (i < total % len(ids)) for i in range(len(ids)))
-    return [sysu_shot(i, camera, k) for i, share in zip(ids, shares, strict=True) for k in range(share)]
-
-
-def id_texts(parts: Mapping[str, Sequence[int]]) -> dict[str, str]:
-    """Return the id files: numbers separated by commas on one line."""
-    return {f"exp/{name}_id.txt": ",".join(map(str, ids)) + "\n" for name, ids in parts.items()}
-
-
-def sysu_shot(identity: int, camera: int, number: int) -> Shot:
-    """Place an image of SYSU-MM01."""
-    path = f"cam{camera}/{identity:04d}/{number + 1:04d}.jpg"
-    return Shot(path, identity, camera, camera in INFRARED_CAMERAS, number)
-
-
-def plan_regdb(identities: int, images: int, seed: int) -> Plan:
-    """Plan a RegDB twin: ten random halvings into training and test identities."""
-    shots = [
-        Shot(regdb_path(modality, identity, number), identity, 1 + modality, bool(modality), number)
-        for modality in NAMES
-        for identity in range(1, identities + 1)
-        for number in range(images)
-    ]
-    texts = {}
-    for split in range(1, SPLITS + 1):
-        order = (generator("regdb split", seed, split).permutation(identities) + 1).tolist()
-        half = identities // 2
-        for part, ids in (("train", sorted(order[:half])), ("test", sorted(order[half:]))):
-            for modality, name in NAMES.items():
-                lines = [
-                    f"{regdb_path(modality, identity, number)} {label}\n"
-                    for label, identity in enumerate(ids)
-                    for number in range(images)
-                ]
-                texts[f"idx/{part}_{name}_{split}.txt"] = "".join(lines)
-    return Plan(shots, texts)
-
-
-def regdb_path(modality: int, identity: int, number: int) -> str:
-    """Name an image of RegDB."""
-    folder, letter = (("Visible", "v"), ("Thermal", "t"))[modality]
-    sex = ("female", "male")[identity % 2]
-    return f"{folder}/{identity}/{sex}_front_{letter}_{identity:05d}_{number + 1}.bmp"
+    return twin.plan(people, shots, seed)
 
 
 def write_twin(
@@ -318,74 +213,39 @@ def write_twin(
     plan: Plan,
     seed: int,
     difficulty: Difficulty,
-    size: tuple[int, int] | None,
+    size_of: SizeOf,
     track: Track,
 ) -> None:
     """Render all images, a person at a time, and write the split files."""
-    for folder in {(root / name).parent for name in [*plan.texts, *(shot.path for shot in plan.shots)]}:
+    files = {(root / name).parent for name in [*plan.texts, *(shot.path for shot in plan.shots)]}
+    for folder in files | {root / name for name in plan.folders}:
         folder.mkdir(parents=True, exist_ok=True)
     people: dict[int, list[Shot]] = {}
     for shot in plan.shots:
         people.setdefault(shot.person, []).append(shot)
     for shots in track(list(people.values())):
-        render_shots(root, seed, difficulty, size, shots)
+        render_shots(root, seed, difficulty, size_of, shots)
     for name, text in plan.texts.items():
         (root / name).write_text(text, encoding="utf-8")
 
 
 def render_shots(
-    root: Path, seed: int, difficulty: Difficulty, size: tuple[int, int] | None, shots: Sequence[Shot]
+    root: Path, seed: int, difficulty: Difficulty, size_of: SizeOf, shots: Sequence[Shot]
 ) -> None:
     """Render the images of one person; each depends on its own indices alone."""
     person = draw_person(("twin", seed, shots[0].person), difficulty.rho)
-    seen = {(shot.camera, shot.infrared) for shot in shots}
-    cameras = {c: draw_camera(("twin", seed, c), infrared, difficulty.strength) for c, infrared in seen}
+    cameras = {
+        (number, infrared): draw_camera(("twin", seed, number), infrared, difficulty.strength)
+        for number, infrared in {(shot.camera, shot.infrared) for shot in shots}
+    }
     for shot in shots:
         g = generator("shot", seed, shot.person, shot.camera, shot.number)
-        drawn = size or natural_size(shot, seed)
-        (root / shot.path).write_bytes(encode(photograph(person, cameras[shot.camera], g, drawn), shot.path))
+        pixels = photograph(person, cameras[shot.camera, shot.infrared], g, size_of(shot, seed))
+        (root / shot.path).write_bytes(encode(pixels, Path(shot.path).suffix))
 
 
-def natural_size(shot: Shot, seed: int) -> tuple[int, int]:
-    """Return width and height of an image: fixed in RegDB, a detector's boxes in SYSU-MM01."""
-    if shot.path.endswith(".bmp"):
-        return WIDTH, HEIGHT
-    g = generator("size", seed, shot.person, shot.camera, shot.number)
-    height = int(g.integers(120, 301))
-    return height * int(g.integers(36, 52)) // 100, height
-
-
-def encode(pixels: UInt8Array, path: str) -> bytes:
-    """Encode as the real data set does: JPEG, or BMP."""
+def encode(pixels: UInt8Array, suffix: str) -> bytes:
+    """Encode an image as files of that suffix are."""
     buffer = BytesIO()
-    if path.endswith(".jpg"):
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
-    else:
-        Image.fromarray(pixels).save(buffer, "BMP")
+    Image.fromarray(pixels).save(buffer, **FORMATS[suffix])
     return buffer.getvalue()
-
-
-def render_source(
-    identities: int, images: int, seed: int, size: tuple[int, int] = (WIDTH, HEIGHT)
-) -> tuple[UInt8Array, npt.NDArray[np.int64]]:
-    """Render people who appear in no twin, visible only, each image by one of 24 cameras.
-
-    Parameters
-    ----------
-    identities, images : int
-        People, and images of each.
-    size : (width, height)
-
-    Returns
-    -------
-    uint8 array (n, height, width, 3), int64 array (n,)
-        n = identities * images, labels from 0.
-    """
-    cameras = [draw_camera(("source", seed, c), infrared=False, strength=1.0) for c in range(SOURCE_CAMERAS)]
-    pixels = np.empty((identities, images, size[1], size[0], 3), dtype=np.uint8)
-    for i in range(identities):
-        person = draw_person(("source", seed, i), rho=1.0)
-        for k in range(images):
-            g = generator("source shot", seed, i, k)
-            pixels[i, k] = photograph(person, cameras[int(g.integers(SOURCE_CAMERAS))], g, size)
-    return pixels.reshape(-1, *pixels.shape[2:]), np.arange(identities, dtype=np.int64).repeat(images)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,11 @@ def install(folder: Path, package: str, group: str, target: str, source: str) ->
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+    registry.forget()
+    yield tmp_path
+    registry.forget()
 
 
 def test_ours_are_found_without_importing_them() -> None:
@@ -58,7 +61,7 @@ def test_what_is_read_equals_what_is_imported() -> None:
     for name, entry in registry.protocols().items():
         (protocol,) = registry.load_protocols(name)
         assert isinstance(protocol, Protocol)
-        assert (protocol.id, protocol.summary, protocol.dataset) == (name, entry.summary, entry.dataset)
+        assert (protocol.id, protocol.summary, protocol.dataset.name) == (name, entry.summary, entry.dataset)
 
 
 def test_a_union_stands_for_the_protocols_of_one_training_split() -> None:
@@ -122,4 +125,4 @@ def test_a_name_taken_twice_is_an_error_that_says_where(site: Path) -> None:
 def test_a_file_that_is_not_python_is_named(tmp_path: Path) -> None:
     (tmp_path / "half.py").write_text("a = 1\nclass Half(:\n")
     with pytest.raises(HarnessError, match=r"half\.py, line 2"):
-        registry.parsed(tmp_path / "half.py")
+        registry.parse_module(tmp_path / "half.py")

@@ -263,7 +263,7 @@ def test_the_next_stage_starts_from_the_best_test_epoch(
         )
         make(run, stage)
 
-    monkeypatch.setattr(evaluation, "selection_score", lambda _rows: next(scores))
+    monkeypatch.setattr(evaluation, "selection_score", lambda *_: next(scores))
     monkeypatch.setattr(Run, "_make_optimisers", keep_start)
     monkeypatch.setattr(Run, "_evaluates_after", lambda *_: True)
     planned = task("adca:public", "regdb", "best", epochs=2)

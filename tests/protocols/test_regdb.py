@@ -10,7 +10,7 @@ import pytest
 
 from protocols.base import DataError, Modality
 from protocols.files import PartialDataWarning
-from protocols.regdb import RegDB, read_index
+from protocols.regdb import RegDB, RegDBData, read_index
 
 quiet = pytest.mark.filterwarnings("ignore")
 SIDES = {"visible": "Visible", "thermal": "Thermal"}
@@ -94,7 +94,7 @@ def test_missing_file_shows_the_tree(root: Path) -> None:
 
 
 def test_wrong_counts_are_refused_or_a_warning(root: Path) -> None:
-    for read in (RegDB().training, RegDB().trials):
+    for read in (RegDBData().training, RegDB().trials):
         with pytest.raises(
             DataError, match=r"4 images of 2 identities \(expected 2060 of 206\).*--allow-partial"
         ):
@@ -107,7 +107,7 @@ def test_counts_are_warned_of_once(root: Path) -> None:
     """Whatever is read: the text is one, so the filter of the command line shows it once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        RegDB().training(root, 1, allow_partial=True)
+        RegDBData().training(root, 1, allow_partial=True)
         RegDB().trials(root, 1, allow_partial=True)
     assert len({str(warning.message) for warning in caught}) == 1
 
@@ -115,13 +115,13 @@ def test_counts_are_warned_of_once(root: Path) -> None:
 def test_a_twin_has_other_counts_and_needs_no_warning(tiny_regdb: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert RegDB().training(tiny_regdb, 1)
+        assert RegDBData().training(tiny_regdb, 1)
         assert RegDB().trials(tiny_regdb, 1)
 
 
 @quiet
 def test_order_is_that_of_the_lines_and_both_directions_share_it(root: Path) -> None:
-    training = RegDB().training(root, 1, allow_partial=True)
+    training = RegDBData().training(root, 1, allow_partial=True)
     assert training.images.paths[:2] == ("Visible/1/2.bmp", "Visible/1/1.bmp")
     assert training.images.modality.tolist() == [0] * 4 + [1] * 4
     there, back = RegDB().trials(root, 1, allow_partial=True)
@@ -146,7 +146,7 @@ def test_identity_in_training_and_test(root: Path, name: str, top: str) -> None:
     with pytest.raises(
         DataError, match="identity folder 2 is in the training and in the test files of split 1"
     ):
-        RegDB().training(root, 1, allow_partial=True)
+        RegDBData().training(root, 1, allow_partial=True)
 
 
 @quiet
@@ -154,4 +154,4 @@ def test_identity_of_the_test_part_in_thermal_training_alone(root: Path) -> None
     with (root / "idx" / "train_thermal_1.txt").open("a") as file:
         file.write("Thermal/3/1.bmp 1\n")
     with pytest.raises(DataError, match="identity folder 3 is in the training and in the test files"):
-        RegDB().training(root, 1, allow_partial=True)
+        RegDBData().training(root, 1, allow_partial=True)

@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from protocols.base import DataError
 from protocols.files import DataWarning, PartialDataWarning
-from protocols.sysu_mm01 import SysuAll, SysuAllOfficial, read_ids, read_splits
+from protocols.sysu_mm01 import SysuAll, SysuAllOfficial, SysuMM01Data, read_ids, read_splits
 
 quiet = pytest.mark.filterwarnings("ignore")
 IMAGES = 10
@@ -82,11 +82,11 @@ def test_wrong_counts_are_refused_or_a_warning(root: Path) -> None:
     with pytest.raises(
         DataError, match=r"3 identities \(expected 395\).*1: 30.*expected \{1: 4721.*--allow-partial"
     ):
-        SysuAll().training(root, 0)
+        SysuMM01Data().training(root, 0)
     with pytest.raises(DataError, match=r"2 identities \(expected 96\)"):
         SysuAll().trials(root, 0)
     with pytest.warns(PartialDataWarning, match="not the known ones of sysu-mm01; "):
-        training = SysuAll().training(root, 0, allow_partial=True)
+        training = SysuMM01Data().training(root, 0, allow_partial=True)
     assert training.images.paths[0] == "cam1/0001/0001.jpg"
     assert training.images.paths[-1] == "cam6/0003/0010.jpg"
     assert np.bincount(training.images.modality).tolist() == [120, 60]
@@ -97,7 +97,7 @@ def test_a_twin_has_other_counts_and_needs_no_warning(tiny_sysu: Path) -> None:
     """Its folders hold three images, too few for multi shot."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert SysuAll().training(tiny_sysu, 0)
+        assert SysuMM01Data().training(tiny_sysu, 0)
         assert {t.setting for t in SysuAll().trials(tiny_sysu, 0)} == {"single-shot"}
 
 

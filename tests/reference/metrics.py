@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP one query at a time, straight from the definitions (protocols-spec 3.2 to 3.4).
+"""CMC, mAP and mINP one query at a time, straight from the definitions (docs/protocols.md).
 
 Each row is sorted once and handled with NumPy vectors: a lean loop, not a copy of the steps of public code.
 """

@@ -28,7 +28,7 @@ def neighbours_alike(identity: np.ndarray) -> float:
 def test_training_order_says_nothing_of_identities(
     protocol: Protocol, root: str, split: int, request: pytest.FixtureRequest
 ) -> None:
-    listed = protocol.training(request.getfixturevalue(root), split)
+    listed = protocol.dataset.training(request.getfixturevalue(root), split)
     found = without_identity_order(listed)
     assert sorted(zip(found.images.paths, found.identity.tolist(), strict=True)) == sorted(
         zip(listed.images.paths, listed.identity.tolist(), strict=True)

@@ -50,7 +50,7 @@ def test_tensors_give_the_rows_of_arrays(
     root: Path = request.getfixturevalue(f"tiny_{dataset}")
     config = EngineConfig(**SMALL)
     protocols = [RegDB()] if dataset == "regdb" else [SysuIndoor()]
-    evaluation = Evaluation(protocols, root, protocols[0].splits[0], config, True)
+    evaluation = Evaluation(protocols, root, protocols[0].dataset.splits[0], config, True)
     of_arrays, of_tensors = (
         evaluation.run(engine(config, "cpu", 0, reporter), Pixels()) for engine in (Engine, OnDevice)
     )

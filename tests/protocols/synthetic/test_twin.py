@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protocols.base import DataError, Modality
+from protocols.base import DataError, Dataset, Modality
 from protocols.files import MARKER
-from protocols.regdb import RegDB
+from protocols.regdb import RegDBData
 from protocols.synthetic import twin
 from protocols.synthetic.rendering import draw_camera, draw_person, generator, photograph
-from protocols.synthetic.twin import DIFFICULTIES, plan_twin, render_source, synthesise
-from protocols.sysu_mm01 import TEST_COUNTS, TRAIN_COUNTS
+from protocols.synthetic.source import render_source
+from protocols.synthetic.twin import DIFFICULTIES, plan_twin, synthesise
+from protocols.sysu_mm01 import TEST_COUNTS, TRAIN_COUNTS, SysuMM01Data
 
+REGDB, SYSU = RegDBData(), SysuMM01Data()
 SIZE = (16, 32)
 REGDB_PIXELS = "f8f2122f5cd232e7"
 SYSU_PIXELS = "ff7fe1ccdc02fe3e"
@@ -38,7 +40,7 @@ def ids_of(root: Path, part: str) -> list[int]:
 
 
 def test_regdb_pixels_are_frozen(tmp_path: Path) -> None:
-    synthesise(tmp_path / "t", "regdb", identities=4, images=2, seed=5)
+    synthesise(tmp_path / "t", REGDB, identities=4, images=2, seed=5)
     images = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "t").rglob("*.bmp"))]
     assert len(images) == 16
     assert digest(*images) == REGDB_PIXELS
@@ -56,8 +58,8 @@ def test_sysu_pixels_before_encoding_are_frozen() -> None:
     assert digest(*images) == SYSU_PIXELS
 
 
-@pytest.mark.parametrize("like", ["regdb", "sysu"])
-def test_same_seed_same_files_other_seed_other_people(tmp_path: Path, like: str) -> None:
+@pytest.mark.parametrize("like", [REGDB, SYSU], ids=lambda d: d.name)
+def test_same_seed_same_files_other_seed_other_people(tmp_path: Path, like: Dataset) -> None:
     roots = [tmp_path / name for name in "abc"]
     for root, seed in zip(roots, (1, 1, 2), strict=True):
         synthesise(root, like, identities=4, images=1, seed=seed, size=SIZE)
@@ -69,15 +71,15 @@ def test_same_seed_same_files_other_seed_other_people(tmp_path: Path, like: str)
 
 
 def test_an_image_depends_on_its_own_indices_alone(tmp_path: Path) -> None:
-    synthesise(tmp_path / "small", "sysu", identities=4, images=1, size=SIZE)
-    synthesise(tmp_path / "large", "sysu", identities=6, images=2, size=SIZE)
+    synthesise(tmp_path / "small", SYSU, identities=4, images=1, size=SIZE)
+    synthesise(tmp_path / "large", SYSU, identities=6, images=2, size=SIZE)
     small, large = files_of(tmp_path / "small"), files_of(tmp_path / "large")
     for name in (name for name in small if name.startswith("cam")):
         assert small[name] == large[name]
 
 
 def test_sysu_layout_counts_and_modes(tmp_path: Path) -> None:
-    report = synthesise(tmp_path / "t", "sysu", identities=20, images=2, seed=1)
+    report = synthesise(tmp_path / "t", SYSU, identities=20, images=2, seed=1)
     files = files_of(tmp_path / "t")
     images = {f"cam{c}/{i:04d}/{k:04d}.jpg" for c in range(1, 7) for i in range(1, 21) for k in (1, 2)}
     assert files.keys() == images | {f"exp/{part}_id.txt" for part in ("train", "val", "test")} | {MARKER}
@@ -102,7 +104,7 @@ def test_sysu_layout_counts_and_modes(tmp_path: Path) -> None:
 
 def test_regdb_layout_and_halves(tmp_path: Path) -> None:
     root = tmp_path / "t"
-    synthesise(root, "regdb", identities=6, images=2)
+    synthesise(root, REGDB, identities=6, images=2)
     files = files_of(root)
     assert len([name for name in files if name.endswith(".bmp")]) == 24
     assert "Visible/1/male_front_v_00001_2.bmp" in files
@@ -131,14 +133,14 @@ def test_regdb_layout_and_halves(tmp_path: Path) -> None:
 
 
 def test_protocol_reads_a_twin(tmp_path: Path) -> None:
-    synthesise(tmp_path / "t", "regdb", identities=4, images=3, size=SIZE)
-    training = RegDB().training(tmp_path / "t", 1)
+    synthesise(tmp_path / "t", REGDB, identities=4, images=3, size=SIZE)
+    training = REGDB.training(tmp_path / "t", 1)
     assert np.bincount(training.images.modality).tolist() == [6, 6]
     assert set(training.images.modality) == {Modality.VISIBLE, Modality.INFRARED}
 
 
 def test_full_size_plans_have_the_known_counts() -> None:
-    sysu = plan_twin("sysu", None, None, 0, full_size=True)
+    sysu = plan_twin(SYSU.twin, None, None, 0, full_size=True)
     parts = {p: set(map(int, sysu.texts[f"exp/{p}_id.txt"].split(","))) for p in ("train", "val", "test")}
     assert {p: len(ids) for p, ids in parts.items()} == {"train": 296, "val": 99, "test": 96}
     for ids, counts in ((parts["train"] | parts["val"], TRAIN_COUNTS), (parts["test"], TEST_COUNTS)):
@@ -147,24 +149,23 @@ def test_full_size_plans_have_the_known_counts() -> None:
     galleries = {(s.camera, s.person) for s in sysu.shots if s.person in parts["test"]}
     assert [sum(c == camera for c, _ in galleries) for camera in (1, 2, 4, 5)] == [56, 56, 94, 95]
     assert len({s.path for s in sysu.shots}) == len(sysu.shots)
-    regdb = plan_twin("regdb", None, None, 0, full_size=True)
-    assert twin.count(regdb.shots)["counts"] == {"Visible": 4120, "Thermal": 4120}
+    regdb = plan_twin(REGDB.twin, None, None, 0, full_size=True)
+    assert twin.count_shots(regdb.shots)["counts"] == {"Visible": 4120, "Thermal": 4120}
     assert all(text.count("\n") == 2060 for text in regdb.texts.values())
 
 
 @pytest.mark.parametrize(
     ("like", "options", "message"),
     [
-        ("market", {}, "regdb or sysu"),
-        ("regdb", {"difficulty": "brutal"}, "easy, medium, hard"),
-        ("regdb", {"identities": 7}, "even"),
-        ("regdb", {"identities": 0}, "from 4"),
-        ("sysu", {"images": 0}, "from 1"),
-        ("sysu", {"size": (0, 8)}, "at least 1 pixel"),
-        ("sysu", {"full_size": True, "images": 2}, "real counts"),
+        (REGDB, {"difficulty": "brutal"}, "easy, medium, hard"),
+        (REGDB, {"identities": 7}, "even"),
+        (REGDB, {"identities": 0}, "from 4"),
+        (SYSU, {"images": 0}, "from 1"),
+        (SYSU, {"size": (0, 8)}, "at least 1 pixel"),
+        (SYSU, {"full_size": True, "images": 2}, "real counts"),
     ],
 )
-def test_impossible_twins_are_refused(tmp_path: Path, like: str, options: dict, message: str) -> None:
+def test_impossible_twins_are_refused(tmp_path: Path, like: Dataset, options: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):
         synthesise(tmp_path / "t", like, **options)
     assert not list(tmp_path.iterdir())
@@ -174,10 +175,10 @@ def test_a_used_folder_is_left_alone_and_an_empty_one_taken(tmp_path: Path) -> N
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/file").write_text("mine")
     with pytest.raises(DataError, match="not an empty folder"):
-        synthesise(tmp_path / "precious", "regdb", identities=4, images=1, size=SIZE)
+        synthesise(tmp_path / "precious", REGDB, identities=4, images=1, size=SIZE)
     assert files_of(tmp_path) == {"precious/file": b"mine"}
     (tmp_path / "empty").mkdir()
-    synthesise(tmp_path / "empty", "regdb", identities=4, images=1, size=SIZE)
+    synthesise(tmp_path / "empty", REGDB, identities=4, images=1, size=SIZE)
     assert (tmp_path / "empty" / MARKER).is_file()
 
 
@@ -187,7 +188,7 @@ def test_nothing_stays_after_a_failure(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(twin, "encode", full)
     with pytest.raises(OSError, match="No space"):
-        synthesise(tmp_path / "t", "regdb", identities=4, images=1, size=SIZE)
+        synthesise(tmp_path / "t", REGDB, identities=4, images=1, size=SIZE)
     assert not list(tmp_path.iterdir())
 
 
