@@ -413,7 +413,7 @@ def data_synth(
     from harness.registry import load_dataset
     from protocols.synthetic.twin import synthesise
 
-    known = [name for name, _ in dataset_names()]
+    known = sorted(name for name, _ in dataset_names())
     try:
         dataset = load_dataset(like)
     except HarnessError as error:
