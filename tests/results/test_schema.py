@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from results.schema import HISTORY, METRICS, PROFILE, ResultsError, validate
+from results.schema import (
+    HISTORY,
+    METRICS,
+    PROFILE,
+    HistoryRow,
+    MetricRow,
+    ResultsError,
+    Schema,
+    frame_of,
+    validate,
+)
 from tests.results.cases import history, profile, regdb_rows
 
 
@@ -68,3 +81,64 @@ def test_a_bound_allows_a_rounding_error_only() -> None:
     assert validate(regdb_rows().assign(value=hundred), METRICS, "m")["value"].iloc[0] == hundred
     with pytest.raises(ResultsError):
         validate(regdb_rows().assign(value=100.001), METRICS, "m")
+
+
+def metric_row(**changes: Any) -> MetricRow:
+    row = MetricRow(
+        run="r",
+        method="dmic",
+        preset="demo",
+        protocol="regdb",
+        protocol_version="1",
+        list_digest="d",
+        setting="visible-to-thermal",
+        split=1,
+        trial=1,
+        gallery_rule="whole split",
+        epoch=9,
+        seed=0,
+        metric="mAP",
+        value=33.3,
+        data="synthetic",
+        checkpoint="last",
+        division="open",
+        supervision="usl",
+        n_query=5,
+        n_gallery=6,
+        n_valid=5,
+        stage_init="last",
+        weights="w",
+        headline="regdb visible-to-thermal",
+        n_trials=10,
+        split_is_trial=1,
+    )
+    return replace(row, **changes)
+
+
+def test_typed_rows_become_a_table_and_come_back() -> None:
+    rows = [metric_row(), metric_row(checkpoint="best-of-last-stage", value=40.0)]
+    frame = frame_of(rows, METRICS)
+    assert frame.columns.tolist() == [field.name for field in fields(MetricRow)]
+    assert [MetricRow(**line) for line in frame.to_dict("records")] == rows
+    with pytest.raises(ResultsError, match="metrics rows: line 3, column 'value'"):
+        frame_of([metric_row(), metric_row(value=140.0)], METRICS)
+
+
+def test_measured_values_of_the_history_are_columns_of_their_own() -> None:
+    about = {"stage": "joint", "phase": "train", "lr": 0.1, "skipped": 0}
+    rows = [
+        HistoryRow(epoch=0, **about, measured={"eps": 0.6}),
+        HistoryRow(epoch=1, **about, measured={"ari": 1}),
+    ]
+    frame = frame_of(rows, HISTORY)
+    assert frame.columns.tolist() == [*HISTORY.names, "ari", "eps"]
+    assert frame["eps"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("schema", [METRICS, HISTORY, PROFILE])
+def test_a_table_without_rows_has_the_columns_and_their_types(schema: Schema[Any]) -> None:
+    frame = frame_of([], schema)
+    assert frame.columns.tolist() == list(schema.names)
+    assert [kind.kind for kind in frame.dtypes] == [
+        {"text": "O", "integer": "i", "number": "f"}[column.kind] for column in schema.columns
+    ]

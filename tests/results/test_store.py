@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import results
 from results.schema import HISTORY, METRICS, ResultsError
 from results.store import collect, find_runs, read_frame, read_run, write_frame
 from tests.results.cases import history, regdb_rows, several, write_run
@@ -179,3 +180,15 @@ def test_runs_that_differ_in_split_and_seed_are_collected(tmp_path: Path) -> Non
     for rows in several(["dmic", "source-only"], [0, 1], [1, 2]):
         write_run(tmp_path, rows)
     assert len(collect(find_runs([tmp_path]).runs)) == 8 * len(regdb_rows())
+
+
+def test_runs_load_into_pandas(tmp_path: Path) -> None:
+    for rows in several(["dmic"], [0, 1], [1]):
+        write_run(tmp_path, rows)
+    rows = results.load_runs(tmp_path)
+    assert sorted(rows["run"].unique()) == ["dmic-0-1", "dmic-1-1"]
+    histories = results.load_histories(str(tmp_path / "regdb"))
+    assert [len(histories[run]) for run in ("dmic-0-1", "dmic-1-1")] == [10, 10]
+    table = results.comparison(rows, histories)
+    assert "ARI visible" in results.to_markdown(table)
+    assert all(hasattr(results, name) for name in results.__all__)
