@@ -8,7 +8,7 @@ import pandas as pd
 
 from results.comparable import IDENTITY, compact
 from results.formats import GROUPS, HEADLINE, LEAK
-from results.schema import NO_HEADLINE, Checkpoint
+from results.schema import Checkpoint
 
 COVERED = ("trials", "data", "± over")
 """Attributes that the caption's first sentences say."""
@@ -69,9 +69,7 @@ def deviation(over: str) -> str:
 
 def epochs_of(rows: pd.DataFrame, checkpoints: Sequence[Checkpoint]) -> list[str]:
     """Say which epoch each group of columns is of, and what picked it."""
-    headlines = sorted(set(rows["headline"]) - {NO_HEADLINE})
-    if not headlines:
-        return [f"Headline: {HEADLINE}; the data set names no setting whose mAP could pick a best epoch."]
+    headlines = sorted(set(rows["headline"]))
     picked_by = headlines[0]
     if len(headlines) > 1:
         picked_by = f"the data set's headline setting ({'; '.join(headlines)})"

@@ -17,7 +17,6 @@ __all__ = [
     "HISTORY",
     "METRICS",
     "METRIC_NAMES",
-    "NO_HEADLINE",
     "PROFILE",
     "RANKS",
     "Checkpoint",
@@ -49,9 +48,6 @@ CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
 SETTINGS = ("single-shot", "multi-shot", "visible-to-thermal", "thermal-to-visible")
 """The usual settings, in the order of tables; those of other protocols follow by name."""
 
-NO_HEADLINE = "none"
-"""`MetricRow.headline` of a data set that names no setting whose mAP picks epochs."""
-
 Count = Annotated[int, Between(low=0)]
 Flag = Annotated[int, Between(0, 1)]
 Percent = Annotated[float, Between(0, 100)]
@@ -78,8 +74,7 @@ class MetricRow:
     n_valid : int
         Queries that have a match in the gallery.
     headline : str
-        Protocol and setting whose test mAP picks the best epochs, as ``regdb visible-to-thermal``; ``none`` if the
-        data set names none.
+        The data set's protocol and setting whose test mAP picks the best epochs, as ``regdb visible-to-thermal``.
     n_trials : int
         Trials that the protocol has in full; 0 if that is not known.
     split_is_trial : int
