@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from results.comparable import IDENTITY, compact
-from results.formats import GROUPS, HEADLINE, LEAK
+from results.formats import HEADLINE, LAST_STAGE_LEAK, LEAK
 from results.schema import Checkpoint
 
 COVERED = ("trials", "data", "± over")
@@ -73,15 +73,16 @@ def epochs_of(rows: pd.DataFrame, checkpoints: Sequence[Checkpoint]) -> list[str
     picked_by = headlines[0]
     if len(headlines) > 1:
         picked_by = f"the data set's headline setting ({'; '.join(headlines)})"
-    sentences = [
-        f"Headline: {HEADLINE}; '{LEAK}' is the epoch with the best test mAP of {picked_by}, over all evaluated "
-        "epochs. That mAP alone picks it: in another direction, setting or metric the column can be lower than "
-        "the last epoch."
-    ]
+    sentences = [f"Headline: {HEADLINE}."]
+    if "best-on-test" in checkpoints:
+        sentences.append(
+            f"'{LEAK}': the epoch with the best test mAP of {picked_by}, over all evaluated epochs. That mAP alone "
+            "picks it: in another direction, setting or metric the column can be lower than the last epoch."
+        )
     if "best-of-last-stage" in checkpoints:
         sentences.append(
-            f"'{GROUPS['best-of-last-stage']}' is picked by the same mAP among the last stage's epochs alone, "
-            "as public codes report it."
+            f"'{LAST_STAGE_LEAK}': picked by the test mAP of {picked_by} too, among the last stage's epochs alone, as "
+            "public codes do."
         )
     return sentences
 

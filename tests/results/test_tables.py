@@ -129,7 +129,7 @@ def test_the_best_of_the_last_stage_is_shown_on_request_alone() -> None:
     assert table.mean.loc[0, (LAST_STAGE_LEAK, "mAP")] == table.mean.loc[0, (HEADLINE, "mAP")] + 1
     for text in (to_markdown(table), to_csv(table), to_latex(table)):
         assert LAST_STAGE_LEAK in text
-    assert "as public codes report" in " ".join(table.caption)
+    assert "as public codes do" in " ".join(table.caption)
     assert "last stage" not in to_markdown(comparison(regdb_rows()))
 
 
