@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.errors import HarnessError
 
@@ -53,8 +53,7 @@ class Kind:
 
     def contract_class(self) -> type:
         """Import the contract."""
-        cls: type = getattr(importlib.import_module(f"{self.package}.base"), self.contract)
-        return cls
+        return cast(type, getattr(importlib.import_module(f"{self.package}.base"), self.contract))
 
 
 METHOD = Kind("method", "methods", "Method", "name")
@@ -318,16 +317,14 @@ def load(name: str, kind: Kind, entries: Mapping[str, Entry]) -> Any:
 
 def load_method(name: str) -> type[Method]:
     """Return the class of a method."""
-    cls: type[Method] = load(name, METHOD, methods())
-    return cls
+    return cast("type[Method]", load(name, METHOD, methods()))
 
 
 def load_dataset(name: str) -> Dataset:
     """Return the data set of that name or alias."""
     known = datasets()
     by_alias = {entry.alias: entry.name for entry in known.values() if entry.alias}
-    made: Dataset = load(by_alias.get(name, name), DATASET, known)()
-    return made
+    return cast("Dataset", load(by_alias.get(name, name), DATASET, known)())
 
 
 def load_datasets() -> tuple[Dataset, ...]:
