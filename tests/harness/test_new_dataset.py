@@ -38,6 +38,7 @@ from protocols.base import (
     Trial,
     count,
 )
+from protocols.check import check
 from protocols.files import ForeignFileWarning, images_in, unknown_counts, wrong_layout
 from protocols.galleries import Folder, ImageRow, seeded_draw
 from protocols.lists import read_identities
@@ -211,7 +212,8 @@ def test_its_twin_is_checked_and_fingerprinted(ready: Command, tmp_path: Path) -
     (tmp_path / "twin" / "night" / "Thumbs.db").touch()
     next((tmp_path / "twin" / "day" / "place3").rglob("*.png")).unlink()
     with pytest.warns(ForeignFileWarning, match=r"Thumbs.db is ignored"):
-        damaged = ready("data", "check", "twin")
+        check(tmp_path / "twin", CorridorData())
+    damaged = ready("data", "check", "twin")
     assert damaged.returncode == 2
     assert re.search(r"images below day\W+70\W+69\W+WRONG", damaged.stdout)
 
