@@ -1,4 +1,4 @@
-"""Errors that a person can mend; the command line shows their message and exits with their code."""
+"""Errors that a person can fix; the command line shows their message and exits with their code."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class RunHeldError(HarnessError):
     """Another process holds the run; exit code 3."""
 
 
-def explain(error: BaseException) -> tuple[str, int]:
-    """Return the message and the exit code for an error that a person can mend."""
+def format_error(error: BaseException) -> tuple[str, int]:
+    """Return the message and the exit code for an error that a person can fix."""
     if isinstance(error, RunHeldError):
         return str(error), 3
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its permissions"
-        return f"{where}{error.strerror or error}; {cure}", 2
+        fix = "free some space" if error.errno == errno.ENOSPC else "check the path and its permissions"
+        return f"{where}{error.strerror or error}; {fix}", 2
     if isinstance(error, (MemoryError, *device_memory_errors())):
         reason = str(error).partition("\n")[0]
-        cure = "free some, or use a larger device; a stopped run goes on after its last finished epoch"
-        return f"out of memory ({reason}); {cure}", 2
+        fix = "free some, or use a larger device; a stopped run goes on after its last finished epoch"
+        return f"out of memory ({reason}); {fix}", 2
     assert isinstance(error, ValueError)
     return str(error), 2
 
@@ -35,14 +35,14 @@ def device_memory_errors() -> tuple[type[BaseException], ...]:
     return (sys.modules["torch"].OutOfMemoryError,) if "torch" in sys.modules else ()
 
 
-def mendable() -> tuple[type[BaseException], ...]:
+def user_errors() -> tuple[type[BaseException], ...]:
     """Return the error types that carry a message for the user; anything else is a bug and keeps its traceback."""
-    found: list[type[BaseException]] = [HarnessError, OSError, MemoryError, *device_memory_errors()]
+    types: list[type[BaseException]] = [HarnessError, OSError, MemoryError, *device_memory_errors()]
     for module, name in (
         ("protocols.base", "DataError"),
         ("methods.errors", "MethodError"),
         ("results.schema", "ResultsError"),
     ):
         if module in sys.modules:
-            found.append(getattr(sys.modules[module], name))
-    return tuple(found)
+            types.append(getattr(sys.modules[module], name))
+    return tuple(types)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,13 +16,14 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.registry import load_datasets
 from harness.runs.files import write_atomic
-from harness.training.progress import Reporter
 from protocols.base import Dataset, Images, LabelledImages, Protocol, Trial
 from protocols.check import check, dataset_at, fingerprint
 from protocols.files import DataWarning, is_synthetic
 from protocols.synthetic.twin import VERSION, synthesise
 
 DataKind = Literal["real", "real-partial", "synthetic"]
+Say = Callable[[str], None]
+"""Tells a person one line."""
 SYNTHETIC: DataKind = "synthetic"
 
 
@@ -39,16 +41,16 @@ def recognise(root: Path) -> Dataset:
     return dataset_at(root, load_datasets())
 
 
-def synthetic_root(dataset: Dataset, twin_seed: int, reporter: Reporter) -> Path:
+def synthetic_root(dataset: Dataset, twin_seed: int, say: Say) -> Path:
     """Return the demo-sized twin of a data set, made at the first call."""
     path = Path("data") / f"{dataset.name}-twin-v{VERSION}-seed{twin_seed}"
     if not path.is_dir():
-        reporter.line(f"making a synthetic twin of {dataset.name} in {path}")
+        say(f"making a synthetic twin of {dataset.name} in {path}")
         synthesise(path, dataset, seed=twin_seed)
     return path
 
 
-def find_root(option: str | None, protocol: Protocol, twin_seed: int, reporter: Reporter) -> Path:
+def find_root(option: str | None, protocol: Protocol, twin_seed: int, say: Say) -> Path:
     """Resolve ``--data`` or ``REIDBENCH_DATA`` to a root of the protocol's data set.
 
     Raises
@@ -62,7 +64,7 @@ def find_root(option: str | None, protocol: Protocol, twin_seed: int, reporter: 
             "no data: give --data PATH (the root of the data set), set REIDBENCH_DATA, or try --data synthetic"
         )
     if given == SYNTHETIC:
-        return synthetic_root(protocol.dataset, twin_seed, reporter)
+        return synthetic_root(protocol.dataset, twin_seed, say)
     root = Path(given).expanduser()
     there, needed = recognise(root).name, protocol.dataset.name
     if there != needed:

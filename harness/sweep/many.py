@@ -6,12 +6,14 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.errors import HarnessError, explain, mendable
+from harness.errors import HarnessError, format_error, user_errors
 from harness.registry import load_method, load_protocols, methods, nearest
 from harness.runs.configuration import EngineConfig, parse_sets
+from harness.runs.data import Say
+from harness.runs.directory import RunDirectory
 from harness.runs.plan import Request, configure, parse_trials, survey, tasks_of
-from harness.runs.run_spec import RunDirectory
-from harness.training.loop import Task, execute
+from harness.runs.task import Execution, Task
+from harness.training.execute import execute
 from harness.training.progress import Reporter
 from methods.base import Method
 
@@ -29,7 +31,7 @@ class Failure:
         return f"{self.what} failed: {self.reason}"
 
 
-def plan_all(request: Request, reporter: Reporter) -> tuple[list[Task], list[Failure]]:
+def plan_all(request: Request, execution: Execution, say: Say) -> tuple[list[Task], list[Failure]]:
     """Return the runs of every registered method, and the methods that cannot be planned.
 
     Raises
@@ -41,14 +43,15 @@ def plan_all(request: Request, reporter: Reporter) -> tuple[list[Task], list[Fai
     splits = parse_trials(request.trials, chosen[0].dataset.splits)
     classes, failures = usable()
     check_keys(request.sets, classes)
-    data = survey(request, chosen, splits, reporter)
+    data = survey(request, chosen, splits, say)
     tasks: list[Task] = []
     for name, cls in classes.items():
         one = replace(request, method=name, sets=tuple(s for s in request.sets if knows(cls, s)))
         try:
-            tasks += tasks_of(one, configure(one, chosen[0].dataset.name), splits, data)
-        except mendable() as error:
-            failures.append(Failure(name, explain(error)[0]))
+            configured = configure(one, chosen[0].dataset.name, execution.device)
+            tasks += tasks_of(one, execution, configured, splits, data)
+        except user_errors() as error:
+            failures.append(Failure(name, format_error(error)[0]))
     return tasks, failures
 
 
@@ -80,6 +83,21 @@ def check_keys(sets: Sequence[str], classes: dict[str, type[Method]]) -> None:
             )
 
 
+def run_all(tasks: Sequence[Task], reporter: Reporter) -> list[RunDirectory]:
+    """Execute tasks one after the other; the first error ends them."""
+    finished = []
+    for i, task in enumerate(tasks):
+        reporter.line(f"[{i + 1}/{len(tasks)}] {describe_task(task)}")
+        finished.append(execute(task, reporter))
+    return finished
+
+
+def describe_task(task: Task) -> str:
+    """Name a task in a line of progress."""
+    spec = task.spec
+    return f"{spec.label} on {spec.dataset}, split {spec.split}, seed {spec.seed}: run {spec.id}"
+
+
 def run_each(tasks: Sequence[Task], reporter: Reporter) -> tuple[list[RunDirectory], list[Failure]]:
     """Execute tasks one after the other; return the finished ones and those that stopped with an error."""
     finished, failures = [], []
@@ -90,8 +108,8 @@ def run_each(tasks: Sequence[Task], reporter: Reporter) -> tuple[list[RunDirecto
         try:
             finished.append(execute(task, reporter))
         except Exception as error:
-            if isinstance(error, mendable()):
-                reason = explain(error)[0]
+            if isinstance(error, user_errors()):
+                reason = format_error(error)[0]
             else:
                 # a bug, perhaps a plug-in's: it keeps its traceback, and costs nobody else the night
                 reporter.line(traceback.format_exc())

@@ -1,23 +1,21 @@
-"""Pages that `reidbench list`, `show`, `doctor` and `data check` print."""
+"""Pages that ``reidbench list`` and ``show`` print, and the README's table of methods."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from harness.errors import HarnessError
 from harness.registry import Entry, datasets, load_method, methods, protocols
 from harness.runs.configuration import EngineConfig, resolve, split_variant
+from harness.tools.grid import text_grid
 
 if TYPE_CHECKING:
     from methods.base import Method, MethodConfig
-    from protocols.check import CheckReport
 
 ABSENT = "-"
 OWN = "reidbench"
@@ -50,15 +48,7 @@ def choose(text: str, preset: str) -> Chosen:
     return Chosen(text, cls, {d: method for d, (method, _) in layers.items()}, engine)
 
 
-def table_of(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
-    """Make a table of plain texts; square brackets are no markup."""
-    table = Table(*columns, title=Text(title), title_justify="left", title_style="bold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
-def described(entry: Entry) -> str:
+def describe(entry: Entry) -> str:
     """Return the summary of an entry, or why it cannot be used."""
     return f"unusable: {entry.error}" if entry.error else entry.summary
 
@@ -75,11 +65,11 @@ def listing(what: str) -> RenderableType:
         raise HarnessError(f"list {what}: expected methods or protocols")
     pages: list[RenderableType] = []
     if what != "protocols":
-        rows = [(e.name, described(e), e.supervision, e.origin) for e in methods().values()]
-        pages.append(table_of("methods", ("method", "what it is", "supervision", "from"), rows))
+        rows = [(e.name, describe(e), e.supervision, e.origin) for e in methods().values()]
+        pages.append(text_grid("methods", ("method", "what it is", "supervision", "from"), rows))
     if what != "methods":
-        rows = [(e.name, described(e), e.dataset, e.origin) for e in protocols().values()]
-        pages.append(table_of("protocols", ("protocol", "what it measures", "data set", "from"), rows))
+        rows = [(e.name, describe(e), e.dataset, e.origin) for e in protocols().values()]
+        pages.append(text_grid("protocols", ("protocol", "what it measures", "data set", "from"), rows))
     return Group(*pages)
 
 
@@ -154,12 +144,12 @@ def page(text: str, preset: str) -> RenderableType:
     config = ("key", *chosen.configs, "default", "source", "meaning")
     return Group(
         header(cls),
-        table_of("parts", ("part", "source"), list(cls.reference.parts.items())),
-        table_of("configuration", config, method_rows(chosen)),
-        table_of(
+        text_grid("parts", ("part", "source"), list(cls.reference.parts.items())),
+        text_grid("configuration", config, method_rows(chosen)),
+        text_grid(
             "engine (source: harness)", ("key", "value", "default", "meaning"), engine_rows(chosen.engine)
         ),
-        table_of("presets and variants", ("name", "data set", "values over the defaults"), preset_rows(cls)),
+        text_grid("presets and variants", ("name", "data set", "values over the defaults"), preset_rows(cls)),
     )
 
 
@@ -187,7 +177,7 @@ def diff(text: str, other: str, preset: str) -> RenderableType:
         return Text(f"{a.label} and {b.label} are the same configuration")
     parts = differences(a.method.reference.parts, b.method.reference.parts, "part")
     title = f"{a.label} and {b.label} ({ABSENT}: has no such key)"
-    return table_of(title, ("key", "where", a.label, b.label), rows + parts)
+    return text_grid(title, ("key", "where", a.label, b.label), rows + parts)
 
 
 def schedule_plot(text: str, preset: str) -> str:
@@ -215,48 +205,3 @@ def curve(title: str, values: list[float]) -> str:
     text = str(plotext.uncolorize(str(figure.build())))
     figure.clear()
     return text
-
-
-def doctor_page(out: Path) -> tuple[RenderableType, bool]:
-    """Return the doctor's findings, and whether all is well."""
-    from harness.runs.environment import doctor
-
-    checks = doctor(out)
-    rows = [(check.name, "ok" if check.ok else "WRONG", check.detail, check.cure) for check in checks]
-    return table_of("reidbench doctor", ("check", "", "found", "what to do"), rows), all(c.ok for c in checks)
-
-
-def check_page(root: Path, allow_partial: bool) -> tuple[RenderableType, bool]:
-    """Return what a data check found, and whether the data may be used.
-
-    Parameters
-    ----------
-    root : Path
-    allow_partial : bool
-        Take wrong counts as a warning; unreadable and duplicate images stay errors.
-    """
-    from harness.runs.data import recognise
-    from protocols.check import check
-
-    report = check(root, recognise(root))
-    wrong = "differs" if allow_partial else "WRONG"
-    rows = [(row.what, row.expected, row.found, "ok" if row.ok else wrong) for row in report.rows]
-    kind = "synthetic twin" if report.synthetic else "real data"
-    counts = table_of(f"{root}: {report.dataset.name}, {kind}", ("count", "expected", "found", ""), rows)
-    usable = not report.problems and (report.counts_ok or (allow_partial and not report.synthetic))
-    lines = [*report.problems, check_verdict(report, allow_partial)]
-    return Group(counts, Text("\n".join(lines))), usable
-
-
-def check_verdict(report: CheckReport, allow_partial: bool) -> str:
-    """Say in one line what to do with the data."""
-    if report.problems:
-        n = len(report.problems)
-        return f"{n} file{'s' * (n > 1)} must be mended before use"
-    if report.counts_ok:
-        return "the data may be used"
-    if report.synthetic:
-        return "the twin is damaged: delete it and make it again with reidbench data synth"
-    if allow_partial:
-        return "the data may be used; every row made from them is marked real-partial"
-    return "restore the missing files, or use --allow-partial-data, which marks every row"

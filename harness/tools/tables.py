@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
 from rich.table import Table as RichTable
 
 from harness.errors import HarnessError
@@ -21,6 +22,7 @@ from results import (
     to_markdown,
     with_published,
 )
+from results.formats import rich_table
 from results.report import write_report as write_html
 from results.schema import CHECKPOINTS, Checkpoint
 from results.store import collect
@@ -90,6 +92,15 @@ def render(
 def write_report(paths: Sequence[Path], out: Path, checkpoints: Sequence[Checkpoint] = SHOWN) -> None:
     """Write the HTML report of the finished runs below `paths`."""
     write_html(find_runs(paths), out, checkpoints)
+
+
+def show_results(paths: Sequence[Path], protocol: str | None, console: Console) -> None:
+    """Print the comparison table of finished runs, their stage timings, and where the files are."""
+    runs = find_runs(paths).runs
+    console.print(rich_table(table_of(runs, protocol)))
+    console.print(timing_table(runs))
+    for run in runs:
+        console.print(f"files of run {run.id}: {run.path}", highlight=False, soft_wrap=True)
 
 
 def timing_table(runs: Iterable[Run]) -> RichTable:

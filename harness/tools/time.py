@@ -21,9 +21,9 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.registry import nearest
-from harness.runs.environment import compile_kernels
 from harness.runs.files import write_atomic
 from harness.tools.reference_core import reference_clusters
+from harness.training.kernels import compile_kernels
 from harness.training.stage_times import StageTimers
 from methods.clustering import Plain, jaccard_clusters, nearest_neighbours
 from methods.timing import recording, timed

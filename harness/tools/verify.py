@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import pandas as pd
 from safetensors.numpy import load_file
 
 from harness.errors import HarnessError
-from harness.runs.plan import Request, plan_from_manifest
-from harness.training.loop import execute
+from harness.runs.repeat import plan_from_manifest
+from harness.runs.task import Execution
+from harness.training.execute import execute
 from harness.training.progress import Reporter
 from results.store import read_manifest
 
@@ -39,8 +40,19 @@ class Verdict:
         return f"run {self.run} differs in {self.difference}{known}"
 
 
-def verify(path: Path, request: Request, reporter: Reporter) -> Verdict:
+def verify(
+    path: Path, reporter: Reporter, *, data: str | None, device: str, workers: int, twin_seed: int
+) -> Verdict:
     """Run the specification of a finished run again, in a scratch folder, and compare.
+
+    Parameters
+    ----------
+    data, twin_seed
+        Where the data are now, as :func:`~harness.runs.repeat.plan_from_manifest` takes them.
+    device : str
+        By default (empty) that of the manifest.
+    workers : int
+        Processes that prepare batches.
 
     Raises
     ------
@@ -53,8 +65,10 @@ def verify(path: Path, request: Request, reporter: Reporter) -> Verdict:
         raise HarnessError(f"{path} is no finished run (it has no COMPLETE); there is nothing to verify yet")
     then = read_manifest(path / "manifest.json")
     with tempfile.TemporaryDirectory(prefix="reidbench-verify-") as scratch:
-        request = replace(request, out=Path(scratch), device=request.device or then["device"])
-        (task,) = plan_from_manifest(path / "manifest.json", request, reporter)
+        execution = Execution(device or then["device"], workers, Path(scratch))
+        task = plan_from_manifest(
+            path / "manifest.json", execution, reporter.line, data=data, twin_seed=twin_seed
+        )
         again = execute(task, reporter).path
         difference = first_difference(path, again)
         now = read_manifest(again / "manifest.json")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from torch import Tensor
+
+from methods.clustering.labels import OUTSIDE
+from protocols.base import LabelledImages
 
 IntArray = npt.NDArray[np.int64]
 
@@ -82,3 +88,25 @@ def cluster_quality(
             group = identity * (int(np.max(part, initial=0)) + 1) + np.asarray(part, np.int64)
             found[f"split_{name}"] = mean_spread(labels, group)
     return found
+
+
+def label_quality(labels: Mapping[str, Tensor], training: LabelledImages) -> dict[str, float]:
+    """Diagnose an epoch's pseudo-labels; columns of ``history.csv``, each ending in the name of its label space.
+
+    Parameters
+    ----------
+    labels : mapping of str to int64 tensor (n,)
+        Label space -> pseudo-labels of the training images; images outside the space are left out.
+    """
+    columns: dict[str, float] = {}
+    for space, tensor in labels.items():
+        values = tensor.cpu().numpy()
+        inside = values != OUTSIDE
+        quality = cluster_quality(
+            values[inside],
+            training.identity[inside],
+            training.images.camera[inside],
+            training.images.modality[inside],
+        )
+        columns |= {f"{name}_{space}": value for name, value in quality.items()}
+    return columns

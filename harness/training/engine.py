@@ -1,94 +1,29 @@
-"""One training epoch, and feature extraction; devices and precision by Lightning Fabric."""
+"""One training epoch, and feature extraction, on one device in one precision."""
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numba
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from harness.errors import HarnessError
-from harness.inputs.batches import EpochBatches, ImageStore
+from harness.inputs.batches import EpochBatches
+from harness.inputs.images import ImageStore
 from harness.runs.configuration import EngineConfig
+from harness.training.fabric import make_fabric
 from harness.training.progress import Reporter
+from harness.training.schedule import phase_name
 from methods.base import NO_OPTIMISER, Batch, Epoch, EpochPlan, Method, Optimisation, Part
 from methods.parts.backbone import embed
 from methods.parts.views import normalise
 
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-
-
-def choose_device(device: str, precision: str) -> tuple[str, str]:
-    """Return kind (``cpu`` or ``cuda``) and number (empty: any) of a device; ``auto`` is CUDA where there is one.
-
-    Raises
-    ------
-    HarnessError
-        If CUDA is asked for and absent, or the device has no such name.
-    """
-    kind, _, number = device.partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise HarnessError(f"--device {device}: expected cpu, cuda, cuda:N or auto")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise HarnessError(
-            "--device cuda: no CUDA device is visible; `reidbench doctor` says why, --device cpu works"
-        )
-    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
-        raise HarnessError(
-            f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0"
-        )
-    if kind == "cpu" and precision == "16":
-        raise HarnessError("--precision 16 needs a CUDA device; use bf16 or 32 on the CPU")
-    return kind, number
-
-
-def make_fabric(device: str, precision: str) -> Fabric:
-    """Launch Fabric on one device, as :func:`choose_device` names it.
-
-    This is the one place that sets global switches: deterministic algorithms, no TF32, no cuDNN search.
-
-    Raises
-    ------
-    HarnessError
-        If there is no such device.
-    """
-    kind, number = choose_device(device, precision)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    share_threads()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    devices = [int(number)] if kind == "cuda" and number else 1
-    fabric = Fabric(accelerator=kind, devices=devices, precision=PRECISIONS[precision])  # type: ignore[arg-type]
-    fabric.launch()
-    return fabric
-
-
-def share_threads() -> None:
-    """Let torch and numba use equally many threads.
-
-    Both stand on one OpenMP runtime, whose number of threads numba sets for torch too when it starts: without
-    this, results would depend on whether a process has clustered yet, and ``OMP_NUM_THREADS`` would be ignored
-    from then on.
-    """
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    numba.set_num_threads(threads)  # starts numba's threads, so torch's number comes second
-    torch.set_num_threads(threads)
-
 
 class Engine:
-    """Runs networks: the only object that knows device, precision and memory format."""
+    """Runs networks on its device, in its precision and memory format."""
 
     def __init__(self, config: EngineConfig, device: str, workers: int, reporter: Reporter) -> None:
         self.config = config
@@ -161,7 +96,7 @@ class Engine:
             module.train()
         loader = DataLoader(batches, batch_size=None, shuffle=False, num_workers=self.workers)
         sums: dict[str, Tensor] = {}
-        what = f"epoch {epoch.number} {epoch.phase}"
+        what = f"epoch {epoch.number} {phase_name(epoch)}"
         for i, parts in enumerate(self.reporter.track(loader, len(batches), what)):
             placed = {name: self._place_part(part) for name, part in parts.items()}
             for step in plan.steps:
@@ -212,7 +147,7 @@ class Engine:
             )
 
     def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
-        """Return -(Q Gᵀ) in float64 (protocols-spec 3.1): on a GPU where it is, on the CPU as an array.
+        """Return -(Q Gᵀ) in float64 as the public evaluation code does: on a GPU where it is, on the CPU as an array.
 
         Neither is a copy; protocols score an array by compiled loops and a tensor on its device.
         """

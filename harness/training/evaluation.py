@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.inputs.batches import ImageStore
+from harness.inputs.images import ImageStore
 from harness.runs.configuration import EngineConfig
 from harness.training.engine import Engine, distinct
 from protocols.base import Dataset, Headline, LabelledImages, Protocol, Scores, Trial

@@ -6,19 +6,15 @@ strong colour, grey and gamma jitter: without that jitter the features carry not
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from harness.errors import HarnessError
+from harness.runs.precision import source_precision, source_trunk
 from harness.runs.seeds import seed_for
-from harness.training.precision import right_on_cpu
 from harness.training.progress import Reporter
-from methods.clustering.first_pass import has_bfloat16_units
 from methods.parts.backbone import gem
 from methods.parts.views import normalise
 from protocols.synthetic.source import render_source
@@ -27,21 +23,8 @@ IDENTITIES, IMAGES = 300, 12
 ITERATIONS, BATCH = 200, 64
 PEAK_RATE = 1.5e-3
 SCALE = 16.0
-"""Of the cosines that the classifier sees; without it so short a training hardly starts."""
+"""Scale of the cosine logits; without it this short training barely converges."""
 SEED = 20241211
-
-
-def arithmetic(architecture: str, height: int, width: int) -> str:
-    """Say in which precision this machine trains the source, as ``--precision`` calls it."""
-    native = has_bfloat16_units(torch.device("cpu"))
-    return "bf16" if native and right_on_cpu(_trunk, architecture, height, width, True) else "32"
-
-
-def _trunk(architecture: str) -> Any:
-    # the original strides, as ImageNet's networks have them: the target's last stride of 1 costs 1.7 times as much
-    trunk: Any = torchvision.models.get_model(architecture)
-    trunk.fc = nn.Identity()
-    return trunk
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -67,7 +50,7 @@ class SourceNetwork(nn.Module):
 
     def __init__(self, architecture: str, identities: int) -> None:
         super().__init__()
-        self.trunk = _trunk(architecture)
+        self.trunk = source_trunk(architecture)
         width = 2048 if architecture == "resnet50" else 512
         self.neck = nn.BatchNorm1d(width)
         self.neck.bias.requires_grad_(False)
@@ -103,7 +86,7 @@ def train_source(architecture: str, height: int, width: int, reporter: Reporter)
         ]
     )
     network.train()
-    bfloat16 = arithmetic(architecture, height, width) == "bf16"
+    bfloat16 = source_precision(architecture, height, width) == "bf16"
     for i in reporter.track(range(ITERATIONS), ITERATIONS, "source training"):
         rows = order[i * BATCH : (i + 1) * BATCH]
         raw = pixels[rows].permute(0, 3, 1, 2).float() / 255

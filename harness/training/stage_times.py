@@ -13,7 +13,8 @@ import pandas as pd
 import psutil
 import torch
 
-COLUMNS = ("epoch", "stage", "calls", "wall_s", "peak_memory_mib", "device")
+from results.schema import PROFILE, ProfileRow, frame_of
+
 POLL_S = 0.02
 
 
@@ -108,13 +109,23 @@ class StageTimers:
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
-    def frame(self) -> pd.DataFrame:
+    def rows(self) -> list[ProfileRow]:
         """Return one row per epoch and stage, in order of first appearance."""
-        rows = [
-            (epoch, name, t.calls, t.wall_s, t.peak_memory_mib, str(self._device))
-            for (epoch, name), t in self._totals.items()
+        return [
+            ProfileRow(
+                epoch=epoch,
+                stage=name,
+                calls=total.calls,
+                wall_s=total.wall_s,
+                peak_memory_mib=total.peak_memory_mib,
+                device=str(self._device),
+            )
+            for (epoch, name), total in self._totals.items()
         ]
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a table."""
+        return frame_of(self.rows(), PROFILE)
 
     def resume(self, path: Path, epochs_done: int) -> None:
         """Take over what an earlier process measured in the epochs that it finished."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
@@ -16,10 +14,9 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.runs.configuration import EngineConfig
 from harness.runs.files import write_atomic
-from harness.runs.run_spec import source_digest
+from harness.runs.weights import digest_of, read_weights, weights_identity
 from harness.training.progress import Reporter
-from harness.training.source import arithmetic, train_source
-from protocols.synthetic.twin import VERSION
+from harness.training.source import train_source
 
 CACHE = Path("data") / "weights"
 
@@ -30,26 +27,6 @@ class Weights:
 
     state: Mapping[str, Tensor] | None
     digest: str
-
-
-def digest_of(state: Mapping[str, Tensor]) -> str:
-    """Digest names, shapes and values of a state dict."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(f"{name} {tuple(state[name].shape)} {state[name].dtype}".encode())
-        digest.update(state[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def weights_identity(config: EngineConfig) -> str:
-    """Name what the weights will be, without making them: part of a run's identity."""
-    if config.weights == "synthetic-source":
-        code = source_digest("harness.training.source") + source_digest("protocols.synthetic.rendering")
-        recipe = f"{code} twin {VERSION} {arithmetic(config.architecture, config.height, config.width)}"
-        return f"synthetic-source {hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
-    if config.weights in ("imagenet", "none"):
-        return config.weights
-    return digest_of(read_weights(Path(config.weights)))
 
 
 def load_weights(config: EngineConfig, reporter: Reporter) -> Weights:
@@ -83,37 +60,6 @@ def imagenet(architecture: str) -> dict[str, Tensor]:
             "weights=synthetic-source or weights=none"
         ) from error
     return state
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a torchvision state dict from a safetensors or PyTorch file; nothing is unpickled."""
-    if not path.is_file():
-        raise HarnessError(
-            f"weights={path}: no such file; expected imagenet, synthetic-source, none, or the path of a state dict"
-        )
-    try:
-        found = load_file(path) if path.suffix == ".safetensors" else loaded(path)
-        state = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
-    except Exception as error:  # a foreign file makes the loaders raise anything
-        raise HarnessError(
-            f"weights={path}: not a state dict of tensors ({type(error).__name__}: {first_line(error)})"
-        ) from error
-    if not state:
-        inside = ", ".join(map(repr, list(found)[:5])) or "nothing"
-        raise HarnessError(
-            f"weights={path}: a state dict of tensors was expected, the file holds {inside}; save the state dict alone"
-        )
-    return state
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says first; torch goes on with advice for its own users."""
-    return next(iter(str(error).splitlines()), "")
-
-
-def loaded(path: Path) -> Any:
-    """Load a PyTorch file; tensors and plain containers alone are accepted."""
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def synthetic_source(config: EngineConfig, reporter: Reporter) -> dict[str, Tensor]:

@@ -29,12 +29,16 @@ from harness.errors import HarnessError
 from harness.registry import load_method
 from harness.runs import plan as launch
 from harness.runs.configuration import ENGINE_PRESETS, resolve
-from harness.runs.run_spec import RunDirectory
+from harness.runs.directory import RunDirectory
+from harness.runs.task import Execution, Task
 from harness.tools import pages as show
-from harness.training import evaluation
+from harness.training import evaluation, loop, setup
 from harness.training.checkpoint import load_checkpoint
-from harness.training.loop import PATIENCE, Run, Task, execute
+from harness.training.execute import execute
+from harness.training.loop import PATIENCE
 from harness.training.progress import Reporter
+from harness.training.recorder import Recorder
+from harness.training.state import State
 from methods.base import Method, Source, TrainingData
 from methods.clustering.kernels import numba_kernels as compiled
 from methods.errors import MethodError
@@ -119,10 +123,8 @@ def task(tiny_regdb: Path, tiny_sysu: Path) -> Planner:
                 "evaluate_every=9",
                 *(f"{key}={value}" for key, value in small.items()),
             ),
-            device="cpu",
-            out=Path(out),
         )
-        (found,) = launch.plan(request, reporter())
+        (found,) = launch.plan(request, Execution("cpu", out=Path(out)), reporter().line)
         return found
 
     return planned
@@ -203,15 +205,15 @@ def test_resumes_to_the_same_bytes(
 ) -> None:
     if not load_method(name).stages(load_method(name).Config()):
         pytest.skip("it has no epochs to resume")
-    store, planned = Run._store_progress, task(name, "regdb", "resumed")
+    store, planned = loop.store_progress, task(name, "regdb", "resumed")
 
-    def store_one_epoch_only(run: Run) -> None:
-        if run.done > 1:
+    def store_one_epoch_only(prepared: setup.Setup, state: State, recorder: Recorder) -> None:
+        if state.done > 1:
             raise Killed
-        store(run)
+        store(prepared, state, recorder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_store_progress", store_one_epoch_only)
+        patch.setattr(loop, "store_progress", store_one_epoch_only)
         with pytest.raises(Killed):
             go(planned)
     assert not planned.directory.complete
@@ -226,19 +228,19 @@ def test_only_the_supervised_learn_from_identities(
     undisturbed: Callable[..., RunDirectory],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    true, make, given = RegDB.training, Run._make_method, []
+    true, make, given = RegDB.training, setup.make_method, []
     expected = weights(undisturbed(name, "regdb"))
 
     def mixed_up(protocol: RegDB, *place: Any, **options: Any) -> Any:
         found = true(protocol, *place, **options)
         return replace(found, identity=np.random.default_rng(0).permutation(found.identity))
 
-    def make_and_keep(run: Run, *started: Any) -> Method:
-        given.append(make(run, *started))
+    def make_and_keep(*started: Any) -> Method:
+        given.append(make(*started))
         return given[-1]
 
     monkeypatch.setattr(RegDB, "training", mixed_up)
-    monkeypatch.setattr(Run, "_make_method", make_and_keep)
+    monkeypatch.setattr(setup, "make_method", make_and_keep)
     found = weights(go(task(name, "regdb", "mixed")))
     same = found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
     if load_method(name).supervision == "supervised":
@@ -255,17 +257,16 @@ def test_the_next_stage_starts_from_the_best_test_epoch(
 ) -> None:
     """The first of two epochs is the best; the second moves the weights, and is forgotten."""
     scores, begun = iter([2.0, 1.0, 1.0, 1.0]), []
-    make = Run._make_optimisers
+    make = loop.make_optimisers
 
-    def keep_start(run: Run, stage: Any) -> None:
-        begun.append(
-            {k: v.clone() for k, v in run.method.backbone.state_dict().items() if "num_batches" not in k}
-        )
-        make(run, stage)
+    def keep_start(prepared: setup.Setup, stage: Any) -> Any:
+        backbone = prepared.method.backbone
+        begun.append({k: v.clone() for k, v in backbone.state_dict().items() if "num_batches" not in k})
+        return make(prepared, stage)
 
     monkeypatch.setattr(evaluation, "selection_score", lambda *_: next(scores))
-    monkeypatch.setattr(Run, "_make_optimisers", keep_start)
-    monkeypatch.setattr(Run, "_evaluates_after", lambda *_: True)
+    monkeypatch.setattr(loop, "make_optimisers", keep_start)
+    monkeypatch.setattr(loop, "evaluates_after", lambda *_: True)
     planned = task("adca:public", "regdb", "best", epochs=2)
     done = go(planned)
     kept = load_checkpoint(done.best("dual"))
@@ -274,7 +275,9 @@ def test_the_next_stage_starts_from_the_best_test_epoch(
     assert not any(
         key.startswith("trunk") and torch.equal(value, begun[1][key]) for key, value in begun[0].items()
     )
-    assert set(pd.read_csv(done.metrics).query("checkpoint == 'best-on-test'")["epoch"]) == {2}
+    rows = pd.read_csv(done.metrics)
+    epochs = {rule: set(group["epoch"]) for rule, group in rows.groupby("checkpoint")}
+    assert epochs == {"last": {3}, "best-on-test": {0}, "best-of-last-stage": {2}}
 
 
 def test_a_resumed_run_goes_on_with_the_loss_scale(task: Planner, monkeypatch: pytest.MonkeyPatch) -> None:

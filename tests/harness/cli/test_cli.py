@@ -222,7 +222,7 @@ def test_disk_full_is_explained_and_nothing_is_half_written(
 ) -> None:
     import errno
 
-    from harness.errors import explain
+    from harness.errors import format_error
     from harness.runs.files import write_atomic
 
     def full(_handle: int) -> None:
@@ -234,7 +234,7 @@ def test_disk_full_is_explained_and_nothing_is_half_written(
         write_atomic(tmp_path / "history.csv", b"new")
     assert (tmp_path / "history.csv").read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [tmp_path / "history.csv"]
-    text, code = explain(caught.value)
+    text, code = format_error(caught.value)
     assert code == 2
     assert str(tmp_path / "history.csv") in text
     assert "free some space" in text

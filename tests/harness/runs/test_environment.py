@@ -8,15 +8,6 @@ import pytest
 import torch
 
 from harness.runs import environment
-from harness.runs.environment import (
-    check_data,
-    check_disk,
-    check_faiss,
-    check_kernels,
-    check_packages,
-    check_writable,
-    doctor,
-)
 
 
 def test_manifest_is_json_and_names_what_decides_numbers() -> None:
@@ -66,59 +57,3 @@ def test_code_state_without_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert environment.code_state() == {"commit": None, "dirty": None}
     monkeypatch.setenv("PATH", str(tmp_path))
     assert environment.git("status") is None
-
-
-def test_two_faiss_distributions_are_wrong() -> None:
-    both = check_faiss(["faiss-cpu", "faiss-gpu"])
-    assert not both.ok
-    assert "uninstall faiss-cpu faiss-gpu" in both.cure
-    assert check_faiss([]).ok
-
-
-def test_missing_packages_are_named() -> None:
-    found = {name: "1" for name in environment.PACKAGES if name not in ("scipy", *environment.OPTIONAL)}
-    check = check_packages(found)
-    assert not check.ok
-    assert "install scipy:" in check.cure
-    assert check_packages(found | {"scipy": "1"}).ok
-
-
-def test_disk_and_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "not" / "yet"
-    assert check_writable(out).ok
-    assert not out.exists()
-    monkeypatch.setattr(environment, "FREE_GIB", 0)
-    assert check_disk(out).ok
-    monkeypatch.setattr(environment, "FREE_GIB", 10**9)
-    assert "--out" in check_disk(out).cure
-    (tmp_path / "file").write_text("")
-    assert not check_writable(tmp_path / "file" / "runs").ok
-
-
-def test_data_roots(tmp_path: Path, tiny_regdb: Path) -> None:
-    assert check_data("").ok
-    assert check_data("synthetic").ok
-    assert check_data(str(tiny_regdb)).detail.endswith("holds regdb")
-    wrong = check_data(str(tmp_path))
-    assert not wrong.ok
-    assert str(tmp_path) in wrong.detail
-    assert "REIDBENCH_DATA" in wrong.cure
-
-
-def test_kernels_that_do_not_compile_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("no compiler")
-
-    assert check_kernels().ok
-    monkeypatch.setattr("protocols.metrics.evaluate", broken)
-    found = check_kernels()
-    assert not found.ok
-    assert "no compiler" in found.detail
-
-
-def test_the_doctor_cures_whatever_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REIDBENCH_DATA", str(tmp_path / "nowhere"))
-    checks = {check.name: check for check in doctor(tmp_path)}
-    assert set(checks) == {"versions", "torchvision", "devices", "faiss", "kernels", "disk", "output", "data"}
-    assert not checks["data"].ok
-    assert all(check.ok != bool(check.cure) for check in checks.values())

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness import registry
-from harness.cli import app as cli
+from harness.cli.app import main
 from harness.registry import Entry
 from harness.runs.plan import Request
+from harness.runs.task import Execution
 from harness.sweep import many as sweep
 from methods.base import MethodConfig, Stage
 from methods.source_only import SourceOnly
@@ -54,7 +55,7 @@ def run_all(root: Path, *more: str) -> int:
         *more,
     ]
     try:
-        cli.main([*words, *tiny_settings("iterations=2", "epochs=1", "flip=false")])
+        main([*words, *tiny_settings("iterations=2", "epochs=1", "flip=false")])
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -85,7 +86,7 @@ def test_one_table_and_every_failure(tiny_regdb: Path, capsys: pytest.CaptureFix
 @pytest.mark.usefixtures("three_methods")
 def test_a_key_that_one_method_knows_is_left_out_of_the_others(tiny_regdb: Path) -> None:
     request = Request("all", "regdb", data=str(tiny_regdb), trials="1", sets=("momentum=0.5", "height=64"))
-    tasks, failures = sweep.plan_all(request, cli.make_reporter())
+    tasks, failures = sweep.plan_all(request, Execution(), print)
     assert [failure.what for failure in failures] == ["odd"]
     assert {task.spec.method for task in tasks} == {"breaks", "source-only", "supervised"}
     for task in tasks:
@@ -116,6 +117,6 @@ def test_every_usable_method_is_planned(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     request = Request("all", "regdb", data=str(tiny_regdb), trials="1", preset="demo", sets=("weights=none",))
-    tasks, failures = sweep.plan_all(request, cli.make_reporter())
+    tasks, failures = sweep.plan_all(request, Execution(), print)
     assert not failures
     assert {task.spec.method for task in tasks} == {n for n, e in registry.methods().items() if not e.error}

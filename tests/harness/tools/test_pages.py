@@ -11,6 +11,8 @@ from harness import registry
 from harness.errors import HarnessError
 from harness.registry import Entry, load_method
 from harness.tools import pages as show
+from harness.tools.data_check import check_page
+from harness.tools.doctor import doctor_page
 
 
 def text_of(page: RenderableType) -> str:
@@ -106,20 +108,20 @@ def test_schedule_plots_both_quantities_for_both_data_sets() -> None:
 
 def test_doctor_page_says_whether_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REIDBENCH_DATA", str(tmp_path / "nowhere"))
-    page, healthy = show.doctor_page(tmp_path)
+    page, healthy = doctor_page(tmp_path)
     assert not healthy
     assert "nowhere" in line_with(page, "WRONG")
 
 
 def test_check_page_of_a_whole_and_of_a_damaged_twin(tiny_regdb: Path, tmp_path: Path) -> None:
-    page, usable = show.check_page(tiny_regdb, False)
+    page, usable = check_page(tiny_regdb, False)
     assert usable
     assert "synthetic twin" in text_of(page)
     root = tmp_path / "regdb"
     shutil.copytree(tiny_regdb, root)
     image = next((root / "Visible").rglob("*.bmp"))
     image.write_bytes(image.read_bytes()[:100])
-    page, usable = show.check_page(root, True)
+    page, usable = check_page(root, True)
     assert not usable
     assert image.name in text_of(page)
 
@@ -129,9 +131,9 @@ def test_wrong_counts_alone_may_be_allowed(tiny_regdb: Path, tmp_path: Path) -> 
     shutil.copytree(tiny_regdb, root)
     for marker in (p for p in root.iterdir() if p.is_file()):
         marker.unlink()  # no longer declared synthetic: the real counts hold
-    page, usable = show.check_page(root, False)
+    page, usable = check_page(root, False)
     assert not usable
     assert "WRONG" in text_of(page)
-    page, usable = show.check_page(root, True)
+    page, usable = check_page(root, True)
     assert usable
     assert "marked real-partial" in text_of(page)

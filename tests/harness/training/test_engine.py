@@ -11,7 +11,7 @@ from tests.conftest import process_environment
 
 CODE = """
 import torch
-from harness.training.engine import share_threads
+from harness.training.fabric import share_threads
 from methods.clustering import Plain, jaccard_clusters
 share_threads()
 before = torch.get_num_threads()

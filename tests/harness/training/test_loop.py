@@ -17,14 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
-from rich.console import Console
 
 from harness.errors import HarnessError
-from harness.runs.plan import Request, plan_from_manifest
+from harness.runs import precision
+from harness.runs.repeat import plan_from_manifest
+from harness.runs.task import Execution
 from harness.tools import verify
-from harness.training import precision
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
-from harness.training.progress import Reporter
 from tests.conftest import process_environment, tiny_settings
 
 pytestmark = pytest.mark.slow
@@ -227,9 +226,7 @@ def test_a_manifest_whose_precision_comes_out_wrong_here_is_refused(
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     monkeypatch.setattr(precision, "right_on_cpu", lambda *network: False)
     with pytest.raises(HarnessError, match="bfloat16 convolutions come out wrong"):
-        plan_from_manifest(
-            tmp_path / "manifest.json", Request("dmic", "regdb", device="cpu"), Reporter(Console(quiet=True))
-        )
+        plan_from_manifest(tmp_path / "manifest.json", Execution(device="cpu"), print)
 
 
 def test_options_beside_a_manifest_are_refused(undisturbed: Path, reidbench: Command) -> None:

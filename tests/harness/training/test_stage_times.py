@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.training.stage_times import COLUMNS, StageTimers
+from harness.training.stage_times import StageTimers
+from results.schema import PROFILE
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ def test_wall_time_adds_up_over_calls_and_epochs(clock: list[float]) -> None:
                 with timers.stage("jaccard"):
                     clock[0] += 2 + epoch
     frame = timers.frame()
-    assert tuple(frame) == COLUMNS
+    assert tuple(frame) == PROFILE.names
     assert frame[["epoch", "stage", "calls", "wall_s"]].to_numpy().tolist() == [
         [0, "cluster", 1, 5.0],
         [0, "jaccard", 2, 4.0],

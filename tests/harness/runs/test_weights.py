@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness.errors import HarnessError
-from harness.training.weights import read_weights
+from harness.runs.weights import read_weights
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])

@@ -8,9 +8,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
+from harness.runs import precision
 from harness.runs.configuration import EngineConfig
-from harness.training import precision, source
-from harness.training.precision import bfloat16_comes_out_right, settle_precision
+from harness.runs.precision import bfloat16_comes_out_right, settle_precision, source_precision
+from harness.training import source
 from harness.training.progress import Reporter
 
 
@@ -24,12 +25,11 @@ def small(precision: str) -> EngineConfig:
 def test_auto_follows_the_hardware_and_what_it_computes(
     monkeypatch: pytest.MonkeyPatch, native: bool, right: bool, expected: str
 ) -> None:
-    for module in (precision, source):
-        monkeypatch.setattr(module, "has_bfloat16_units", lambda device: native)
-        monkeypatch.setattr(module, "right_on_cpu", lambda *network: right)
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda device: native)
+    monkeypatch.setattr(precision, "right_on_cpu", lambda *network: right)
     assert settle_precision(small("auto"), "cpu").precision == expected
     assert settle_precision(small("32"), "cpu").precision == "32"
-    assert source.arithmetic("resnet18", 64, 32) == expected
+    assert source_precision("resnet18", 64, 32) == expected
 
 
 def test_bfloat16_that_comes_out_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

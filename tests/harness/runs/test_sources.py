@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs.run_spec import source_digest
+from harness.runs.sources import source_digest
 
 
 @pytest.mark.parametrize(

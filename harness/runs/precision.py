@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.runs.configuration import EngineConfig
-from harness.training.engine import choose_device
+from harness.runs.devices import choose_device
 from methods.clustering import has_bfloat16_units
 from methods.parts.backbone import load_resnet
 
@@ -41,7 +43,7 @@ def settle_precision(config: EngineConfig, device: str) -> EngineConfig:
     asked = config.precision == "bf16"
     if asked or has_bfloat16_units(torch.device(kind)):
         size = config.height, config.width
-        if kind == "cuda" or right_on_cpu(_trunk, config.architecture, *size, config.channels_last):
+        if kind == "cuda" or right_on_cpu(_target_trunk, config.architecture, *size, config.channels_last):
             return config.model_copy(update={"precision": "bf16"})
     if not asked:
         return config.model_copy(update={"precision": "32"})
@@ -52,7 +54,23 @@ def settle_precision(config: EngineConfig, device: str) -> EngineConfig:
     )
 
 
-def _trunk(architecture: str) -> nn.Module:
+def source_precision(architecture: str, height: int, width: int) -> str:
+    """Say in which precision this machine trains the synthetic source, as ``--precision`` calls it."""
+    native = has_bfloat16_units(torch.device("cpu"))
+    return "bf16" if native and right_on_cpu(source_trunk, architecture, height, width, True) else "32"
+
+
+def source_trunk(architecture: str) -> Any:
+    """Make the synthetic source's trunk: torchvision's network with its original strides and no classifier.
+
+    The last stride of 1, which a run's own network has, would cost 1.7 times as much.
+    """
+    trunk: Any = torchvision.models.get_model(architecture)
+    trunk.fc = nn.Identity()
+    return trunk
+
+
+def _target_trunk(architecture: str) -> nn.Module:
     return load_resnet(architecture, None)
 
 

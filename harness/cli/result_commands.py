@@ -1,0 +1,64 @@
+"""``reidbench table``, ``report`` and ``score``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import options
+from harness.cli.console import console
+
+CheckpointOption = Annotated[
+    list[str] | None,
+    typer.Option("--checkpoint", help="Also show these epochs: best-of-last-stage, as public codes report."),
+]
+
+
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
+    format_: Annotated[str, typer.Option("--format", help="md, latex or csv.")] = "md",
+    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the numbers of papers, with sources.")
+    ] = False,
+    checkpoint: CheckpointOption = None,
+) -> None:
+    """Compare finished runs in one table."""
+    from harness.tools.tables import checkpoints_shown, render
+
+    shown = checkpoints_shown(checkpoint or ())
+    sys.stdout.write(render(runs, format_, protocol, published, shown))
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    checkpoint: CheckpointOption = None,
+) -> None:
+    """Write a self-contained HTML report of finished runs."""
+    from harness.tools.tables import checkpoints_shown, write_report
+
+    write_report(runs, out, checkpoints_shown(checkpoint or ()))
+    console().print(f"report: {out}", highlight=False)
+
+
+def score(
+    file: Annotated[Path, typer.Argument(help=".npz with distance or features, ids and cameras.")],
+    protocol: Annotated[
+        str,
+        typer.Option(help="As `reidbench list protocols` names it.", autocompletion=options.protocol_names),
+    ],
+    out: Annotated[Path | None, typer.Option(help="CSV file to write: metric,value in percent.")] = None,
+) -> None:
+    """Score anybody's result by a protocol's rules."""
+    from harness.runs.files import write_atomic
+    from harness.tools.score import score_file
+
+    frame = score_file(file, protocol)
+    if out is not None:
+        write_atomic(out, frame.to_csv(index=False).encode())
+    for row in frame.itertuples():
+        console().print(f"{row.metric:8} {row.value:6.2f} %", highlight=False)

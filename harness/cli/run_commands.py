@@ -1,0 +1,196 @@
+"""``reidbench run`` and ``reidbench verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli import options
+from harness.cli.console import console, make_reporter
+
+if TYPE_CHECKING:
+    from harness.runs.plan import Request
+    from harness.runs.task import Execution, Task
+    from harness.sweep.many import Failure
+    from harness.training.progress import Reporter
+
+MethodArgument = Annotated[
+    str | None,
+    typer.Argument(help="METHOD, METHOD:variant, or 'all'.", autocompletion=options.method_names),
+]
+ProtocolOption = Annotated[
+    str | None,
+    typer.Option(help="As `reidbench list protocols` names it.", autocompletion=options.protocol_names),
+]
+TrialsOption = Annotated[
+    str | None,
+    typer.Option(help="Training splits where there are several, as 1-10 or 1,4-6. Default: all."),
+]
+SeedOption = Annotated[
+    list[int] | None,
+    typer.Option(min=0, max=2**63 - 1, help="Seed of the run; repeatable. Default: 0."),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(help="demo, paper or paper-large. Default: paper.", autocompletion=options.preset_names),
+]
+PrecisionOption = Annotated[str | None, typer.Option(help="auto, 32, bf16 or 16. Default: the preset's.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run again although the run has finished.")]
+ManifestOption = Annotated[Path | None, typer.Option("--from", help="manifest.json of a run to repeat.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")]
+
+
+def run(
+    method: MethodArgument = None,
+    protocol: ProtocolOption = None,
+    data: options.Data = None,
+    trials: TrialsOption = None,
+    seed: SeedOption = None,
+    preset: PresetOption = None,
+    sets: options.Sets = None,
+    device: options.Device = "auto",
+    precision: PrecisionOption = None,
+    workers: options.Workers = 0,
+    out: options.Out = Path("runs"),
+    force: ForceOption = False,
+    manifest: ManifestOption = None,
+    dry_run: DryRunOption = False,
+    allow_partial: options.AllowPartial = False,
+    twin_seed: options.TwinSeed = 0,
+) -> None:
+    """Train a method on every training split a protocol needs, score it, and print the table.
+
+    With 'all' every registered method has its turn; one that fails is reported at the end (exit code 2).
+    """
+    from harness.runs.plan import Request
+    from harness.runs.task import Execution
+
+    execution, reporter = Execution(device, workers, out, force), make_reporter()
+    decided = {
+        "METHOD": method,
+        "--preset": preset,
+        "--trials": trials,
+        "--seed": seed,
+        "--set": sets,
+        "--precision": precision,
+        "--allow-partial-data": allow_partial,
+    }
+    if manifest is not None:
+        refuse_beside_manifest(decided)
+        perform([repeated(manifest, execution, data, twin_seed, reporter)], protocol, dry_run, reporter)
+        return
+    request = Request(
+        method=required(method, "METHOD", "reidbench list methods"),
+        protocol=required(protocol, "--protocol", "reidbench list protocols"),
+        data=data,
+        trials=trials,
+        seeds=tuple(seed or (0,)),
+        preset=preset or "paper",
+        sets=tuple(sets or ()),
+        precision=precision,
+        allow_partial=allow_partial,
+        twin_seed=twin_seed,
+    )
+    if method == "all":
+        perform_all(request, execution, dry_run, reporter)
+    else:
+        perform(planned(request, execution, reporter), protocol, dry_run, reporter)
+
+
+def planned(request: Request, execution: Execution, reporter: Reporter) -> list[Task]:
+    """Plan the runs of one method."""
+    from harness.runs.plan import plan
+
+    return plan(request, execution, reporter.line)
+
+
+def repeated(
+    manifest: Path, execution: Execution, data: str | None, twin_seed: int, reporter: Reporter
+) -> Task:
+    """Plan the run that a manifest describes."""
+    from harness.runs.repeat import plan_from_manifest
+
+    return plan_from_manifest(manifest, execution, reporter.line, data=data, twin_seed=twin_seed)
+
+
+def perform(tasks: Sequence[Task], protocol: str | None, dry_run: bool, reporter: Reporter) -> None:
+    """Execute runs and print their table, or say what would run."""
+    from harness.sweep.many import run_all
+    from harness.tools.tables import show_results
+
+    if dry_run:
+        tell(tasks, reporter)
+    else:
+        show_results([done.path for done in run_all(tasks, reporter)], protocol, console())
+
+
+def perform_all(request: Request, execution: Execution, dry_run: bool, reporter: Reporter) -> None:
+    """Execute the runs of every method and print their table; end with what failed."""
+    from harness.sweep.many import plan_all, run_each
+    from harness.tools.tables import show_results
+
+    tasks, failures = plan_all(request, execution, reporter.line)
+    if dry_run:
+        tell(tasks, reporter)
+    else:
+        finished, stopped = run_each(tasks, reporter)
+        failures += stopped
+        if finished:
+            show_results([done.path for done in finished], request.protocol, console())
+    report_failures(failures, reporter)
+
+
+def tell(tasks: Sequence[Task], reporter: Reporter) -> None:
+    """Say what would run."""
+    from harness.runs.plan import describe_tasks
+
+    for line in describe_tasks(tasks):
+        reporter.line(line)
+
+
+def refuse_beside_manifest(given: Mapping[str, object]) -> None:
+    """Refuse options that a manifest decides, rather than ignore them."""
+    from harness.errors import HarnessError
+
+    names = [name for name, value in given.items() if value]
+    if names:
+        raise HarnessError(f"--from repeats a run as its manifest says; leave out {', '.join(names)}")
+
+
+def report_failures(failures: Sequence[Failure], reporter: Reporter) -> None:
+    """Print what failed, if anything did, and end with exit code 2."""
+    for failure in failures:
+        reporter.line(str(failure))
+    if failures:
+        raise typer.Exit(2)
+
+
+def required(value: str | None, name: str, hint: str) -> str:
+    """Demand an option that is only optional beside ``--from``."""
+    from harness.errors import HarnessError
+
+    if value is None:
+        raise HarnessError(f"{name} is missing; `{hint}` names the choices")
+    return value
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    data: Annotated[
+        str | None, typer.Option(help="Root of its data, or 'synthetic'. Default: the manifest's.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto. Default: the manifest's.")] = "",
+    workers: options.Workers = 0,
+    twin_seed: options.TwinSeed = 0,
+) -> None:
+    """Run a finished run again in a scratch folder; say whether its bytes are equal, or where not (exit code 1)."""
+    from harness.tools.verify import verify as train_again
+
+    verdict = train_again(
+        run, make_reporter(), data=data, device=device, workers=workers, twin_seed=twin_seed
+    )
+    console().print(str(verdict), highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(1 if verdict.difference else 0)

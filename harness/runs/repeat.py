@@ -1,0 +1,103 @@
+"""From a manifest to the run that it describes, whose code, data and weights must be what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.registry import load_dataset, load_method, protocols_of
+from harness.runs.configuration import EngineConfig, validated
+from harness.runs.data import Say, examine, find_root
+from harness.runs.manifest import spec_from_manifest
+from harness.runs.plan import task_of
+from harness.runs.precision import settle_precision
+from harness.runs.run_spec import RunSpec
+from harness.runs.sources import source_digest
+from harness.runs.task import Execution, Task
+from harness.runs.weights import weights_identity
+from protocols.base import Protocol
+from results.store import read_manifest
+
+
+def plan_from_manifest(
+    path: Path, execution: Execution, say: Say, *, data: str | None = None, twin_seed: int = 0
+) -> Task:
+    """Return the run that a manifest describes.
+
+    Parameters
+    ----------
+    data : str, optional
+        Where the data are now, as ``--data`` takes it; by default where they were.
+    twin_seed : int
+        Seed of the twin, if `data` is ``synthetic``.
+
+    Raises
+    ------
+    HarnessError
+        If the data root is missing or differs, the weights or the method's source have changed, or its precision
+        comes out wrong here.
+    """
+    manifest = read_manifest(path)
+    spec, root = spec_from_manifest(path, manifest)
+    cls = load_method(spec.method)
+    validated(cls.Config, spec.config)
+    engine = settle_precision(validated(EngineConfig, spec.engine), execution.device)
+    if data:
+        root = find_root(data, protocols_of(spec.dataset)[0], twin_seed, say)
+    refuse_other_data(path, root, spec)
+    refuse_other_weights(engine, spec)
+    refuse_other_sources(path, cls.__module__, spec)
+    task = task_of(spec, root, execution)
+    refuse_other_versions(path, manifest, task.protocols)
+    return task
+
+
+def refuse_other_data(path: Path, root: Path, spec: RunSpec) -> None:
+    """Refuse a root that is missing, lacks the split, or holds other data than those of the run."""
+    if not root.is_dir():
+        raise HarnessError(
+            f"{path}: its data root {root} does not exist; say where the data are with --data PATH"
+        )
+    dataset = load_dataset(spec.dataset)
+    splits = dataset.splits
+    if spec.split not in splits:
+        raise HarnessError(
+            f"{path}: spec.split is {spec.split}; {spec.dataset} has {splits[0]} to {splits[-1]}"
+        )
+    digest = examine(root, dataset, allow_partial=spec.data == "real-partial").digest
+    if digest != spec.data_digest:
+        raise HarnessError(
+            f"{root} has fingerprint {digest[:12]}, the manifest {spec.data_digest[:12]}: these are other data"
+        )
+
+
+def refuse_other_weights(engine: EngineConfig, spec: RunSpec) -> None:
+    """Refuse to start from other weights than the run did."""
+    weights = weights_identity(engine)
+    if weights != spec.weights:
+        raise HarnessError(
+            f"weights={engine.weights} are {weights}, the manifest's {spec.weights}: these are other weights"
+        )
+
+
+def refuse_other_sources(path: Path, module: str, spec: RunSpec) -> None:
+    """Refuse a method whose code is not that of the run."""
+    now = source_digest(module)
+    if now != spec.sources:
+        raise HarnessError(
+            f"{path}: the source of {spec.method} has changed since (now {now[:12]}, then {spec.sources[:12]}); "
+            "check out the commit named in the manifest's environment"
+        )
+
+
+def refuse_other_versions(path: Path, manifest: Mapping[str, Any], protocols: Sequence[Protocol]) -> None:
+    """Refuse a manifest whose protocols have other versions now: its numbers could not come again."""
+    recorded = manifest.get("protocols", {})
+    for protocol in protocols:
+        if protocol.id in recorded and recorded[protocol.id] != protocol.version:
+            raise HarnessError(
+                f"{path}: was scored under version {recorded[protocol.id]} of {protocol.id}, this reidbench has "
+                f"{protocol.version}; check out the commit named in the manifest's environment"
+            )

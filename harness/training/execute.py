@@ -1,0 +1,90 @@
+"""Brings a run to its end: from nothing, from its last epoch, or at once if it has finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.runs.devices import choose_device
+from harness.runs.directory import RunDirectory
+from harness.runs.manifest import Manifest
+from harness.runs.task import Task
+from harness.training.loop import evaluate, train_epoch
+from harness.training.progress import Reporter
+from harness.training.recorder import Recorder
+from harness.training.setup import Setup, prepare
+from harness.training.state import State, resume, store_progress
+from methods.timing import recording
+from protocols.base import Protocol
+from results.store import read_manifest
+
+
+def execute(task: Task, reporter: Reporter) -> RunDirectory:
+    """Bring a run to its end: at once if it has finished, from its last epoch if it was stopped.
+
+    A run that was scored under other versions of its protocols, or before one of them existed, is scored again.
+    """
+    directory, force = task.directory, task.execution.force
+    outdated = directory.complete and not force and not scored_under(directory, task.protocols)
+    if directory.complete and not force and not outdated:
+        reporter.line(
+            f"run {task.spec.id} ({task.spec.label}, split {task.spec.split}) is finished: {directory.path}"
+        )
+        return directory
+    choose_device(task.execution.device, task.spec.engine["precision"])  # refused before anything is written
+    with directory.held():
+        if force:
+            directory.reset()
+        elif outdated:
+            reporter.line(
+                f"run {task.spec.id} was scored under other protocols; its last epoch is scored again"
+            )
+            directory.reopen()
+        if not directory.complete:  # another process may have finished it meanwhile
+            train(task, reporter.with_log(directory.log))
+    return directory
+
+
+def scored_under(directory: RunDirectory, protocols: Sequence[Protocol]) -> bool:
+    """Say whether a finished run was scored under these protocols in these versions."""
+    versions = {(protocol.id, protocol.version) for protocol in protocols}
+    return versions <= set(read_manifest(directory.manifest)["protocols"].items())
+
+
+def train(task: Task, reporter: Reporter) -> None:
+    """Train what is left of a run that this process holds, evaluate and store it."""
+    manifest, state = Manifest(task), State()
+    manifest.write("running")
+    try:
+        with reporter.bars():
+            setup = prepare(task, reporter)
+            manifest = replace(manifest, weights=setup.weights.digest, device=str(setup.engine.device))
+            manifest.write("running")
+            recorder = Recorder(task, setup.engine.device)
+            if task.directory.last.exists():
+                resume(setup, state, recorder)
+            with recording(recorder.timers.stage):
+                for epoch in setup.epochs[state.done :]:
+                    train_epoch(setup, state, recorder, epoch)
+                finish(setup, state, recorder)
+            manifest.write("complete")
+            task.directory.finish()
+    except BaseException as error:
+        manifest.write("stopped", reason=f"{type(error).__name__}: {error}")
+        if isinstance(error, KeyboardInterrupt):
+            reporter.line(
+                f"interrupted; {state.done} finished epochs are kept in {task.directory.path}, "
+                "and the same command goes on from there"
+            )
+        raise
+
+
+def finish(setup: Setup, state: State, recorder: Recorder) -> None:
+    """Write the results of a run whose epochs are all done."""
+    result = state.result or evaluate(setup)
+    setup.reporter.line(f"run {setup.task.spec.id} ends with a mean test mAP of {result.selection:.2f}")
+    recorder.write_results(max(len(setup.epochs) - 1, 0), result)
+    if setup.epochs:
+        recorder.write_profile()  # a resumed run has evaluated once more
+    else:
+        store_progress(setup, state, recorder)

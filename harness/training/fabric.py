@@ -1,0 +1,50 @@
+"""Where a process computes: one device and one precision by Lightning Fabric, and the threads of the CPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import numba
+import torch
+from lightning_fabric import Fabric
+
+from harness.runs.devices import choose_device
+
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Launch Fabric on one device, as :func:`choose_device` names it.
+
+    This is the one place that sets global switches: deterministic algorithms, no TF32, no cuDNN search.
+
+    Raises
+    ------
+    HarnessError
+        If there is no such device.
+    """
+    kind, number = choose_device(device, precision)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    share_threads()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    devices = [int(number)] if kind == "cuda" and number else 1
+    fabric = Fabric(accelerator=kind, devices=devices, precision=PRECISIONS[precision])  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
+
+
+def share_threads() -> None:
+    """Let torch and numba use equally many threads.
+
+    Both stand on one OpenMP runtime, whose number of threads numba sets for torch too when it starts: without
+    this, results would depend on whether a process has clustered yet, and ``OMP_NUM_THREADS`` would be ignored
+    from then on.
+    """
+    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    numba.set_num_threads(threads)  # starts numba's threads, so torch's number comes second
+    torch.set_num_threads(threads)
