@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from harness.tools.arrays import cluster, score
     from methods.base import Method
     from methods.clustering import nearest_neighbours
-    from protocols import Dataset, Protocol
+    from protocols.base import Protocol
     from results import comparison, load_histories, load_runs, significance, to_markdown
 
 __all__ = [
-    "Dataset",
     "Method",
     "Protocol",
     "cluster",
@@ -31,9 +30,8 @@ __all__ = [
 ]
 
 HOME = {
-    "Dataset": "protocols",
     "Method": "methods.base",
-    "Protocol": "protocols",
+    "Protocol": "protocols.base",
     "cluster": "harness.tools.arrays",
     "comparison": "results",
     "load_histories": "results",

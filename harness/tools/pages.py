@@ -90,7 +90,14 @@ def header(cls: type[Method]) -> Text:
     """Say what a method is and where it comes from."""
     reference = cls.reference
     where = ", ".join(part for part in (reference.venue, str(reference.year), reference.url) if part)
-    return Text(f"{cls.name}: {cls.summary}\n{reference.title} ({where})\nsupervision: {cls.supervision}\n")
+    described = (
+        f"\nequations and settings: docs/methods.md#{cls.name}"
+        if cls.__module__.startswith("methods.")
+        else ""
+    )
+    return Text(
+        f"{cls.name}: {cls.summary}\n{reference.title} ({where})\nsupervision: {cls.supervision}{described}\n"
+    )
 
 
 def source_of(cls: type[MethodConfig], key: str) -> str:
