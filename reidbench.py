@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from harness.tools.arrays import cluster, score
     from methods.base import Method
     from methods.clustering import nearest_neighbours
-    from protocols.base import Protocol
+    from protocols import Dataset, Protocol
     from results import comparison, load_histories, load_runs, significance, to_markdown
 
 __all__ = [
+    "Dataset",
     "Method",
     "Protocol",
     "cluster",
@@ -30,8 +31,9 @@ __all__ = [
 ]
 
 HOME = {
+    "Dataset": "protocols",
     "Method": "methods.base",
-    "Protocol": "protocols.base",
+    "Protocol": "protocols",
     "cluster": "harness.tools.arrays",
     "comparison": "results",
     "load_histories": "results",
