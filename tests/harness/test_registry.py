@@ -10,7 +10,7 @@ import pytest
 from harness import registry
 from harness.errors import HarnessError
 from methods.base import Method
-from protocols.base import Protocol
+from protocols.base import Dataset, Protocol
 from tests.conftest import process_environment
 
 METHOD = """
@@ -63,6 +63,50 @@ def test_what_is_read_equals_what_is_imported() -> None:
         assert isinstance(protocol, Protocol)
         assert (protocol.id, protocol.summary, protocol.dataset.name) == (name, entry.summary, entry.dataset)
 
+    for name, entry in registry.datasets().items():
+        dataset = registry.load_dataset(name)
+        assert isinstance(dataset, Dataset)
+        assert (dataset.name, dataset.summary, dataset.alias, dataset.unions) == (
+            *(name, entry.summary, entry.alias, entry.unions),
+        )
+        assert registry.load_dataset(entry.alias or name).name == name
+
+
+def test_a_class_in_a_sub_package_is_found_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "CODE", tmp_path)
+    inner = tmp_path / "methods" / "inner"
+    inner.mkdir(parents=True)
+    (tmp_path / "methods" / "base.py").write_text("class Method: pass\n")
+    (tmp_path / "methods" / "a.py").write_text("class Same(base.Method[int]): pass\n")
+    (inner / "b.py").write_text("from x import Same\nclass Deep(Same):\n    name, summary = 0, 0\n")
+    (inner / "__init__.py").write_text(
+        "class Top(Same):\n    name: str = 'top'\n    summary = ('a '\n 'b')\n"
+    )
+    (inner / "c.py").write_text(
+        "class Same: pass\nclass No(Same):\n    name = 'no'\n    summary = 'other Same'\n"
+    )
+    (entry,) = registry.scan(registry.METHOD)
+    assert (entry.name, entry.summary, entry.target) == ("top", "a b", "methods.inner:Top")
+
+
+def test_a_class_without_a_summary_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "CODE", tmp_path)
+    (tmp_path / "protocols").mkdir()
+    file = tmp_path / "protocols" / "x.py"
+    file.write_text(
+        "class Protocol: pass\nclass Odd(Protocol):\n    id = 'odd'\n    summary = 'no data set'\n"
+    )
+    with pytest.raises(HarnessError, match=r"x\.py, line 2: class Odd lacks the attribute `dataset`"):
+        registry.scan(registry.PROTOCOL)
+
+
+def test_files_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = registry.methods()
+    monkeypatch.setattr(registry, "scan", lambda _kind: pytest.fail("read again"))
+    assert registry.methods() is first
+
 
 def test_a_union_stands_for_the_protocols_of_one_training_split() -> None:
     assert [p.id for p in registry.load_protocols("sysu")] == ["sysu-all", "sysu-indoor"]
@@ -114,6 +158,16 @@ def test_a_broken_protocol_plugin_does_not_stop_scoring(site: Path) -> None:
     install(site, "bad-protocols", "reidbench.protocols", "bad_protocols:Any", "raise OSError('no licence')")
     assert "no licence" in registry.protocols()["entry"].error
     assert [p.id for p in registry.protocols_of("regdb")] == ["regdb"]
+
+
+def test_a_broken_data_set_plugin_does_not_stop_the_others(site: Path) -> None:
+    install(site, "bad-data", "reidbench.datasets", "bad_data:Any", "class Any: name, summary = 'any', ''")
+    assert "protocols.base.Dataset" in registry.datasets()["entry"].error
+    assert {dataset.name for dataset in registry.load_datasets()} == {"sysu-mm01", "regdb"}
+    with pytest.raises(HarnessError, match="data set 'entry' cannot be used: the package bad-data is broken"):
+        registry.load_dataset("entry")
+    with pytest.raises(HarnessError, match=r"unknown data set 'regbd': did you mean 'regdb'"):
+        registry.load_dataset("regbd")
 
 
 def test_a_name_taken_twice_is_an_error_that_says_where(site: Path) -> None:

@@ -5,10 +5,32 @@ Each row is sorted once and handled with NumPy vectors: a lean loop, not a copy 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a data set's metrics differ in.
+
+    `hides` takes a query's identity and camera and the gallery's identities and cameras, and says which images the
+    query does not see; ranks of the CMC count identities, each at its best place, or images.
+    """
+
+    hides: Callable[[int, int, IntArray, IntArray], npt.NDArray[np.bool_]]
+    distinct_identities: bool
+
+
+SYSU = Rules(lambda _identity, camera, _ids, cams: (camera == 3) & (cams == 2), distinct_identities=True)
+REGDB = Rules(
+    lambda _identity, _camera, ids, _cams: np.zeros(len(ids), dtype=bool), distinct_identities=False
+)
+RULES = {"sysu": SYSU, "regdb": REGDB}
 
 
 @dataclass(frozen=True)
@@ -28,20 +50,20 @@ def precision_of(positions: list[int]) -> float:
 
 def slow_scores(
     distance: npt.NDArray[np.float64],
-    query_ids: npt.NDArray[np.int64],
-    gallery_ids: npt.NDArray[np.int64],
-    query_cams: npt.NDArray[np.int64],
-    gallery_cams: npt.NDArray[np.int64],
-    kind: str,
+    query_ids: IntArray,
+    gallery_ids: IntArray,
+    query_cams: IntArray,
+    gallery_cams: IntArray,
+    rules: Rules,
 ) -> SlowScores:
-    """Score by ``sysu`` (camera 3 does not see camera 2, identities count once) or ``regdb`` rules."""
+    """Score by a data set's rules."""
     cmc = np.zeros(20)
     precisions, pessimistic, inps, hits = [], [], [], []
     tied = 0
     for q in range(len(query_ids)):
         order = np.argsort(distance[q], kind="stable")
-        if kind == "sysu" and query_cams[q] == 3:
-            order = order[gallery_cams[order] != 2]
+        hidden = rules.hides(query_ids[q], query_cams[q], gallery_ids, gallery_cams)
+        order = order[~hidden[order]]
         ranked = gallery_ids[order]
         positions = (np.flatnonzero(ranked == query_ids[q]) + 1).tolist()
         hits.append(positions)
@@ -49,7 +71,7 @@ def slow_scores(
             precisions.append(float("nan"))
             continue
         before = ranked[: positions[0] - 1]
-        rank = (len(set(before.tolist())) if kind == "sysu" else len(before)) + 1
+        rank = (len(set(before.tolist())) if rules.distinct_identities else len(before)) + 1
         cmc[rank - 1 :] += 1
         precisions.append(precision_of(positions))
         inps.append(len(positions) / positions[-1])

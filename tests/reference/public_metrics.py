@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
+from tests.reference.metrics import IntArray, Rules
+
 RANKS = 20
 
 
@@ -56,21 +57,20 @@ def public_scores(
     gallery_ids: IntArray,
     query_cams: IntArray,
     gallery_cams: IntArray,
-    kind: Literal["sysu", "regdb"],
+    rules: Rules,
     sort: Literal["stable", "quicksort"] = "stable",
 ) -> PublicScores:
-    """Score by SYSU-MM01's or RegDB's rules; public scripts use NumPy's default sort, ``quicksort``."""
+    """Score by a data set's rules; public scripts use NumPy's default sort, ``quicksort``."""
     order = np.argsort(distance, axis=1, kind=sort)
     ranked_ids = gallery_ids[order]
     rates, precisions, penalties = [], [], []
     for q in range(len(query_ids)):
-        ranked = ranked_ids[q]
-        if kind == "sysu":
-            ranked = ranked[~((query_cams[q] == 3) & (gallery_cams[order[q]] == 2))]
+        hidden = rules.hides(query_ids[q], query_cams[q], gallery_ids[order[q]], gallery_cams[order[q]])
+        ranked = ranked_ids[q][~hidden]
         right = ranked == query_ids[q]
         if not right.any():
             continue
-        listed = in_order_of_appearance(ranked) if kind == "sysu" else ranked
+        listed = in_order_of_appearance(ranked) if rules.distinct_identities else ranked
         rates.append(matching_rate(listed == query_ids[q]))
         precisions.append(average_precision(right))
         penalties.append(inverse_negative_penalty(right))
