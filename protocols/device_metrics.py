@@ -60,34 +60,34 @@ def rank_matches(
     Arguments and result are those of the compiled :func:`protocols.metrics.rank_matches`.
     """
     device = distance.device
-    own, codes, group = (torch.as_tensor(a, device=device) for a in (query_code, gallery_code, skip_group))
+    query, codes, group = (torch.as_tensor(a, device=device) for a in (query_code, gallery_code, skip_group))
     hidden = torch.as_tensor(skip, device=device)
     parts = []
     size = max(1, CELLS // len(codes))
-    for start in range(0, len(own), size):
+    for start in range(0, len(query), size):
         rows = slice(start, start + size)
-        block = ranked(distance[rows], own[rows], codes, hidden[group[rows]])
+        block = ranked(distance[rows], query[rows], codes, hidden[group[rows]])
         parts.append((*match_ranks(block), identities_ahead(block, identities), tied_queries(block)))
     hits, worst, ahead, tied = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     return hits, worst, ahead, tied
 
 
-def ranked(distance: Tensor, own: Tensor, codes: Tensor, hidden: Tensor) -> Block:
+def ranked(distance: Tensor, query_code: Tensor, codes: Tensor, hidden: Tensor) -> Block:
     """Rank the gallery for a block of queries."""
     # adding zero turns -0.0 into 0.0: a device may sort by bits
     seen = (distance.double() + 0.0).masked_fill_(hidden, torch.inf)
     values, order = torch.sort(seen, dim=1, stable=True)
     ranked_codes = codes[order]
-    return Block(values, ranked_codes, (ranked_codes == own[:, None]) & values.isfinite())
+    return Block(values, ranked_codes, (ranked_codes == query_code[:, None]) & values.isfinite())
 
 
 def match_ranks(block: Block) -> tuple[Tensor, Tensor]:
     """Return the ranks of all matches, query by query, and what they are if every tie is lost."""
-    found = block.right.cumsum(dim=1)
+    matches_so_far = block.right.cumsum(dim=1)
     row, column = block.right.nonzero(as_tuple=True)
     up_to_ties = torch.searchsorted(block.values, block.values, right=True)[row, column]
-    wrong = up_to_ties - found[row, up_to_ties - 1]
-    return column + 1, wrong + found[row, column]
+    wrong = up_to_ties - matches_so_far[row, up_to_ties - 1]
+    return column + 1, wrong + matches_so_far[row, column]
 
 
 def identities_ahead(block: Block, identities: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What both data sets' readers share: listing image folders, and the message for a wrong layout."""
+"""What the readers of data sets share: listing image folders, twins, and the messages for what is wrong or odd."""
 
 from __future__ import annotations
 

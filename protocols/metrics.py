@@ -130,8 +130,8 @@ def rank(
     about = (query_code, gallery_code, skip, skip_group)
     if isinstance(distance, np.ndarray):
         whole = np.ascontiguousarray(distance, dtype=np.float64)
-        found: Ranks = rank_matches(whole, *about, offsets, identities)
-        return found
+        ranks: Ranks = rank_matches(whole, *about, offsets, identities)
+        return ranks
     from protocols import device_metrics
 
     return device_metrics.rank_matches(distance, *about, identities)
@@ -200,9 +200,9 @@ def rank_matches(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def rank_query(row, hidden, codes, own, identities, hits, worst):  # type: ignore[no-untyped-def]
+def rank_query(row, hidden, codes, query_code, identities, hits, worst):  # type: ignore[no-untyped-def]
     """Rank a query's matches into `hits` and `worst`; return identities ahead and whether wrong ones tie."""
-    near = nearest(row, hidden, codes, own, len(hits))
+    near = nearest(row, hidden, codes, query_code, len(hits))
     before = np.zeros(len(near) + 1, np.int64)
     before_or_tied = np.zeros(len(near) + 1, np.int64)
     # among matches at one distance, those already passed: an image between them beats only the later ones
@@ -214,7 +214,7 @@ def rank_query(row, hidden, codes, own, identities, hits, worst):  # type: ignor
         if hidden[g]:
             continue
         low = below[g]
-        if codes[g] == own:
+        if codes[g] == query_code:
             passed[low] += 1
             continue
         before_or_tied[low] += 1
@@ -232,7 +232,7 @@ def rank_query(row, hidden, codes, own, identities, hits, worst):  # type: ignor
 
 
 @numba.njit(cache=True)
-def nearest(row, hidden, codes, own, matches):  # type: ignore[no-untyped-def]
+def nearest(row, hidden, codes, query_code, matches):  # type: ignore[no-untyped-def]
     """Return the sorted distances of a query's matches, filled up with infinity to a power of two."""
     size = 1
     while size <= matches:
@@ -240,7 +240,7 @@ def nearest(row, hidden, codes, own, matches):  # type: ignore[no-untyped-def]
     near = np.full(size, np.inf)
     filled = 0
     for g in range(len(row)):
-        if codes[g] == own and not hidden[g]:
+        if codes[g] == query_code and not hidden[g]:
             near[filled] = row[g]
             filled += 1
     near[:matches].sort()
@@ -266,8 +266,8 @@ def mean_precision(ranks: IntArray, offsets: IntArray) -> FloatArray:
     """Return the average precision of each query with a match: the mean of k / rank of the k-th match."""
     count = np.diff(offsets)
     order = np.arange(len(ranks)) - np.repeat(offsets[:-1], count) + 1
-    found: FloatArray = np.add.reduceat(order / ranks, offsets[:-1][count > 0]) / count[count > 0]
-    return found
+    precision: FloatArray = np.add.reduceat(order / ranks, offsets[:-1][count > 0]) / count[count > 0]
+    return precision
 
 
 def summarise(

@@ -66,9 +66,9 @@ def find_root(option: str | None, protocol: Protocol, twin_seed: int, say: Say) 
     if given == SYNTHETIC:
         return synthetic_root(protocol.dataset, twin_seed, say)
     root = Path(given).expanduser()
-    there, needed = recognise(root).name, protocol.dataset.name
-    if there != needed:
-        raise HarnessError(f"{root} holds {there}, but protocol {protocol.id} needs {needed}")
+    held, needed = recognise(root).name, protocol.dataset.name
+    if held != needed:
+        raise HarnessError(f"{root} holds {held}, but protocol {protocol.id} needs {needed}")
     return root
 
 
