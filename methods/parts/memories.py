@@ -1,6 +1,7 @@
-"""Cluster and instance memories, and their contrastive losses (methods-spec 1.6 and 3, dmic-spec 5).
+"""Cluster and instance memories, and their contrastive losses.
 
-Features and rows are unit vectors. Losses see the memory of the forward pass; rows move after backward.
+Features are unit vectors. Losses see the memory of the forward pass, and it moves after the optimiser step, unless a
+switch restores what a public code does (quirks Q2, Q6 and Q11 of ``docs/quirks.md``).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def member_table(group: Tensor) -> Tensor:
     return table
 
 
-def mix(rows: Tensor, features: Tensor, momentum: float) -> Tensor:
+def momentum_update(rows: Tensor, features: Tensor, momentum: float) -> Tensor:
     """Return normalise(momentum * rows + (1 - momentum) * features)."""
     return normalize(momentum * rows + (1 - momentum) * features)
 
@@ -53,9 +54,8 @@ def sequential(
     rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
 ) -> Tensor:
     """Apply every sample of the batch to its row, in batch order (cluster contrast's default)."""
-    del generator
     for position in member_table(group).T:
-        moved = mix(rows, features[position.clamp(min=0)], momentum)
+        moved = momentum_update(rows, features[position.clamp(min=0)], momentum)
         rows = torch.where((position >= 0)[:, None], moved, rows)
     return rows
 
@@ -64,21 +64,19 @@ def hardest(
     rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
 ) -> Tensor:
     """Apply to each row the sample least similar to it before the update, the first one on ties."""
-    del generator
     table = member_table(group)
     similarity = (features * rows[group]).sum(1)
     candidates = similarity[table.clamp(min=0)].masked_fill(table < 0, torch.inf)
     chosen = table.gather(1, candidates.argmin(1, keepdim=True)).flatten()
-    return mix(rows, features[chosen], momentum)
+    return momentum_update(rows, features[chosen], momentum)
 
 
 def mean(
     rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
 ) -> Tensor:
     """Apply to each row the mean of its samples."""
-    del generator
     total = torch.zeros_like(rows).index_add_(0, group, features)
-    return mix(rows, total / group.bincount()[:, None], momentum)
+    return momentum_update(rows, total / group.bincount()[:, None], momentum)
 
 
 def random(
@@ -109,17 +107,23 @@ UPDATE_RULES: dict[str, UpdateRule] = {
 
 
 class ClusterMemory:
-    """One unit row per cluster.
+    """One centroid per cluster, compared with every sample.
 
     Parameters
     ----------
-    rows : float32 tensor (c, d)
+    centroids : float32 tensor (c, d)
         Owned by the memory from here on: updates write into it.
     temperature : float
     momentum : float
-        Share of the old row in an update; small means fast.
-    update : str
-        Key of :data:`UPDATE_RULES`.
+        Share of the old centroid in an update; small means fast.
+    rule : str
+        Which samples of a batch move a centroid: a key of :data:`UPDATE_RULES`.
+    generator : torch.Generator, optional
+        Of the rule ``random``.
+    in_backward : bool
+        Centroids move inside the backward pass, as in the public code (quirk Q6), and not in :meth:`update`. If the
+        memory serves two losses of a step, the one computed later is differentiated first, and its update is already
+        in the centroids that the other one's gradient uses.
 
     Raises
     ------
@@ -127,66 +131,68 @@ class ClusterMemory:
         If the update rule is unknown.
     """
 
-    def __init__(self, rows: Tensor, temperature: float, momentum: float, update: str = "sequential") -> None:
-        if update not in UPDATE_RULES:
-            raise MethodError(f"memory update {update!r} is unknown; use one of {', '.join(UPDATE_RULES)}")
-        self.rows = rows
+    def __init__(
+        self,
+        centroids: Tensor,
+        temperature: float,
+        momentum: float,
+        rule: str = "sequential",
+        *,
+        generator: torch.Generator | None = None,
+        in_backward: bool = False,
+    ) -> None:
+        if rule not in UPDATE_RULES:
+            raise MethodError(f"memory update {rule!r} is unknown; use one of {', '.join(UPDATE_RULES)}")
+        self.centroids = centroids
         self.temperature = temperature
         self.momentum = momentum
-        self._rule = UPDATE_RULES[update]
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Return features (b, d) times rows over the temperature, (b, c), in float32."""
-        with torch.autocast(features.device.type, enabled=False):
-            return features.float() @ self.rows.T / self.temperature
+        self.in_backward = in_backward
+        self._rule = UPDATE_RULES[rule]
+        self._generator = generator
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross entropy of unit features (b, d) against their labels (b,)."""
-        return cross_entropy(self.logits(features), labels)
+        """Return the mean cross entropy of unit features (b, d) against their labels (b,), in float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            similarity: Tensor
+            if self.in_backward:
+                similarity = _UpdatingSimilarity.apply(features.float(), labels, self)
+            else:
+                similarity = features.float() @ self.centroids.T
+            return cross_entropy(similarity / self.temperature, labels)
+
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Move the centroids of the labels (b,) present by unit features (b, d), unless the backward pass does."""
+        if not self.in_backward:
+            self.move(features, labels)
 
     @torch.no_grad()
-    def update(self, features: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> None:
-        """Move the rows of the labels (b,) present by unit features (b, d); `generator` is for ``random``."""
+    def move(self, features: Tensor, labels: Tensor) -> None:
+        """Move the centroids of the labels (b,) present by unit features (b, d)."""
         touched, group = labels.unique(return_inverse=True)
-        self.rows[touched] = self._rule(
-            self.rows[touched], features.detach().to(self.rows.dtype), group, self.momentum, generator
+        self.centroids[touched] = self._rule(
+            self.centroids[touched],
+            features.detach().to(self.centroids.dtype),
+            group,
+            self.momentum,
+            self._generator,
         )
 
 
-class _UpdatingLogits(torch.autograd.Function):
-    """Similarities whose backward pass uses the rows as they are by then, and moves them afterwards."""
+class _UpdatingSimilarity(torch.autograd.Function):
+    """Similarities whose backward pass uses the centroids as they are by then, and moves them afterwards."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        features: Tensor,
-        labels: Tensor,
-        memory: ClusterMemory,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        ctx.memory, ctx.generator = memory, generator
+    def forward(ctx: Any, features: Tensor, labels: Tensor, memory: ClusterMemory) -> Tensor:
+        ctx.memory = memory
         ctx.save_for_backward(features, labels)
-        return features @ memory.rows.T
+        return features @ memory.centroids.T
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         features, labels = ctx.saved_tensors
-        moved = gradients[0] @ ctx.memory.rows
-        ctx.memory.update(features, labels, ctx.generator)
-        return moved, None, None, None
-
-
-def loss_updating_in_backward(
-    memory: ClusterMemory, features: Tensor, labels: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
-    """Cluster memory loss of the public code: rows move inside the backward pass (quirk Q6).
-
-    If a memory serves two losses of a step, the one computed later is differentiated first, and its update is
-    already in the rows that the other one's gradient uses. Call no ``update`` besides.
-    """
-    with torch.autocast(features.device.type, enabled=False):
-        similarity: Tensor = _UpdatingLogits.apply(features.float(), labels, memory, generator)
-        return cross_entropy(similarity / memory.temperature, labels)
+        moved = gradients[0] @ ctx.memory.centroids
+        ctx.memory.move(features, labels)
+        return moved, None, None
 
 
 class InstanceMemory:
@@ -195,13 +201,14 @@ class InstanceMemory:
     Parameters
     ----------
     rows : float32 tensor (n, d)
-        Updates write into it, so that a method can keep it over epochs.
+        Owned by the memory from here on: updates write into it.
     labels : int64 tensor (n,)
         Negative labels are noise; gaps in the numbering are allowed.
     temperature, momentum : float
     reduce : str
-        ``sum`` adds exp(similarity) over the rows of a class (DMIC's follow-up); ``mean`` takes exp of their
-        mean similarity (SpCL).
+        ``sum`` adds exp(similarity) over the rows of a class; ``mean`` takes exp of their mean similarity (SpCL).
+    row_of : int64 tensor (training images,), optional
+        Row of every training image, where the rows are those of some of them only.
 
     Raises
     ------
@@ -210,24 +217,38 @@ class InstanceMemory:
     """
 
     def __init__(
-        self, rows: Tensor, labels: Tensor, temperature: float, momentum: float, reduce: str = "sum"
+        self,
+        rows: Tensor,
+        labels: Tensor,
+        temperature: float,
+        momentum: float,
+        reduce: str = "sum",
+        row_of: Tensor | None = None,
     ) -> None:
         if reduce not in ("sum", "mean"):
             raise MethodError(f"instance memory reduce {reduce!r} is unknown; use sum or mean")
         self.rows = rows
-        self.labels = own_label_for_noise(labels).to(rows.device).unique(return_inverse=True)[1]
         self.temperature = temperature
         self.momentum = momentum
+        self._row_of = row_of
         self._class_scores = self._sums if reduce == "sum" else self._means
+        self.relabel(labels)
 
-    def loss(self, features: Tensor, index: Tensor) -> Tensor:
-        """Return the mean of -log(p_y / (sum p + eps) + eps) over unit features (b, d) of rows `index` (b,).
+    def relabel(self, labels: Tensor) -> None:
+        """Take the classes of another clustering (n,); the rows stay."""
+        self.labels = own_label_for_noise(labels).to(self.rows.device).unique(return_inverse=True)[1]
+
+    def loss(self, features: Tensor, sample_index: Tensor) -> Tensor:
+        """Return the mean of -log(p_y / (sum p + eps) + eps) over unit features (b, d) of images (b,).
 
         Never shifted by the maximum (quirk Q18): exp(1 / 0.05) fits float32.
         """
         with torch.autocast(features.device.type, enabled=False):
-            own, total = self._class_scores(features.float(), self.labels[index])
+            own, total = self._class_scores(features.float(), self.labels[self._rows(sample_index)])
             return -(own / (total + EPSILON) + EPSILON).log().mean()
+
+    def _rows(self, sample_index: Tensor) -> Tensor:
+        return sample_index if self._row_of is None else self._row_of[sample_index]
 
     def _sums(self, features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         scores = (features @ self.rows.T / self.temperature).exp()
@@ -242,50 +263,15 @@ class InstanceMemory:
         return scores[label, torch.arange(len(label), device=label.device)], scores.sum(0)
 
     @torch.no_grad()
-    def update(self, features: Tensor, index: Tensor) -> None:
-        """Move the rows `index` (b,) by their own unit features (b, d); repeated rows in batch order."""
-        touched, group = index.unique(return_inverse=True)
+    def update(self, features: Tensor, sample_index: Tensor) -> None:
+        """Move the rows of images (b,) by their own unit features (b, d); repeated rows in batch order."""
+        touched, group = self._rows(sample_index).unique(return_inverse=True)
         self.rows[touched] = sequential(
             self.rows[touched], features.detach().to(self.rows.dtype), group, self.momentum
         )
 
 
-class NeighbourMemory(InstanceMemory):
-    """One unit row per sample; the positives of a sample are others it is paired with (ECUL, reconstructed).
-
-    Parameters
-    ----------
-    rows : float32 tensor (n, d)
-    pairs : int64 tensor (m, 2)
-        Rows that are each other's positives.
-    """
-
-    def __init__(self, rows: Tensor, pairs: Tensor, temperature: float, momentum: float) -> None:
-        super().__init__(rows, torch.arange(len(rows)), temperature, momentum)
-        both = torch.cat([pairs, pairs.flip(1)])
-        self._partner = both[both[:, 0].argsort(stable=True), 1]
-        self._count = both[:, 0].bincount(minlength=len(rows))
-        self._start = self._count.cumsum(0) - self._count
-
-    def positives(self, index: Tensor) -> Tensor:
-        """Return which rows (b, n) are positives of the images `index` (b,)."""
-        count = self._count[index]
-        sample = torch.arange(len(index), device=index.device).repeat_interleave(count)
-        rank = torch.arange(len(sample), device=index.device) - (count.cumsum(0) - count)[sample]
-        mask = torch.zeros(len(index), len(self.rows), dtype=torch.bool, device=index.device)
-        mask[sample, self._partner[self._start[index][sample] + rank]] = True
-        return mask
-
-    def loss(self, features: Tensor, index: Tensor) -> Tensor:
-        """Return the mean of -log(sum over positives / sum over all) of the images that have positives."""
-        with torch.autocast(features.device.type, enabled=False):
-            paired = self._count[index] > 0
-            scores = features[paired].float() @ self.rows.T / self.temperature
-            own = scores.masked_fill(~self.positives(index[paired]), -torch.inf)
-            return (scores.logsumexp(1) - own.logsumexp(1)).sum() / paired.sum().clamp(min=1)
-
-
-def cluster_means(features: Tensor, labels: Tensor, modality: Tensor | None = None) -> Tensor:
+def compute_centroids(features: Tensor, labels: Tensor, modality: Tensor | None = None) -> Tensor:
     """Return the normalised mean of every cluster's members.
 
     Parameters
@@ -294,7 +280,7 @@ def cluster_means(features: Tensor, labels: Tensor, modality: Tensor | None = No
     labels : int64 tensor (n,)
         Numbered from 0 without gaps; negative labels take no part.
     modality : int64 tensor (n,), optional
-        If given, a row is the mean over the modalities present of the modality's mean.
+        If given, a centroid is the mean over the modalities present of the modality's mean.
 
     Returns
     -------
