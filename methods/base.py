@@ -179,7 +179,7 @@ class Method(ABC):
     def loss(self, seen: Any, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Return the named scalar terms of one step, already weighted; their sum is differentiated."""
 
-    def update(self, seen: Any, batch: Batch, epoch: Epoch) -> None:
+    def update(self, seen: Any, batch: Batch, epoch: Epoch) -> None:  # noqa: B027 - may stay empty
         """Move memories after the step's optimiser has moved; gradients are off."""
 
     def state(self) -> dict[str, Tensor]:

@@ -1,76 +1,114 @@
 """MPJL: modality-invariant progressive joint learning (public code of 2026; no paper seen).
 
-DMIC's follow-up. EFE averages over at most so many neighbours of each camera, neighbour counts grow and eps falls
-over a stage, and SBMR moves the memory rows of one modality towards the clusters of the other that prefer them.
+DMIC's follow-up. Expansion (EFE) averages over at most so many neighbours of each camera; neighbour counts grow and
+eps falls over a stage; SBMR moves the centroids of one modality towards the clusters of the other that prefer them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from torch import Tensor, nn
+import pandas as pd
+from torch import Tensor
 
 from methods.association.aggregation import refine_rows
-from methods.base import Epoch, EpochPlan, FeatureBank, Reference, Source, Stage, TrainingData, setting
-from methods.clustering import Capped
+from methods.base import (
+    Batch,
+    Epoch,
+    EpochPlan,
+    FeatureBank,
+    MethodConfig,
+    Reference,
+    Stage,
+    Step,
+    TrainingData,
+    timed,
+    value,
+)
+from methods.clustering import Capped, Clustering, jaccard_clusters
 from methods.errors import MethodError
-from methods.parts.hierarchical import JOINT, NAMES, HierarchicalConfig, HierarchicalContrast, Settings
-from methods.parts.memories import cluster_means, random_members
-from methods.parts.training import DEMO, smaller_modality
-from methods.timing import timed
+from methods.parts.config import DEMO, FROZEN_CENTROIDS, TrainingConfig, UpdateRule
+from methods.parts.hierarchy import (
+    hierarchical_loss,
+    hierarchical_streams,
+    instance_state,
+    move_hierarchy,
+    restore_instances,
+    schedule_frame,
+    start_instances,
+)
+from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids, random_members
+from methods.parts.spaces import (
+    JOINT,
+    LabelSpace,
+    cluster_each_modality,
+    distances_seen,
+    label_space,
+    plan,
+    skipped,
+    too_few_clusters,
+)
+from methods.parts.two_stream import Seen, TwoStreamMethod
 
-FIRST, SECOND, THIRD = STAGES = ("first", "second", "third")
-CODE: Source = "published code"
+FIRST, SECOND, THIRD = "first", "second", "third"
+CODE = "published code"
 
 
-class MPJLConfig(HierarchicalConfig):
-    """Hyper-parameters of MPJL (methods-spec section 10b); defaults are SYSU-MM01's.
+class Neighbourhood(MethodConfig):
+    """How neighbour counts grow over a stage: a count s with growth g is s * g^(e / span) in epoch e."""
 
-    A neighbour count that starts at s with growth g is s * g^(e / span) in epoch e of its stage.
-    """
+    k1: float = value(30, CODE, "neighbours, at first", ge=1)
+    k1_growth: float = value(2, CODE, "growth of the neighbours", gt=0)
+    cap: float = value(6, CODE, "expansion neighbours of a camera, at first", ge=1)
+    cap_growth: float = value(3, CODE, "growth of the cap", gt=0)
 
-    epochs_first: int = setting(25, CODE, "epochs of stage I (within modalities)", ge=0)
-    epochs_second: int = setting(25, CODE, "epochs of stage II (within modalities)", ge=0)
-    epochs_third: int = setting(50, CODE, "epochs of stage III (all terms, SBMR)", ge=0)
-    stage_init: Literal["last", "best-on-test"] = setting(
+
+class StageSettings(Neighbourhood):
+    """A stage, and its neighbours within a modality."""
+
+    epochs: int = value(25, CODE, "epochs", ge=0)
+
+
+class MPJLConfig(TrainingConfig):
+    """Hyper-parameters of MPJL; defaults are SYSU-MM01's."""
+
+    first: StageSettings = value(
+        StageSettings(k1=20, k1_growth=3), CODE, "stage I: each modality alone, rows from random members"
+    )
+    second: StageSettings = value(StageSettings(), CODE, "stage II: each modality alone, rows from means")
+    third: StageSettings = value(StageSettings(epochs=50), CODE, "stage III: all terms, SBMR")
+    joint: Neighbourhood = value(
+        Neighbourhood(k1=40, k1_growth=3, cap=16, cap_growth=1), CODE, "neighbours over both modalities"
+    )
+    span: int = value(48, CODE, "epochs after which a growth is reached", ge=1)
+    stage_init: Literal["last", "best-of-stage"] = value(
         "last",
         "reconstructed",
-        "weights stages II and III start from; best-on-test is the public code's leak",
+        "weights stages II and III start from; best-of-stage is the public code's leak",
     )
-    labels_per_batch: int = setting(8, CODE, "pseudo-identities in a batch of a stream", ge=1)
-    span: int = setting(48, CODE, "epochs after which a growth is reached", ge=1)
-    first_k1: float = setting(20, CODE, "stage I: neighbours within a modality, at first", ge=1)
-    first_k1_growth: float = setting(3, CODE, "stage I: growth of the neighbours", gt=0)
-    first_cap: float = setting(6, CODE, "stage I: expansion neighbours of a camera, at first", ge=1)
-    first_cap_growth: float = setting(3, CODE, "stage I: growth of the cap", gt=0)
-    second_k1: float = setting(30, CODE, "stage II: neighbours within a modality, at first", ge=1)
-    second_k1_growth: float = setting(2, CODE, "stage II: growth of the neighbours", gt=0)
-    second_cap: float = setting(6, CODE, "stage II: expansion neighbours of a camera, at first", ge=1)
-    second_cap_growth: float = setting(3, CODE, "stage II: growth of the cap", gt=0)
-    third_k1: float = setting(30, CODE, "stage III: neighbours within a modality, at first", ge=1)
-    third_k1_growth: float = setting(2, CODE, "stage III: growth of the neighbours", gt=0)
-    third_cap: float = setting(6, CODE, "stage III: expansion neighbours of a camera, at first", ge=1)
-    third_cap_growth: float = setting(3, CODE, "stage III: growth of the cap", gt=0)
-    joint_k1: float = setting(40, CODE, "neighbours over both modalities, at first", ge=1)
-    joint_k1_growth: float = setting(3, CODE, "growth of the neighbours over both modalities", gt=0)
-    joint_cap: float = setting(
-        16, CODE, "expansion neighbours of a camera over both modalities, at first", ge=1
-    )
-    joint_cap_growth: float = setting(1, CODE, "growth of the joint cap", gt=0)
-    eps: float = setting(0.6, CODE, "eps at the start of every stage", gt=0, le=1)
-    eps_span: int = setting(50, CODE, "epochs in which eps would halve in stage I", ge=1)
-    turning_epoch: int = setting(10, CODE, "epochs in which eps halves in stages II and III", ge=1)
-    eps_low: float = setting(0.3, CODE, "eps from which it grows after the turn", gt=0, le=1)
-    rise_span: int = setting(40, CODE, "epochs in which eps doubles after the turn", ge=1)
-    sbmr_threshold: float = setting(0.5, CODE, "SBMR: cosine from which a sample counts", ge=-1, le=1)
-    sbmr_momentum: float = setting(0.4, CODE, "SBMR: share of the old row", ge=0, le=1)
+    labels_per_batch: int = value(8, CODE, "pseudo-identities in a batch of a stream", ge=1)
+    eps: float = value(0.6, CODE, "eps at the start of every stage", gt=0, le=1)
+    eps_span: int = value(50, CODE, "epochs in which eps would halve in stage I", ge=1)
+    turning_epoch: int = value(10, CODE, "epochs in which eps halves in stages II and III", ge=1)
+    eps_low: float = value(0.3, CODE, "eps from which it grows after the turn", gt=0, le=1)
+    rise_span: int = value(40, CODE, "epochs in which eps doubles after the turn", ge=1)
+    instance_memory: bool = value(True, CODE, "instance-level memories beside cluster-level ones")
+    memory_update: UpdateRule = value("random", CODE, "which batch samples move a cluster's centroid")
+    memory_momentum: float = value(0.0, CODE, "share of the old row in an update", ge=0, le=1)
+    instance_reduce: Literal["sum", "mean"] = value("sum", CODE, "instances of a label: sum or mean")
+    joint_weight: float = value(0.7, CODE, "lambda: weight of the joint terms", ge=0)
+    sbmr_threshold: float = value(0.5, CODE, "SBMR: cosine from which a sample counts", ge=-1, le=1)
+    sbmr_momentum: float = value(0.4, CODE, "SBMR: share of the old centroid", ge=0, le=1)
+
+    def of(self, stage: Stage) -> StageSettings:
+        """Return the settings of a stage."""
+        return {FIRST: self.first, SECOND: self.second, THIRD: self.third}[stage.name]
 
 
-def grown(config: MPJLConfig, name: str, epoch: int) -> int:
-    """Return a growing neighbour count (``first_k1``, ``joint_cap`` ...) in epoch `epoch` of its stage."""
-    start, growth = getattr(config, name), getattr(config, f"{name}_growth")
-    return max(1, round(start * growth ** (epoch / config.span)))
+def grown(start: float, growth: float, epoch: int, span: int) -> int:
+    """Return a growing neighbour count in epoch `epoch` of its stage."""
+    return max(1, round(start * growth ** (epoch / span)))
 
 
 def eps_at(config: MPJLConfig, stage: str, epoch: int) -> float:
@@ -83,120 +121,201 @@ def eps_at(config: MPJLConfig, stage: str, epoch: int) -> float:
     return min(1.0, c.eps_low * 2 ** ((epoch - c.turning_epoch) / c.rise_span))
 
 
-def in_every_stage(**values: float) -> dict[str, float]:
-    """Give the fields of the three stages the same values: ``k1`` stands for ``first_k1``, ``second_k1`` ..."""
-    return {f"{stage}_{name}": value for stage in STAGES for name, value in values.items()}
+def settings_at(config: MPJLConfig, stage: Stage, epoch: int) -> dict[str, float]:
+    """Return eps and the neighbour counts in epoch `epoch` of a stage; joint ones are 0 before stage III."""
+    c, own, joint = config, config.of(stage), stage.name == THIRD
+    return {
+        "eps": eps_at(c, stage.name, epoch),
+        "k1": grown(own.k1, own.k1_growth, epoch, c.span),
+        "cap": grown(own.cap, own.cap_growth, epoch, c.span),
+        "joint_k1": grown(c.joint.k1, c.joint.k1_growth, epoch, c.span) if joint else 0,
+        "joint_cap": grown(c.joint.cap, c.joint.cap_growth, epoch, c.span) if joint else 0,
+    }
 
 
-class MPJL(HierarchicalContrast):
+class MPJL(TwoStreamMethod):
     """Modality-invariant progressive joint learning."""
 
     name = "mpjl"
     summary = "DMIC's follow-up: capped expansion, progressive neighbours and eps, refined memory rows"
     Config = MPJLConfig
     config: MPJLConfig
-    stage_names = STAGES
     reference = Reference(
         title="Modality-Invariant Progressive Joint Learning",
         venue="public code only; no paper seen",
         year=2026,
         parts={
-            "EFE, schedules of k1, cap and eps": "published code",
-            "memories, losses, weights": "published code",
-            "SBMR": "published code",
-            "rows of instance memories": "adapted: a sample's own row; the public index ignores removed noise",
-            "rows during a step": "ours: gradients see the rows of the forward pass; the published code moves them "
-            "between two gradients (quirk Q6)",
-            "weights of later stages": "adapted: the last ones; mpjl:public takes the best on test, as published",
+            "EFE, schedules of k1, cap and eps": (CODE, ""),
+            "memories, losses, weights": (CODE, ""),
+            "SBMR": (CODE, ""),
+            "rows of instance memories": (
+                "adapted",
+                "a sample's own row; the public index ignores removed noise",
+            ),
+            "centroids that gradients see": (FROZEN_CENTROIDS[0], "those of the forward pass (quirk Q6)"),
+            "weights of later stages": (
+                "adapted",
+                "the last ones; mpjl:public takes the best on test, as published",
+            ),
         },
         url="https://github.com/RuixingWu29/MPJL_USLVIReID",
     )
+
+    def __init__(self, config: MPJLConfig, data: TrainingData) -> None:
+        refuse_long_lists(config, data)
+        super().__init__(config, data)
+        self.clusters: dict[str, ClusterMemory] = {}
+        self.instances: dict[str, InstanceMemory] = {}
+
+    @classmethod
+    def stages(cls, config: MPJLConfig) -> Sequence[Stage]:
+        """Two stages within modalities, then one with both together."""
+        lengths = {FIRST: config.first.epochs, SECOND: config.second.epochs, THIRD: config.third.epochs}
+        return tuple(
+            Stage(name, epochs, config.iterations, "last" if name == FIRST else config.stage_init)
+            for name, epochs in lengths.items()
+            if epochs
+        )
+
+    @classmethod
+    def schedule(cls, config: MPJLConfig) -> pd.DataFrame:
+        """Return eps and the neighbour counts of every epoch without a run."""
+        return schedule_frame(cls.stages(config), lambda stage, epoch: settings_at(config, stage, epoch))
+
+    def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
+        """Cluster each modality, and both together in stage III; start the memories, refined by SBMR there."""
+        c, now = self.config, settings_at(self.config, epoch.stage, epoch.in_stage)
+        if epoch.in_stage == 0:
+            self.instances = {}  # instance memories live as long as their stage
+        spaces = cluster_each_modality(
+            bank, lambda part: self.cluster(part, now["eps"], now["k1"], now["cap"], 2 * now["cap"])
+        )
+        if epoch.stage.name == THIRD:
+            both = self.cluster(bank, now["eps"], now["joint_k1"], now["joint_cap"], now["joint_k1"])
+            spaces[JOINT] = label_space(bank, both.labels, len(bank), both.distances_seen)
+        if why := too_few_clusters(spaces):
+            where = f"eps = {now['eps']:.3g}, k1 = {now['k1']}, cap = {now['cap']}"
+            return skipped(spaces, f"{why} with {where}; {distances_seen(spaces)}", now)
+
+        with timed("memory"):
+            self.shuffle = self.data.generator("memory", epoch.number)
+            centroids = {name: self.centroids_of(space, epoch) for name, space in spaces.items()}
+            if c.instance_memory:
+                self.instances = start_instances(
+                    self.instances, spaces, len(bank), c.temperature, c.memory_momentum, c.instance_reduce
+                )
+        if JOINT in spaces:
+            with timed("associate"):
+                centroids |= self.refine(spaces, centroids)
+        self.clusters = {
+            name: ClusterMemory(
+                rows, c.temperature, c.memory_momentum, c.memory_update, generator=self.shuffle
+            )
+            for name, rows in centroids.items()
+        }
+        streams = hierarchical_streams(spaces, c.labels_per_batch, c.instances)
+        step = Step(epoch.stage.name, tuple(stream.name for stream in streams))
+        return plan(spaces, streams, (step,), epoch.stage.iterations, now)
+
+    def cluster(self, bank: FeatureBank, eps: float, k1: float, cap: float, pool: float) -> Clustering:
+        """Cluster by EFE: of the first `pool` neighbours at most `cap` of each camera are averaged over."""
+        return jaccard_clusters(
+            bank.features,
+            k1=int(k1),
+            eps=eps,
+            min_samples=self.config.min_samples,
+            expansion=Capped(int(min(pool, k1)), int(cap), bank.modality, bank.camera),
+        )
+
+    def centroids_of(self, space: LabelSpace, epoch: Epoch) -> Tensor:
+        """Start from a random member of every cluster in stage I, from plain means later."""
+        if epoch.stage.name == FIRST:
+            return random_members(space.bank.features, space.labels, self.shuffle)
+        return compute_centroids(space.bank.features, space.labels)
+
+    def refine(self, spaces: Mapping[str, LabelSpace], centroids: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """SBMR: clusters of one modality move the centroid of the other that they prefer; both see the old ones."""
+        c = self.config
+        refined = {}
+        for name, other in (("visible", "infrared"), ("infrared", "visible")):
+            space = spaces[name]
+            refined[other] = refine_rows(
+                space.bank.features, space.labels, centroids[other], c.sbmr_threshold, c.sbmr_momentum
+            )
+        return refined
+
+    def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Cluster and instance terms within each modality, and in stage III over both, weighted by lambda."""
+        return hierarchical_loss(self.clusters, self.instances, seen, batch, self.config.joint_weight)
+
+    def update(self, seen: Seen, batch: Batch, epoch: Epoch) -> None:
+        """Move the memories by random samples of the batch."""
+        shuffle = self.shuffle if self.config.memory_update == "random" else None
+        move_hierarchy(self.clusters, self.instances, seen, batch, shuffle)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the instance memories, which live as long as their stage."""
+        return instance_state(self.instances)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the instance memories."""
+        c = self.config
+        self.instances = restore_instances(state, c.temperature, c.memory_momentum, c.instance_reduce)
+
     presets = {
         "paper": {
             "sysu-mm01": {},
             "regdb": {
-                **{"epochs_first": 30, "epochs_second": 30, "epochs_third": 60, "iterations": 100},
-                **{"first_k1_growth": 2, "first_cap": 3, "first_cap_growth": 2},
-                **{"second_k1_growth": 1.5, "second_cap": 3},
-                **{"third_k1": 40, "third_k1_growth": 1.5, "third_cap": 8, "third_cap_growth": 1.5},
-                **{"joint_k1": 60, "joint_k1_growth": 1.5, "joint_cap": 10, "joint_cap_growth": 1.5},
-                **{"span": 59, "eps": 0.3, "eps_span": 60, "eps_low": 0.2},
+                "iterations": 100,
+                "first": {"epochs": 30, "k1_growth": 2, "cap": 3, "cap_growth": 2},
+                "second": {"epochs": 30, "k1_growth": 1.5, "cap": 3},
+                "third": {"epochs": 60, "k1": 40, "k1_growth": 1.5, "cap": 8, "cap_growth": 1.5},
+                "joint": {"k1": 60, "k1_growth": 1.5, "cap": 10, "cap_growth": 1.5},
+                "span": 59,
+                "eps": 0.3,
+                "eps_span": 60,
+                "eps_low": 0.2,
             },
         },
         "demo": {
-            "*": {
-                **{**DEMO, "epochs_first": 3, "epochs_second": 3, "epochs_third": 4, "labels_per_batch": 8},
-                **{"span": 4, "eps_span": 10, "turning_epoch": 8},
-                **in_every_stage(k1_growth=1.2, cap_growth=1.5),
-                **{"joint_k1_growth": 1.2, "joint_cap_growth": 1},
+            "*": DEMO
+            | {
+                "labels_per_batch": 8,
+                "span": 4,
+                "eps_span": 10,
+                "turning_epoch": 8,
+                "first": {"epochs": 3, "k1_growth": 1.2, "cap_growth": 1.5},
+                "second": {"epochs": 3, "k1_growth": 1.2, "cap_growth": 1.5},
+                "third": {"epochs": 4, "k1_growth": 1.2, "cap_growth": 1.5},
+                "joint": {"k1_growth": 1.2, "cap_growth": 1},
             },
             "regdb": {
-                **in_every_stage(k1=10, cap=3),
-                **{"joint_k1": 20, "joint_cap": 6, "eps": 0.5, "eps_low": 0.4},
+                "first": {"k1": 10, "cap": 3},
+                "second": {"k1": 10, "cap": 3},
+                "third": {"k1": 10, "cap": 3},
+                "joint": {"k1": 20, "cap": 6},
+                "eps": 0.5,
+                "eps_low": 0.4,
             },
             "sysu-mm01": {
-                **in_every_stage(k1=12, cap=2),
-                **{"joint_k1": 18, "joint_cap": 2, "eps": 0.55, "eps_low": 0.45},
+                "first": {"k1": 12, "cap": 2},
+                "second": {"k1": 12, "cap": 2},
+                "third": {"k1": 12, "cap": 2},
+                "joint": {"k1": 18, "cap": 2},
+                "eps": 0.55,
+                "eps_low": 0.45,
             },
         },
-        "public": {"*": {"stage_init": "best-on-test"}},
+        "public": {"*": {"stage_init": "best-of-stage"}},
     }
 
-    def build(self, data: TrainingData) -> dict[str, nn.Module]:
-        """Make the backbone, if the data can fill the longest neighbour lists there will be."""
-        schedule = self.schedule(self.config)
-        for column, n in (("k1", smaller_modality(data)), ("joint_k1", len(data))):
-            if len(schedule) and schedule[column].max() > n:
-                raise MethodError(
-                    f"{column} grows to {schedule[column].max()}, but there are only {n} samples to cluster; "
-                    "lower the k1 of a stage, or its growth"
-                )
-        return super().build(data)
 
-    @classmethod
-    def settings(cls, config: MPJLConfig, stage: Stage, epoch: int) -> Settings:
-        """Return eps and the neighbour counts of an epoch; joint ones are 0 before stage III."""
-        joint = stage.name == THIRD
-        return {
-            "eps": eps_at(config, stage.name, epoch),
-            "k1": grown(config, f"{stage.name}_k1", epoch),
-            "cap": grown(config, f"{stage.name}_cap", epoch),
-            "joint_k1": grown(config, "joint_k1", epoch) if joint else 0,
-            "joint_cap": grown(config, "joint_cap", epoch) if joint else 0,
-        }
-
-    def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
-        """Cluster each modality (and both together in stage III), fill the memories, draw streams."""
-        s = self.settings(self.config, self.stages(self.config)[epoch.stage], epoch.in_stage)
-        plan = self.plan(epoch, bank, s, f"eps = {s['eps']:.3g}, k1 = {s['k1']}, cap = {s['cap']}")
-        if JOINT in plan.labels and not plan.skipped:
-            with timed("associate"):
-                self._refine(bank, plan.labels)
-        return plan
-
-    def neighbourhood(self, space: str, bank: FeatureBank, settings: Settings) -> tuple[int, Capped]:
-        """EFE: at most `cap` neighbours of a camera, of whole lists (joint) or of their first 2 `cap`."""
-        if space == JOINT:
-            k1, cap = int(settings["joint_k1"]), int(settings["joint_cap"])
-            return k1, Capped(k1, cap, bank.modality, bank.camera)
-        k1, cap = int(settings["k1"]), int(settings["cap"])
-        return k1, Capped(min(2 * cap, k1), cap, bank.modality, bank.camera)
-
-    def first_rows(self, name: str, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> Tensor:
-        """Start rows from a random member in stage I, from plain means later."""
-        if self.stages(self.config)[epoch.stage].name == FIRST:
-            return random_members(bank.features, labels, self._generator)
-        return cluster_means(bank.features, labels)
-
-    def _refine(self, bank: FeatureBank, labels: Mapping[str, Tensor]) -> None:
-        """SBMR: clusters of one modality move the row of the other that they prefer; both see the rows before."""
-        before = {name: self._clusters[name].rows for name in NAMES.values()}
-        for (modality, name), other in zip(NAMES.items(), reversed(NAMES.values()), strict=True):
-            mine = bank.of(modality)
-            self._clusters[other].rows = refine_rows(
-                mine.features,
-                labels[name][mine.index.cpu()],
-                before[other],
-                self.config.sbmr_threshold,
-                self.config.sbmr_momentum,
+def refuse_long_lists(config: MPJLConfig, data: TrainingData) -> None:
+    """Raise a MethodError if neighbour lists grow beyond the images there are."""
+    schedule = MPJL.schedule(config)
+    for column, n in (("k1", data.smaller_modality()), ("joint_k1", len(data))):
+        if len(schedule) and schedule[column].max() > n:
+            raise MethodError(
+                f"{column} grows to {schedule[column].max()}, but there are only {n} samples to cluster; "
+                "lower the k1 of a stage, or its growth"
             )

@@ -10,13 +10,21 @@ alone, in a stage of its own (quirk Q23).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
 
+from methods.association.transport import MeanPredictions
 from methods.base import (
+    MODALITIES,
+    NOISE,
+    TRAIN,
     VISIBLE,
     Batch,
     Epoch,
@@ -24,33 +32,79 @@ from methods.base import (
     FeatureBank,
     Method,
     Optimisation,
+    Phase,
     Reference,
     Stage,
+    Step,
+    Stream,
     TrainingData,
-    setting,
+    timed,
+    value,
 )
-from methods.clustering.labels import n_clusters
+from methods.clustering.labels import n_clusters, scatter_labels
+from methods.parts.alignment import ModalityDiscriminator, prediction_alignment, reversal_scale
 from methods.parts.backbone import SingleStreamResNet
-from methods.parts.heads import Classifier, ModalityDiscriminator
-from methods.parts.losses import batch_hard_triplet, prediction_alignment, reversal_scale
-from methods.parts.self_paced import SelfPacedMemory, VisibleStageConfig, visible_adam
-from methods.parts.training import DEMO_WARMED_UP, warmed_up
-from methods.parts.transported import TransportConfig, TransportedLabels
-from methods.timing import timed
+from methods.parts.config import DEMO_SIZES, SelfPacedConfig, WarmUpConfig
+from methods.parts.heads import Classifier
+from methods.parts.hybrid_memory import HybridMemory
+from methods.parts.losses import batch_hard_triplet
+from methods.parts.optimisers import warm_up_factor, warmed_up
+from methods.parts.samplers import paired_batches
+
+LABEL = Phase("label")
+VIEWS = (("grey-erasing",), ("erasing",))
 
 
-class OTLAConfig(TransportConfig, VisibleStageConfig):
-    """Hyper-parameters of OTLA (methods-spec section 6); defaults are SYSU-MM01's."""
+class OTLAConfig(WarmUpConfig, SelfPacedConfig):
+    """Hyper-parameters of OTLA; defaults are SYSU-MM01's."""
 
-    infrared_identity: float = setting(0.1, "published code", "weight of infrared cross entropy", ge=0)
-    infrared_triplet: float = setting(0.5, "published code", "weight of the infrared triplet", ge=0)
-    margin: float = setting(0.3, "published code", "margin of the triplets", ge=0)
-    alignment_visible: float = setting(0.1, "published code", "prediction alignment, first term", ge=0)
-    alignment_infrared: float = setting(0.5, "published code", "prediction alignment, second term", ge=0)
-    reversal_speed: int = setting(
+    visible_labels: Literal["spcl"] = value(
+        "spcl",
+        "reconstructed",
+        "visible labels: SpCL on visible images alone (no labelled source, quirk Q23)",
+    )
+    epochs_visible: int = value(51, "published code", "epochs of the stage that finds them", ge=1)
+    visible_iterations: int = value(800, "published code", "its iterations an epoch", ge=1)
+    visible_batch: int = value(64, "published code", "its batch: 4 images of every class", ge=8)
+    visible_rate: float = value(3.5e-4, "published code", "its Adam learning rate, x0.1 every 20", gt=0)
+    epochs_transport: int = value(81, "published code", "epochs of label assignment and training", ge=1)
+    iterations: int = value(
+        696, "published code", "iterations an epoch: images of the larger modality / 32, + 1", ge=1
+    )
+    labels_per_batch: int = value(4, "published code", "classes in a batch", ge=2)
+    instances: int = value(8, "published code", "images of each class and modality", ge=2)
+    transport_power: float = value(25.0, "published code", "lambda: exponent of the predictions", gt=0)
+    transport_tolerance: float = value(0.1, "published code", "bound that ends the scaling", gt=0)
+    label_pass: Literal["train", "eval"] = value(
+        "train", "published code", "batch statistics, or running ones, in the label pass (quirk Q25)"
+    )
+    infrared_identity: float = value(0.1, "published code", "weight of infrared cross entropy", ge=0)
+    infrared_triplet: float = value(0.5, "published code", "weight of the infrared triplet", ge=0)
+    margin: float = value(0.3, "published code", "margin of the triplets", ge=0)
+    alignment_visible: float = value(0.1, "published code", "prediction alignment, first term", ge=0)
+    alignment_infrared: float = value(0.5, "published code", "prediction alignment, second term", ge=0)
+    reversal_speed: int = value(
         1, "published code", "how fast the reversed gradient comes in (per_add_iters)", ge=1
     )
-    learning_rate: float = setting(3.5e-3, "published code", "Adam learning rate of necks and heads", gt=0)
+    learning_rate: float = value(3.5e-3, "published code", "Adam learning rate of necks and heads", gt=0)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the networks made of a batch.
+
+    Attributes
+    ----------
+    depths : list of float32 tensors (b, width)
+        Features after the BNNeck of the stem and of each layer.
+    pooled : float32 tensor (b, d)
+        The deepest features before it.
+    logits : tensor (b, classes)
+    """
+
+    depths: list[Tensor]
+    pooled: Tensor
+    logits: Tensor
 
 
 class OTLA(Method):
@@ -67,41 +121,42 @@ class OTLA(Method):
         venue="ECCV",
         year=2022,
         parts={
-            "network, transport, sampler, losses, optimiser": "published code",
-            "visible labels": "reconstructed: SpCL on visible images alone, on OTLA's own network; the published "
-            "code adapts SpCL from labelled Market-1501. Labels of images or of files are not taken",
-            "eps on RegDB": "adapted: the value of cluster contrast's visible-infrared descendants",
-            "a transport that prefers no class": "reconstructed: infrared images keep their labels, with a warning",
-            "transport arithmetic": "harness: float64 logarithms; the published code underflows (quirk Q34)",
-            "resizing in training": "harness: bicubic, where the published code resizes by Lanczos",
-            "test": "harness: mirror averaged; OTLA's own test does not mirror",
-            "preset public": "none: every run has rows of its best test epoch (quirk Q10); Q23, Q34 are not rebuilt",
+            "network, transport, sampler, losses, optimiser": ("published code", ""),
+            "visible labels": (
+                "reconstructed",
+                "SpCL on visible images alone, on OTLA's own network; the published code adapts SpCL from labelled "
+                "Market-1501. Labels of images or of files are not taken",
+            ),
+            "eps on RegDB": ("adapted", "the value of cluster contrast's visible-infrared descendants"),
+            "a transport that prefers no class": (
+                "reconstructed",
+                "infrared images keep their labels, with a warning",
+            ),
+            "transport arithmetic": (
+                "harness",
+                "float64 logarithms; the published code underflows (quirk Q34)",
+            ),
+            "resizing in training": ("harness", "bicubic, where the published code resizes by Lanczos"),
+            "test": ("harness", "mirror averaged; OTLA's own test does not mirror"),
+            "preset public": (
+                "harness",
+                "none: every run has rows of its best test epoch (quirk Q10); Q23, Q34 are not rebuilt",
+            ),
         },
     )
-    presets = {
-        "paper": {
-            "sysu-mm01": {},
-            "regdb": {"iterations": 129, "visible_iterations": 50, "eps": 0.3, "reversal_speed": 5},
-        },
-        "demo": {
-            "*": {**DEMO_WARMED_UP, "epochs_visible": 4, "epochs_transport": 6, "visible_iterations": 5}
-            | {"labels_per_batch": 8, "reversal_speed": 100},
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
-            "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
-        },
-    }
 
-    def build(self, data: TrainingData) -> dict[str, nn.Module]:
-        """Make network, classifier (still without classes) and modality discriminator; all labels are open."""
-        self._labels = TransportedLabels(self.config, data.modality)
-        self._labeller = SelfPacedMemory(self.config)
-        self._backbone = network = self._network(data)
-        self._classifier = Classifier(network.dimension)
-        self._adversary = ModalityDiscriminator(network.depth_dimension, data.seed("discriminator"))
-        return {"backbone": network, "classifier": self._classifier, "discriminator": self._adversary}
-
-    def _network(self, data: TrainingData) -> SingleStreamResNet:
-        return SingleStreamResNet(data.architecture, weights=data.weights, seed=data.seed("backbone"))
+    def __init__(self, config: OTLAConfig, data: TrainingData) -> None:
+        network = first_network(data)
+        self.network, self.classifier = network, Classifier(network.dimension)
+        self.discriminator = ModalityDiscriminator(network.depth_dimension, data.seed("discriminator"))
+        super().__init__(
+            config, data, backbone=network, classifier=self.classifier, discriminator=self.discriminator
+        )
+        self.hybrid = HybridMemory(config)
+        # training rows of each modality and their labels in one numbering; all are open at first
+        modality = data.modality.cpu()
+        self.rows = {name: torch.nonzero(modality == m).flatten() for name, m in MODALITIES.items()}
+        self.labels = {name: torch.full((len(rows),), NOISE) for name, rows in self.rows.items()}
 
     @classmethod
     def stages(cls, config: OTLAConfig) -> Sequence[Stage]:
@@ -109,101 +164,203 @@ class OTLA(Method):
         visible = Stage("visible", config.epochs_visible, config.visible_iterations)
         return visible, Stage("transport", config.epochs_transport, config.iterations)
 
-    def phases(self, epoch: Epoch) -> Sequence[str]:
+    def phases(self, epoch: Epoch) -> Sequence[Phase]:
         """In stage II every epoch looks at the infrared images before it trains."""
-        return ("label", "train") if epoch.stage else ("train",)
+        return (LABEL, TRAIN) if epoch.stage.name == "transport" else (TRAIN,)
 
     def uses_features(self, epoch: Epoch) -> bool:
-        """Features start the instance memory; from then on the memory and the classifier speak."""
+        """Features start the hybrid memory; from then on the memory and the classifier speak."""
         return epoch.number == 0
 
     def optimisers(self, stage: Stage) -> Mapping[str, Optimisation]:
         """Make Adam: over the network alone in stage I, with a smaller rate for its body in stage II."""
-        c, network = self.config, self._backbone
+        c, network = self.config, self.network
         body = [*network.stem.parameters(), *network.trunk.parameters()]
         necks = [p for p in network.necks.parameters() if p.requires_grad]
         if stage.name == "visible":
             return {"model": visible_adam([*body, necks[-1]], c, stage)}
-        if len(self._classifier.weight) != self._labels.classes:
-            self._classifier.resize(self._labels.classes, self.data.seed("classifier"))
-        adversary = [p for p in self._adversary.parameters() if p.requires_grad]
-        return {"model": warmed_up(Adam, [*necks, self._classifier.weight, *adversary], body, c, stage)}
+        if len(self.classifier.weight) != self.classes:
+            self.classifier.resize(self.classes, self.data.seed("classifier"))
+        discriminator = [p for p in self.discriminator.parameters() if p.requires_grad]
+        head = [*necks, self.classifier.weight, *discriminator]
+        return {"model": warmed_up(Adam, head, body, c, stage)}
+
+    @property
+    def classes(self) -> int:
+        """The number of visible classes."""
+        return n_clusters(self.labels["visible"])
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
-        """Stage I: cluster visible images; stage II: draw batches, then (phase 2) assign infrared labels."""
-        if not epoch.stage:
-            return self._label_visible(epoch, bank)
-        look = epoch.phase == "label"
-        if look and epoch.in_stage == 0:
-            self._start_transport()
-        if (classes := self._labels.classes) < 2:
-            return self._labels.skip(f"{classes} clusters of visible images")
-        if look:
-            seed, device = self.data.seed("pairs", epoch.number), self._classifier.weight.device
-            return self._labels.look(seed, device, blind=epoch.in_stage == 0)
+        """Stage I: cluster visible images. Stage II: draw batches and look, then assign infrared labels and train."""
+        if epoch.stage.name == "visible":
+            return self.label_visible(epoch, bank)
+        if epoch.phase == LABEL and epoch.in_stage == 0:
+            self.start_transport()
+        if self.classes < 2:
+            return self.plan(skipped=f"{self.classes} clusters of visible images")
+        if epoch.phase == LABEL:
+            return self.look(epoch)
         with timed("associate"):
-            return self._labels.assign()
+            return self.assign()
 
-    def _label_visible(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
+    def label_visible(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Find visible labels by SpCL; labels of an epoch without clusters do not replace earlier ones."""
         c = self.config
-        found = self._labeller.cluster(bank.of(VISIBLE)).cpu()
-        if (classes := n_clusters(found)) < 2:
-            sizes = f"eps = {c.eps:.3g}, k1 = {c.k1}"
-            return self._labels.skip(f"{classes} clusters of visible images with {sizes}")
-        self._labels.of[VISIBLE] = found
+        labels = self.hybrid.cluster(bank.of(VISIBLE)).cpu()
+        if (classes := n_clusters(labels)) < 2:
+            return self.plan(
+                skipped=f"{classes} clusters of visible images with eps = {c.eps:.3g}, k1 = {c.k1}"
+            )
+        self.labels["visible"] = labels
         seed = self.data.seed("visible", epoch.number)
-        stream = self._labeller.stream("visible", (c.visible_batch // 4, 4), c.visible_iterations, seed)
-        return self._labels.plan("visible", stream, c.visible_iterations)
+        stream = self.hybrid.stream("visible", c.visible_batch // 4, 4, c.visible_iterations, seed)
+        return self.plan("visible", stream, c.visible_iterations)
 
-    def _start_transport(self) -> None:
+    def start_transport(self) -> None:
         """Go back to the first weights, and deal out infrared labels at random."""
-        self._backbone.load_state_dict(self._network(self.data).state_dict())
-        self._labeller.rows = torch.empty(0, 0)
-        self._labels.deal(self.data.seed("infrared"))
+        self.network.load_state_dict(first_network(self.data).state_dict())
+        self.hybrid = HybridMemory(self.config)  # its rows are of no use any more
+        self.labels["infrared"] = torch.randint(
+            max(self.classes, 1), (len(self.rows["infrared"]),), generator=self.data.generator("infrared")
+        )
 
-    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
-        """Stage I: SpCL's; stage II: collect predictions, or the terms of methods-spec section 6."""
-        if batch.step == "train":
-            return self._terms(batch, epoch)
+    def look(self, epoch: Epoch) -> EpochPlan:
+        """Draw an epoch's batches by the labels of the epoch before (quirk Q24); plan to see their infrared half."""
+        c = self.config
+        drawn = paired_batches(
+            self.labels["visible"].numpy(),
+            self.labels["infrared"].numpy(),
+            c.labels_per_batch,
+            c.instances,
+            c.iterations,
+            np.random.default_rng(self.data.seed("pairs", epoch.number)),
+            blind=epoch.in_stage == 0,  # the infrared labels mean nothing yet
+        )
+        self.batches = torch.from_numpy(drawn)
+        device = self.classifier.weight.device
+        self.predictions = MeanPredictions(len(self.rows["infrared"]), self.classes, device)
+        infrared = self.stream(
+            "infrared", self.rows["infrared"], self.labels["infrared"], self.batches.chunk(2, 1)[1]
+        )
+        return self.plan("label", infrared, c.iterations, optimiser=None)
+
+    def assign(self) -> EpochPlan:
+        """Transport the mean predictions to labels, which the next epoch draws by; plan training on both halves."""
+        c, sampled = self.config, torch.cat([*self.labels.values()])
+        self.labels["infrared"] = self.predictions.labels(
+            self.labels["infrared"], c.transport_power, c.transport_tolerance
+        )
+        seen, unseen = self.batches.chunk(2, 1)
+        batches = torch.cat([seen, unseen + len(self.rows["visible"])], 1)
+        both = self.stream("both", torch.cat([*self.rows.values()]), sampled, batches)
+        return self.plan("train", both, c.iterations)
+
+    def stream(self, name: str, rows: Tensor, labels: Tensor, batches: Tensor) -> Stream:
+        """Take the batches that were drawn."""
+        c = self.config
+        return Stream(
+            name, name, rows, labels, c.labels_per_batch, c.instances, *VIEWS, batch_indices=batches
+        )
+
+    def plan(
+        self,
+        step: str = "",
+        stream: Stream | None = None,
+        iterations: int = 0,
+        optimiser: str | None = "model",
+        skipped: str = "",
+    ) -> EpochPlan:
+        """Plan one step on one stream (or nothing) under the labels as they are: both modalities share the classes."""
+        n = len(self.data)
+        visible, infrared = (scatter_labels(self.labels[name], rows, n) for name, rows in self.rows.items())
+        spaces = {"visible": visible, "infrared": infrared, "joint": torch.maximum(visible, infrared)}
+        if stream is None:
+            return EpochPlan(spaces, (), (), 0, skipped=skipped)
+        return EpochPlan(spaces, (stream,), (Step(step, (stream.name,), optimiser),), iterations)
+
+    def forward(self, batch: Batch) -> Predictions:
+        """Run the one stream of a step through network and classifier."""
         (part,) = batch.parts.values()
-        if batch.step == "visible":
-            seen = normalize(self._backbone(part.images, part.modality)[0].float())
-            return {"spcl": self._labeller.loss(seen, part.index)}
-        self._backbone.train(self.config.label_pass == "train")
-        self._labels.collect(part.index, self._classifier(self._backbone(part.images, part.modality)[0]))
-        self._backbone.train()
-        return {}
+        if batch.step == "label":
+            self.network.train(self.config.label_pass == "train")
+        depths, pooled = self.network.depths(part.images)
+        self.network.train()
+        return Predictions(depths, pooled, self.classifier(depths[-1]))
 
-    def _terms(self, batch: Batch, epoch: Epoch) -> dict[str, Tensor]:
-        c, part = self.config, batch.parts["both"]
-        depths, pooled = self._backbone.depths(part.images)
-        logits = self._classifier(depths[-1]).float()
+    def loss(self, seen: Predictions, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Stage I: SpCL's; stage II: identities, triplets, modality, alignment."""
+        c, (part,) = self.config, batch.parts.values()
+        if batch.step == "visible":
+            return {"spcl": self.hybrid.loss(normalize(seen.depths[-1].float()), part.sample_index)}
         # the visible half's classes count for both halves, position by position
-        y = part.label.chunk(2)[0]
-        (seen, unseen), (x_seen, x_unseen) = logits.chunk(2), pooled.chunk(2)
+        y = part.pseudo_label.chunk(2)[0]
+        visible, infrared = seen.logits.float().chunk(2)
+        x_visible, x_infrared = seen.pooled.chunk(2)
         # the network forgets the modalities little by little
         scale = reversal_scale((epoch.in_stage * c.iterations + batch.iteration) * c.reversal_speed)
-        seed = self.data.seed("dropout", epoch.number, batch.iteration)
+        dropout = self.data.generator("dropout", epoch.number, batch.iteration)
         return {
-            "identity_visible": cross_entropy(seen, y),
-            "triplet_visible": batch_hard_triplet(x_seen, y, c.margin),
-            "identity_infrared": c.infrared_identity * cross_entropy(unseen, y),
-            "triplet_infrared": c.infrared_triplet * batch_hard_triplet(x_unseen, y, c.margin),
-            "modality": self._adversary.loss(torch.cat(depths, 1), part.modality == VISIBLE, scale, seed),
-            "alignment": prediction_alignment(seen, unseen, (c.alignment_visible, c.alignment_infrared)),
+            "identity_visible": cross_entropy(visible, y),
+            "triplet_visible": batch_hard_triplet(x_visible, y, c.margin),
+            "identity_infrared": c.infrared_identity * cross_entropy(infrared, y),
+            "triplet_infrared": c.infrared_triplet * batch_hard_triplet(x_infrared, y, c.margin),
+            "modality": self.discriminator.loss(
+                torch.cat(seen.depths, 1), part.modality == VISIBLE, scale, dropout
+            ),
+            "alignment": prediction_alignment(visible, infrared, (c.alignment_visible, c.alignment_infrared)),
         }
 
-    def update(self, batch: Batch, epoch: Epoch) -> None:
-        """Move the instance memory in stage I."""
+    def update(self, seen: Predictions, batch: Batch, epoch: Epoch) -> None:
+        """Move the hybrid memory in stage I; collect the predictions of infrared images in the look of stage II."""
+        (part,) = batch.parts.values()
         if batch.step == "visible":
-            self._labeller.update()
+            self.hybrid.update(normalize(seen.depths[-1].float()), part.sample_index)
+        elif batch.step == "label":
+            rows = self.rows["infrared"].to(part.sample_index.device)
+            self.predictions.add(torch.searchsorted(rows, part.sample_index), seen.logits)
 
     def state(self) -> dict[str, Tensor]:
         """Return the labels, and what SpCL keeps."""
-        return self._labels.state() | self._labeller.state("labeller")
+        labels = {f"labels.{name}": labels for name, labels in self.labels.items()}
+        return labels | self.hybrid.state("hybrid")
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore labels and instance memory."""
-        self._labels.load_state(state)
-        self._labeller.load_state("labeller", state)
+        """Restore labels and hybrid memory."""
+        self.labels = {name: state[f"labels.{name}"].cpu() for name in MODALITIES}
+        self.hybrid.load_state("hybrid", state)
+
+    presets = {
+        "paper": {
+            "sysu-mm01": {},
+            "regdb": {"iterations": 129, "visible_iterations": 50, "eps": 0.3, "reversal_speed": 5},
+        },
+        "demo": {
+            "*": DEMO_SIZES
+            | {
+                "epochs_visible": 4,
+                "epochs_transport": 6,
+                "visible_iterations": 5,
+                "labels_per_batch": 8,
+                "reversal_speed": 100,
+            },
+            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
+            "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
+        },
+    }
+
+
+def first_network(data: TrainingData) -> SingleStreamResNet:
+    """Make the network as it starts."""
+    return SingleStreamResNet(data.architecture, weights=data.weights, seed=data.seed("backbone"))
+
+
+def visible_adam(parameters: Sequence[nn.Parameter], config: OTLAConfig, stage: Stage) -> Optimisation:
+    """Make Adam of stage I: x0.1 every 20 epochs, or the cosine that is ours."""
+    optimiser = Adam(parameters, lr=config.visible_rate, weight_decay=config.weight_decay)
+
+    def factor(epoch: int) -> float:
+        if config.lr_schedule == "step":
+            return float(0.1 ** (epoch // 20))
+        return warm_up_factor("cosine", epoch, stage.epochs)
+
+    return Optimisation(optimiser, LambdaLR(optimiser, factor))

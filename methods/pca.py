@@ -1,22 +1,25 @@
 """PCA (in its paper PCAL): progressive cross-modal association learning (Yang, Hu, Hu; IEEE TIFS 2025).
 
-Three parts over dual contrast: an adversary that tells visible, augmented and infrared features apart (TAL),
-joint clusters from neighbours balanced over modalities (CNE), and contrast against a joint memory (MCL).
+Three parts over dual contrast. TAL: a discriminator tells visible, channel-augmented and infrared features apart, and
+the network learns to make all of them look augmented. CNE: joint clusters from neighbours balanced over modalities.
+MCL: contrast against a memory of those joint clusters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from methods.base import (
+    INFRARED,
     Batch,
     Epoch,
     EpochPlan,
@@ -26,38 +29,61 @@ from methods.base import (
     Stage,
     Step,
     TrainingData,
-    setting,
+    timed,
+    value,
 )
-from methods.clustering import ModalityMean
-from methods.clustering.labels import scatter_labels, shared_clusters
-from methods.parts.adversary import SEEN_AS, Discriminator, kinds, modality_terms
-from methods.parts.dual import DualConfig, DualContrast
-from methods.parts.memories import cluster_means
-from methods.parts.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE, learning_rate_factor
-from methods.timing import timed
+from methods.clustering import ModalityMean, jaccard_clusters
+from methods.clustering.labels import shared_clusters
+from methods.parts.config import DEMO, FROZEN_CENTROIDS, LAST_EPOCH, UNIT_AVERAGE, TwoStageConfig
+from methods.parts.contrast import (
+    CROSS,
+    centroids_of,
+    cluster_modalities_plainly,
+    contrast,
+    dual_streams,
+    joint_streams,
+    move_memories,
+    start_memory,
+    two_stages,
+)
+from methods.parts.memories import ClusterMemory, compute_centroids
+from methods.parts.optimisers import learning_rate_factor
+from methods.parts.spaces import (
+    JOINT,
+    LabelSpace,
+    distances_seen,
+    label_space,
+    plan,
+    skipped,
+    too_few_clusters,
+)
+from methods.parts.two_stream import Seen, TwoStreamMethod
+
+VIEW_CLASS = {"visible": 0, "infrared": 1, "augmented": 2}
+"""Classes of the discriminator."""
+HIDDEN = (1024, 512, 256, 128, 64, 32, 16, 8)
+DISCRIMINATE = "discriminate"
 
 
-class PCAConfig(DualConfig):
-    """Hyper-parameters of PCA (methods-spec section 9); defaults are SYSU-MM01's."""
+class PCAConfig(TwoStageConfig):
+    """Hyper-parameters of PCA; defaults are SYSU-MM01's."""
 
-    joint_k1: int = setting(40, "published code", "neighbours over both modalities", ge=1)
-    joint_k2: int = setting(32, "published code", "expansion neighbours over both modalities", ge=1)
-    joint_weight: float = setting(1.0, "published code", "weight of the joint contrast of stage II", ge=0)
-    adversarial_from: int = setting(
+    joint_k1: int = value(40, "published code", "neighbours over both modalities", ge=1)
+    joint_k2: int = value(32, "published code", "expansion neighbours over both modalities", ge=1)
+    joint_weight: float = value(1.0, "published code", "weight of the joint contrast of stage II", ge=0)
+    adversarial_from: int = value(
         25, "published code", "epoch of stage I from which the network plays against the discriminator", ge=0
     )
-    adversarial_weight_dual: float = setting(
+    adversarial_weight_dual: float = value(
         1.0, "published code", "weight of the adversarial term in stage I (quirk Q32)", ge=0
     )
-    adversarial_weight_cross: float = setting(
+    adversarial_weight_cross: float = value(
         0.1, "published code", "weight of the adversarial term in stage II (quirk Q32)", ge=0
     )
-    discriminator_rate: float = setting(
-        0.01, "published code", "SGD learning rate of the discriminator", gt=0
-    )
-    discriminator_momentum: float = setting(0.9, "published code", "its Nesterov momentum", gt=0, lt=1)
-    labels_per_batch: int = setting(4, "published code", "pseudo-identities in a visible batch", ge=1)
-    infrared_labels: int = setting(4, "published code", "pseudo-identities in an infrared batch", ge=1)
+    discriminator_rate: float = value(0.01, "published code", "SGD learning rate of the discriminator", gt=0)
+    discriminator_momentum: float = value(0.9, "published code", "its Nesterov momentum", gt=0, lt=1)
+    labels_per_batch: int = value(4, "published code", "pseudo-identities in a visible batch", ge=1)
+    infrared_labels: int = value(4, "published code", "pseudo-identities in an infrared batch", ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> PCAConfig:
@@ -66,14 +92,65 @@ class PCAConfig(DualConfig):
         return self
 
 
-def adversarial_weight(config: PCAConfig, stage: str, in_stage: int) -> float:
-    """Return the weight of the adversarial term in an epoch of stage ``dual`` or ``cross``."""
-    if stage == "cross":
+def adversarial_weight(config: PCAConfig, epoch: Epoch) -> float:
+    """Return the weight of the adversarial term: none in the first epochs of stage I."""
+    if epoch.stage.name == CROSS:
         return config.adversarial_weight_cross
-    return config.adversarial_weight_dual if in_stage >= config.adversarial_from else 0.0
+    return config.adversarial_weight_dual if epoch.in_stage >= config.adversarial_from else 0.0
 
 
-class PCA(DualContrast):
+class Discriminator(nn.Sequential):
+    """Eight hidden layers with batch norm, then three classes; from post-BN features (b, dimension).
+
+    Hidden layers start as the published width-3 convolutions on sequences of length 1 do, of which only the
+    centre tap acts: uniform within 1 / sqrt(3 inputs).
+    """
+
+    def __init__(self, dimension: int, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            hidden = [layer for sizes in pairwise((dimension, *HIDDEN)) for layer in _hidden(*sizes)]
+            super().__init__(*hidden, nn.Linear(HIDDEN[-1], len(VIEW_CLASS)))
+
+
+def _hidden(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    linear = nn.Linear(inputs, outputs)
+    bound = 1 / math.sqrt(3 * inputs)
+    for parameter in linear.parameters():
+        nn.init.uniform_(parameter, -bound, bound)
+    return linear, nn.BatchNorm1d(outputs), nn.ReLU()
+
+
+def discriminator_loss(
+    discriminator: nn.Module, post_bn: Tensor, view_class: Tensor, target: Tensor
+) -> Tensor:
+    """Return the sum over the view classes present of the mean cross entropy against `target` (one per class).
+
+    Each class of views passes the discriminator alone, so its batch norm takes statistics of one at a time.
+
+    Parameters
+    ----------
+    post_bn : float32 tensor (b, d)
+    view_class : int64 tensor (b,)
+        Entries of :data:`VIEW_CLASS`.
+    target : int64 tensor (3,)
+    """
+    terms = []
+    for k in view_class.unique():
+        scores = discriminator(post_bn[view_class == k]).float()
+        terms.append(cross_entropy(scores, target[k].expand(len(scores))))
+    return torch.stack(terms).sum()
+
+
+def view_classes(batch: Batch) -> Tensor:
+    """Return the discriminator's class of every image: visible, infrared or augmented (a second view)."""
+    modality, view = (
+        torch.cat([getattr(part, name) for part in batch.parts.values()]) for name in ("modality", "view")
+    )
+    return torch.where(modality == INFRARED, VIEW_CLASS["infrared"], VIEW_CLASS["augmented"] * (view > 0))
+
+
+class PCA(TwoStreamMethod):
     """Progressive cross-modal association."""
 
     name = "pca"
@@ -86,50 +163,41 @@ class PCA(DualContrast):
         venue="IEEE TIFS",
         year=2025,
         parts={
-            "adversary (TAL), neighbours (CNE), joint contrast (MCL)": "published code",
-            "adversarial weights": "published code: 1.0 in stage I, 0.1 in stage II; the paper's was not seen",
-            "statistics of the discriminator's batch norm": "reconstructed: one view at a time",
-            "joint clusters in stage I": "left out: the published code computes them and trains nothing on them",
-            "stage II from stage I's last epoch": "ours; the published code takes the best test epoch (public)",
-            "features that are clustered": PLAIN_AVERAGE,
-            "rows that gradients see": FROZEN_ROWS,
+            "adversary (TAL), neighbours (CNE), joint contrast (MCL)": ("published code", ""),
+            "adversarial weights": (
+                "published code",
+                "1.0 in stage I, 0.1 in stage II; the paper's was not seen",
+            ),
+            "statistics of the discriminator's batch norm": ("reconstructed", "one view at a time"),
+            "joint clusters in stage I": (
+                "harness",
+                "left out: the published code computes them and trains nothing on them",
+            ),
+            "stage II from stage I's last epoch": LAST_EPOCH,
+            "features that are clustered": UNIT_AVERAGE,
+            "centroids that gradients see": FROZEN_CENTROIDS,
         },
         url="https://doi.org/10.1109/TIFS.2025.3527356",
     )
-    presets = {
-        "paper": {
-            "sysu-mm01": {},
-            "regdb": {"eps": 0.3, "iterations": 100, "joint_k1": 38, "joint_k2": 18},
-        },
-        "paper-large": {"*": {"labels_per_batch": 8, "infrared_labels": 8}},
-        "demo": {
-            "*": {
-                **{**DEMO, "epochs_dual": 4, "epochs_cross": 6, "adversarial_from": 2},
-                **{"labels_per_batch": 8, "infrared_labels": 8},
-            },
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55, "joint_k1": 16, "joint_k2": 10},
-            "regdb": {"k1": 10, "k2": 3, "eps": 0.5, "joint_k1": 14, "joint_k2": 8},
-        },
-        "public": {
-            "*": {
-                **{"stage_init": "best-on-test", "bn_chunks": 2},
-                **{"memory_gradient": "in_backward", "renormalise_flip": False},
-            }
-        },
-        "no-adversary": {"*": {"adversarial_weight_dual": 0.0, "adversarial_weight_cross": 0.0}},
-    }
 
-    def build(self, data: TrainingData) -> dict[str, nn.Module]:
-        """Make the backbone and the discriminator of modalities."""
-        built = super().build(data)
-        dimension: int = built["backbone"].dimension  # type: ignore[assignment]
-        return {**built, "discriminator": Discriminator(dimension, data.seed("discriminator"))}
+    def __init__(self, config: PCAConfig, data: TrainingData) -> None:
+        super().__init__(config, data)
+        dimension: int = self.backbone.dimension  # type: ignore[assignment]
+        self.discriminator = Discriminator(dimension, data.seed("discriminator"))
+        self.modules["discriminator"] = self.discriminator
+        self.memories: dict[str, ClusterMemory] = {}
+        self.renormalise_flip = config.renormalise_flip
+
+    @classmethod
+    def stages(cls, config: PCAConfig) -> Sequence[Stage]:
+        """Stage I within modalities, stage II with joint clusters."""
+        return two_stages(config)
 
     def optimisers(self, stage: Stage) -> Mapping[str, Optimisation]:
         """Make Adam over the backbone, and SGD over the discriminator with the same decay."""
         c = self.config
         sgd = SGD(
-            self.modules["discriminator"].parameters(),
+            self.discriminator.parameters(),
             c.discriminator_rate,
             c.discriminator_momentum,
             weight_decay=c.weight_decay,
@@ -139,64 +207,108 @@ class PCA(DualContrast):
         return {**super().optimisers(stage), "discriminator": Optimisation(sgd, schedule)}
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
-        """Add the discriminator's step: first where the network plays against it, else after the network's."""
-        self._passed: tuple[int, Tensor] | None = None
-        self._weight = adversarial_weight(self.config, self.stage_name(epoch), epoch.in_stage)
-        plan = super().begin_epoch(epoch, bank)
-        if plan.skipped:
-            return plan
-        first, *rest = plan.steps
-        discriminate = Step("discriminate", first.streams, "discriminator")
-        before = (discriminate, first) if self._weight else (first, discriminate)
-        record = {**plan.record, "adversarial_weight": self._weight}
-        return replace(plan, steps=(*before, *rest), record=record)
+        """Cluster each modality; in stage II both together, where clusters of one modality are only negatives."""
+        c, weight = self.config, adversarial_weight(self.config, epoch)
+        spaces = cluster_modalities_plainly(c, bank)
+        record = {"eps": c.eps, "k2": float(c.k2)}
+        if why := too_few_clusters(spaces):
+            return skipped(
+                spaces, f"{why} with eps = {c.eps:.3g}, k1 = {c.k1}; {distances_seen(spaces)}", record
+            )
 
-    def cross(
-        self, plan: EpochPlan, epoch: Epoch, bank: FeatureBank, found: Mapping[str, Tensor]
-    ) -> EpochPlan:
-        """Add joint clusters: all have rows, but only those of both modalities are trained on."""
-        del epoch, found
-        c = self.config
-        joint = self.cluster_by(bank, c.joint_k1, c.eps, ModalityMean(c.joint_k2, bank.modality)).labels
-        with timed("associate"):
-            shared = shared_clusters(joint, bank.modality)
-        plan = replace(
-            plan,
-            labels={**plan.labels, "joint": scatter_labels(joint, bank.index, len(bank))},
-            record={**plan.record, "shared_clusters": shared, "joint_k2": float(c.joint_k2)},
-        )
-        if not shared:
-            return plan
         with timed("memory"):
-            memory = self.memory(cluster_means(bank.features, joint, bank.modality))
-        return self.add_joint_step(plan, bank, joint, memory)
+            generator = self.data.generator("memory", epoch.number, epoch.phase.name)
+            self.memories = {
+                name: start_memory(c, rows, generator) for name, rows in centroids_of(spaces).items()
+            }
+        streams = dual_streams(c, spaces)
+        steps = adversarial_steps(tuple(stream.name for stream in streams), weight)
 
-    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        if epoch.stage.name == CROSS:
+            spaces[JOINT] = joint = self.cluster_jointly(bank)
+            with timed("associate"):
+                shared = shared_clusters(joint.labels, bank.modality)
+            record |= {"shared_clusters": shared, "joint_k2": float(c.joint_k2)}
+            if shared:
+                with timed("memory"):
+                    rows = compute_centroids(bank.features, joint.labels, bank.modality)
+                memory = start_memory(c, rows, generator)
+                both = joint_streams(c, joint)
+                self.memories |= {stream.name: memory for stream in both}
+                streams += both
+                steps += (Step(JOINT, tuple(stream.name for stream in both)),)
+        return plan(spaces, streams, steps, epoch.stage.iterations, record | {"adversarial_weight": weight})
+
+    def cluster_jointly(self, bank: FeatureBank) -> LabelSpace:
+        """Cluster both modalities together, each with one vote among the neighbours (CNE)."""
+        c = self.config
+        clustering = jaccard_clusters(
+            bank.features,
+            k1=c.joint_k1,
+            eps=c.eps,
+            min_samples=c.min_samples,
+            expansion=ModalityMean(c.joint_k2, bank.modality),
+            unit=c.renormalise_flip,
+        )
+        return label_space(bank, clustering.labels, len(bank))
+
+    def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Return the terms of the discriminator's, the network's or the joint step."""
-        del epoch
-        if batch.step == "joint":
-            terms = self.dual_loss(batch.parts)
+        if batch.step == DISCRIMINATE:
+            each = torch.arange(len(VIEW_CLASS), device=seen.post_bn.device)
+            features = seen.post_bn.detach()
+            return {
+                "discriminator": discriminator_loss(self.discriminator, features, view_classes(batch), each)
+            }
+        terms = contrast(self.memories, seen, batch)
+        if batch.step == JOINT:
             return {name: self.config.joint_weight * term for name, term in terms.items()}
-        raw, kind = self._pass(batch), kinds(list(batch.parts.values()))
-        if batch.step == "discriminate":
-            return {"discriminator": self._play(raw.detach(), kind, torch.arange(len(SEEN_AS)))}
-        sizes = [len(part.label) for part in batch.parts.values()]
-        self.seen = dict(zip(batch.parts, normalize(raw).split(sizes), strict=True))
-        terms = self.seen_terms(batch.parts)
-        if self._weight:
-            everything = torch.full((len(SEEN_AS),), SEEN_AS["augmented"])
-            terms["adversarial"] = self._weight * self._play(raw, kind, everything)
+        if weight := adversarial_weight(self.config, epoch):
+            augmented = torch.full((len(VIEW_CLASS),), VIEW_CLASS["augmented"], device=seen.post_bn.device)
+            fooled = discriminator_loss(self.discriminator, seen.post_bn, view_classes(batch), augmented)
+            terms["adversarial"] = weight * fooled
         return terms
 
-    def _play(self, raw: Tensor, kind: Tensor, target: Tensor) -> Tensor:
-        return modality_terms(self.modules["discriminator"], raw, kind, target.to(raw.device))
+    def update(self, seen: Seen, batch: Batch, epoch: Epoch) -> None:
+        """Move the centroids of the clusters in the batch."""
+        if batch.step != DISCRIMINATE:
+            move_memories(self.memories, seen, batch)
 
-    def _pass(self, batch: Batch) -> Tensor:
-        """Return post-BN features; one pass serves both steps of an iteration on these images."""
-        if self._passed is None or self._passed[0] != batch.iteration:
-            parts = list(batch.parts.values())
-            raw, _ = self.backbone(
-                torch.cat([part.images for part in parts]), torch.cat([part.modality for part in parts])
-            )
-            self._passed = batch.iteration, raw.float()
-        return self._passed[1]
+    presets = {
+        "paper": {
+            "sysu-mm01": {},
+            "regdb": {"eps": 0.3, "iterations": 100, "joint_k1": 38, "joint_k2": 18},
+        },
+        "paper-large": {"*": {"labels_per_batch": 8, "infrared_labels": 8}},
+        "demo": {
+            "*": DEMO
+            | {
+                "epochs_dual": 4,
+                "epochs_cross": 6,
+                "adversarial_from": 2,
+                "labels_per_batch": 8,
+                "infrared_labels": 8,
+            },
+            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55, "joint_k1": 16, "joint_k2": 10},
+            "regdb": {"k1": 10, "k2": 3, "eps": 0.5, "joint_k1": 14, "joint_k2": 8},
+        },
+        "public": {
+            "*": {
+                "stage_init": "best-of-stage",
+                "bn_chunks": 2,
+                "memory_gradient": "in_backward",
+                "renormalise_flip": False,
+            }
+        },
+        "no-adversary": {"*": {"adversarial_weight_dual": 0.0, "adversarial_weight_cross": 0.0}},
+    }
+
+
+def adversarial_steps(streams: tuple[str, ...], weight: float) -> tuple[Step, ...]:
+    """Return the network's and the discriminator's step, which share one forward pass.
+
+    The discriminator moves first where the network plays against it, else after the network.
+    """
+    if weight:
+        return Step(DISCRIMINATE, streams, "discriminator"), Step("dual", streams, reuses=DISCRIMINATE)
+    return Step("dual", streams), Step(DISCRIMINATE, streams, "discriminator", reuses="dual")

@@ -1,40 +1,75 @@
 """PGM: progressive graph matching and alternate learning (Wu and Ye, CVPR 2023).
 
-Dual contrast in stage I. In stage II every cluster gets a partner of the other modality by bipartite matching,
-and samples are compared with the partner's memory too, in a direction that alternates from epoch to epoch.
+Dual contrast in stage I. In stage II every cluster gets a partner of the other modality by bipartite matching, and
+images are compared with the partner's centroid too: in even epochs visible images with infrared memories, in odd
+epochs infrared images with visible ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from methods.association.matching import match_clusters
-from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Part, Reference, Stream, setting
-from methods.parts.dual import PUBLIC, DualConfig, DualContrast
-from methods.parts.memories import ClusterMemory, cluster_means
-from methods.parts.training import DEMO, FROZEN_ROWS, PLAIN_AVERAGE
-from methods.timing import timed
+from methods.base import (
+    Batch,
+    Epoch,
+    EpochPlan,
+    FeatureBank,
+    Reference,
+    Stage,
+    Step,
+    TrainingData,
+    timed,
+    value,
+)
+from methods.parts.config import (
+    DEMO,
+    FROZEN_CENTROIDS,
+    LAST_EPOCH,
+    PUBLIC,
+    UNIT_AVERAGE,
+    TwoStageConfig,
+    UpdateRule,
+)
+from methods.parts.contrast import (
+    CROSS,
+    centroids_of,
+    cluster_modalities_plainly,
+    contrast,
+    dual_streams,
+    move_memories,
+    start_memory,
+    two_stages,
+)
+from methods.parts.memories import ClusterMemory
+from methods.parts.spaces import distances_seen, plan, skipped, too_few_clusters
+from methods.parts.two_stream import Seen, TwoStreamMethod
 
 
-class PGMConfig(DualConfig):
-    """Hyper-parameters of PGM (methods-spec section 7); defaults are SYSU-MM01's."""
+class PGMConfig(TwoStageConfig):
+    """Hyper-parameters of PGM; defaults are SYSU-MM01's."""
 
-    non_local: bool = setting(True, "published code", "non-local blocks in layer2 and layer3")
-    memory_momentum: float = setting(0.2, "published code", "share of the old row in an update", ge=0, le=1)
-    cross_update: Literal["sequential", "hardest", "mean", "random"] = setting(
-        "hardest", "published code", "which batch samples move a cluster's row in stage II"
+    non_local: bool = value(True, "published code", "non-local blocks in layer2 and layer3")
+    memory_momentum: float = value(
+        0.2, "published code", "share of the old centroid in an update", ge=0, le=1
     )
-    cross_weight: float = setting(0.25, "published code", "weight of the cross-modality term", ge=0)
-    infrared_jitter: bool = setting(
+    cross_update: UpdateRule = value(
+        "hardest", "published code", "which batch samples move a cluster's centroid in stage II"
+    )
+    cross_weight: float = value(0.25, "published code", "weight of the cross-modality term", ge=0)
+    infrared_jitter: bool = value(
         True, "published code", "colour jitter of infrared images in stage I; augmented views always have it"
     )
 
 
-class PGM(DualContrast):
+def alternate(epoch: Epoch) -> tuple[str, str]:
+    """Return whose images are compared with whose memory in an epoch of stage II."""
+    return ("infrared", "visible") if epoch.in_stage % 2 else ("visible", "infrared")
+
+
+class PGM(TwoStreamMethod):
     """Progressive graph matching."""
 
     name = "pgm"
@@ -47,20 +82,89 @@ class PGM(DualContrast):
         venue="CVPR",
         year=2023,
         parts={
-            "matching, first and second round": "published code",
-            "matching, further rounds, and more infrared than visible clusters": "reconstructed: the published "
-            "code breaks off at a third round (quirk Q27), and on SYSU-MM01 has no cross term with fewer visible "
-            "clusters (quirk Q26)",
-            "alternating term, which moves the memories too": "published code (quirk Q28)",
-            "hardest update in stage II on SYSU-MM01": "published code; its notes recommend it, the paper's table "
-            "may be without",
-            "length of stage II": "published code's log: 50 epochs, though it prints 70",
-            "equally cheap assignments": "ours: as SciPy's solver leaves them",
-            "stage II from stage I's last epoch": "ours; the published code takes the best test epoch (public)",
-            "features that are clustered": PLAIN_AVERAGE,
-            "rows that gradients see": FROZEN_ROWS,
+            "matching, first and second round": ("published code", ""),
+            "matching, further rounds, and more infrared than visible clusters": (
+                "reconstructed",
+                "the published code breaks off at a third round (quirk Q27), and on SYSU-MM01 has no cross term with "
+                "fewer visible clusters (quirk Q26)",
+            ),
+            "alternating term, which moves the memories too": ("published code", "quirk Q28"),
+            "hardest update in stage II on SYSU-MM01": (
+                "published code",
+                "its notes recommend it, the paper's table may be without",
+            ),
+            "length of stage II": ("published code", "its log: 50 epochs, though it prints 70"),
+            "equally cheap assignments": ("ours", "as SciPy's solver leaves them"),
+            "stage II from stage I's last epoch": LAST_EPOCH,
+            "features that are clustered": UNIT_AVERAGE,
+            "centroids that gradients see": FROZEN_CENTROIDS,
         },
     )
+
+    def __init__(self, config: PGMConfig, data: TrainingData) -> None:
+        super().__init__(config, data)
+        self.memories: dict[str, ClusterMemory] = {}
+        self.partner: dict[str, Tensor] = {}
+        self.renormalise_flip = config.renormalise_flip
+
+    @classmethod
+    def stages(cls, config: PGMConfig) -> Sequence[Stage]:
+        """Stage I within modalities, stage II with matched clusters."""
+        return two_stages(config)
+
+    def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
+        """Cluster each modality, start its memory from cluster means, match all clusters in stage II."""
+        c, cross = self.config, epoch.stage.name == CROSS
+        spaces = cluster_modalities_plainly(c, bank)
+        record = {"eps": c.eps, "k2": float(c.k2)}
+        if why := too_few_clusters(spaces):
+            return skipped(
+                spaces, f"{why} with eps = {c.eps:.3g}, k1 = {c.k1}; {distances_seen(spaces)}", record
+            )
+
+        with timed("memory"):
+            centroids = centroids_of(spaces)
+        generator = self.data.generator("memory", epoch.number, epoch.phase.name)
+        rule = c.cross_update if cross else c.memory_update
+        self.memories = {name: start_memory(c, rows, generator, rule) for name, rows in centroids.items()}
+        if cross:
+            with timed("associate"):
+                matching = match_clusters(centroids["visible"], centroids["infrared"])
+            self.partner = {"visible": matching.visible_to_infrared, "infrared": matching.infrared_to_visible}
+            record["one_to_one"] = float(matching.one_to_one.sum())
+
+        # infrared images go without jitter in stage II
+        infrared = "jitter-adapt-gray" if c.infrared_jitter and not cross else "channel-adapt-gray"
+        streams = dual_streams(c, spaces, (("plain", "jitter-exchange"), (infrared,)))
+        step = Step("dual", tuple(stream.name for stream in streams))
+        return plan(spaces, streams, (step,), epoch.stage.iterations, record)
+
+    def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Cross entropy of each modality against its own memory; in stage II, of one against the other's."""
+        terms = contrast(self.memories, seen, batch)
+        if self.crosses(epoch):
+            source, target = alternate(epoch)
+            partner = self.partner[source][batch.parts[source].pseudo_label]
+            terms["cross"] = self.config.cross_weight * self.memories[target].loss(
+                seen.features[source], partner
+            )
+        return terms
+
+    def update(self, seen: Seen, batch: Batch, epoch: Epoch) -> None:
+        """Move the centroids of the clusters in the batch; in stage II, of their partners first."""
+        if self.crosses(epoch):
+            source, target = alternate(epoch)
+            partner = self.partner[source][batch.parts[source].pseudo_label]
+            self.memories[target].update(seen.features[source], partner)
+        move_memories(self.memories, seen, batch)
+
+    def crosses(self, epoch: Epoch) -> bool:
+        """Whether an epoch has the cross-modality term.
+
+        A weight of zero leaves the term out, for its memory updates would not be weighted.
+        """
+        return epoch.stage.name == CROSS and self.config.cross_weight > 0
+
     presets = {
         "paper": {
             "sysu-mm01": {},
@@ -75,51 +179,10 @@ class PGM(DualContrast):
             },
         },
         "demo": {
-            "*": {**DEMO, "epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8},
+            "*": DEMO | {"epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8},
             "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
-        "public": {"*": {"stage_init": "best-on-test", **PUBLIC}},
+        "public": {"*": PUBLIC | {"stage_init": "best-of-stage"}},
         "no-matching": {"*": {"cross_weight": 0.0}},
     }
-
-    def make_memory(self, bank: FeatureBank, labels: Tensor, epoch: Epoch) -> ClusterMemory:
-        """Start a modality's memory from cluster means, with the update of the stage."""
-        c = self.config
-        update = c.cross_update if self.stage_name(epoch) == "cross" else c.memory_update
-        return ClusterMemory(cluster_means(bank.features, labels), c.temperature, c.memory_momentum, update)
-
-    def stream(self, name: str, bank: FeatureBank, labels: Tensor) -> Stream:
-        """Return the stream of a modality in stage I, with colour jitter."""
-        infrared = "jitter-adapt-gray" if self.config.infrared_jitter else "channel-adapt-gray"
-        return replace(
-            super().stream(name, bank, labels),
-            visible_views=("plain", "jitter-exchange"),
-            infrared_views=(infrared,),
-        )
-
-    def cross(
-        self, plan: EpochPlan, epoch: Epoch, bank: FeatureBank, found: Mapping[str, Tensor]
-    ) -> EpochPlan:
-        """Match all clusters; infrared images go without jitter in stage II."""
-        del epoch, bank, found
-        with timed("associate"):
-            matching = match_clusters(self.memories["visible"].rows, self.memories["infrared"].rows)
-        self.partner = {"visible": matching.visible_to_infrared, "infrared": matching.infrared_to_visible}
-        streams = tuple(replace(s, infrared_views=("channel-adapt-gray",)) for s in plan.streams)
-        one_to_one = float(matching.one_to_one.sum())
-        return replace(plan, streams=streams, record={**plan.record, "one_to_one": one_to_one})
-
-    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
-        """Cross entropy of each modality against its own memory; in stage II, of one against the other's."""
-        terms = self.dual_loss(batch.parts)
-        # a weight of zero leaves the term out, for its memory updates would not be weighted
-        if self.stage_name(epoch) == "cross" and self.config.cross_weight:
-            terms["cross"] = self.config.cross_weight * self._cross_term(batch.parts, epoch.in_stage)
-        return terms
-
-    def _cross_term(self, parts: Mapping[str, Part], in_stage: int) -> Tensor:
-        """Compare infrared samples with visible rows in odd epochs, visible with infrared rows in even ones."""
-        source, target = ("infrared", "visible") if in_stage % 2 else ("visible", "infrared")
-        labels = self.partner[source][parts[source].label]
-        return self.losses.loss(self.memories[target], self.seen[source], labels)

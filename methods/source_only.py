@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from methods.parts.backbone import TwoStreamResNet
 
 
 class SourceOnly(Method):
-    """No training on the target (methods-spec section 12)."""
+    """No training on the target."""
 
     name = "source-only"
     summary = "no training: the source weights as they are"
@@ -33,15 +34,13 @@ class SourceOnly(Method):
         title="(no paper: the floor of every table)",
         venue="",
         year=2026,
-        parts={"features": "harness: the source weights; the BN neck's random scale is set to 1"},
+        parts={"features": ("harness", "the source weights; the BN neck's random scale is set to 1")},
     )
-    presets = {"paper": {"*": {}}, "demo": {}}
 
-    def build(self, data: TrainingData) -> dict[str, nn.Module]:
-        """Make the backbone with a neck of scale 1, so that it changes no order."""
+    def __init__(self, config: MethodConfig, data: TrainingData) -> None:
         backbone = TwoStreamResNet(data.architecture, weights=data.weights, seed=data.seed("backbone"))
-        nn.init.ones_(backbone.neck.weight)
-        return {"backbone": backbone}
+        nn.init.ones_(backbone.neck.weight)  # so that the neck changes no order
+        super().__init__(config, data, backbone=backbone)
 
     @classmethod
     def stages(cls, config: MethodConfig) -> Sequence[Stage]:
@@ -50,12 +49,22 @@ class SourceOnly(Method):
 
     def optimisers(self, stage: Stage) -> Mapping[str, Optimisation]:
         """Refuse: there is nothing to optimise."""
-        raise MethodError("source-only trains nothing")
+        self.refuse()
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Refuse: there are no epochs."""
+        self.refuse()
+
+    def forward(self, batch: Batch) -> NoReturn:
+        """Refuse: there are no batches."""
+        self.refuse()
+
+    def loss(self, seen: NoReturn, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Refuse: there is no loss."""
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Say that nothing is trained."""
         raise MethodError("source-only trains nothing")
 
-    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
-        """Refuse: there is no loss."""
-        raise MethodError("source-only trains nothing")
+    presets = {"paper": {"*": {}}, "demo": {}}

@@ -7,12 +7,13 @@ CAJ: Ye et al., "Channel Augmented Joint Learning for Visible-Infrared Recogniti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
 from torch.optim import SGD
 
@@ -30,17 +31,22 @@ from methods.base import (
     Step,
     Stream,
     TrainingData,
-    setting,
+    value,
 )
 from methods.parts.backbone import TwoStreamResNet
+from methods.parts.config import DEMO_SIZES, WarmUpConfig
 from methods.parts.heads import Classifier
-from methods.parts.losses import adp, batch_hard_triplet, wrt
+from methods.parts.losses import (
+    batch_hard_triplet,
+    enhanced_squared_difference,
+    weighted_regularized_triplet,
+)
+from methods.parts.optimisers import warmed_up
 from methods.parts.samplers import shared_label_batches
-from methods.parts.training import DEMO_WARMED_UP, WarmUpConfig, warmed_up
 
 METRIC_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "wrt": wrt,
-    "adp": adp,
+    "wrt": weighted_regularized_triplet,
+    "adp": enhanced_squared_difference,
     "batch-hard": batch_hard_triplet,
 }
 VIEWS = {
@@ -53,26 +59,39 @@ KL_TEMPERATURE = 3.0
 class SupervisedConfig(WarmUpConfig):
     """Hyper-parameters of the supervised reference; defaults are AGW's on SYSU-MM01."""
 
-    epochs: int = setting(81, "published code", "epochs", ge=1)
-    iterations: int = setting(
+    epochs: int = value(81, "published code", "epochs", ge=1)
+    iterations: int = value(
         696, "published code", "iterations an epoch: images of the larger modality / 32, + 1", ge=1
     )
-    labels_per_batch: int = setting(8, "published code", "identities in a batch", ge=2)
-    instances: int = setting(4, "published code", "images of each identity and modality", ge=1)
-    metric_loss: Literal["wrt", "adp", "batch-hard"] = setting(
+    labels_per_batch: int = value(8, "published code", "identities in a batch", ge=2)
+    instances: int = value(4, "published code", "images of each identity and modality", ge=1)
+    metric_loss: Literal["wrt", "adp", "batch-hard"] = value(
         "wrt", "published code", "loss on pooled features: AGW's, CAJ's, or a batch-hard triplet"
     )
-    augmentation: Literal["weak", "channel"] = setting(
+    augmentation: Literal["weak", "channel"] = value(
         "weak", "published code", "AGW's crop and flip, or CAJ's three views"
     )
-    kl_weight: float = setting(
+    kl_weight: float = value(
         0.0, "published code", "weight of KL from visible to infrared predictions (CAJ)", ge=0
     )
-    momentum: float = setting(0.9, "published code", "Nesterov momentum", gt=0, lt=1)
-    non_local: bool = setting(True, "published code", "non-local blocks in layer2 and layer3")
-    non_local_width: int = setting(
-        1, "published code", "inner channels of a non-local block (quirk Q1)", ge=1
-    )
+    momentum: float = value(0.9, "published code", "Nesterov momentum", gt=0, lt=1)
+    non_local: bool = value(True, "published code", "non-local blocks in layer2 and layer3")
+    non_local_width: int = value(1, "published code", "inner channels of a non-local block (quirk Q1)", ge=1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the networks made of a batch.
+
+    Attributes
+    ----------
+    logits : tensor (b, identities)
+    pooled : float32 tensor (b, d)
+        Features before the neck.
+    """
+
+    logits: Tensor
+    pooled: Tensor
 
 
 class Supervised(Method):
@@ -88,34 +107,32 @@ class Supervised(Method):
         venue="IEEE TPAMI, arXiv 2001.04193",
         year=2021,
         parts={
-            "network, sampler, losses, optimiser, schedule": "published code",
-            "supervised:caj": "published code of Channel Augmented Joint Learning (ICCV 2021)",
-            "resizing in training": "harness: bicubic, where the published code resizes by Lanczos",
-            "test": "harness: features after the neck, mirror averaged; AGW's own test does not mirror",
-            "preset public": "none: every run has rows of its best test epoch, by rank-1 (quirk Q10)",
+            "network, sampler, losses, optimiser, schedule": ("published code", ""),
+            "supervised:caj": ("published code", "of Channel Augmented Joint Learning (ICCV 2021)"),
+            "resizing in training": ("harness", "bicubic, where the published code resizes by Lanczos"),
+            "test": (
+                "harness",
+                "features after the neck, mirror averaged; AGW's own test does not mirror",
+            ),
+            "preset public": (
+                "harness",
+                "none: every run has rows of its best test epoch, by rank-1 (quirk Q10)",
+            ),
         },
     )
-    presets = {
-        "paper": {"sysu-mm01": {}, "regdb": {"iterations": 65}},
-        "demo": {"*": {**DEMO_WARMED_UP, "epochs": 10, "iterations": 20}},
-        "caj": {"*": {"epochs": 100, "metric_loss": "adp", "augmentation": "channel"}},
-        "caj@demo": {"*": {"epochs": 10}},
-    }
 
-    def build(self, data: TrainingData) -> dict[str, nn.Module]:
-        """Make the backbone and a classifier over the training identities."""
-        c = self.config
-        backbone = TwoStreamResNet(
+    def __init__(self, config: SupervisedConfig, data: TrainingData) -> None:
+        self.network = TwoStreamResNet(
             data.architecture,
-            non_local=c.non_local,
-            non_local_width=c.non_local_width,
+            non_local=config.non_local,
+            non_local_width=config.non_local_width,
             weights=data.weights,
             seed=data.seed("backbone"),
         )
+        self.classifier = Classifier(self.network.dimension)
         identities = int(data.identity.max()) + 1 if len(data) else 0
-        classifier = Classifier(backbone.dimension)
-        classifier.resize(identities, data.seed("classifier"))
-        return {"backbone": backbone, "classifier": classifier}
+        self.classifier.resize(identities, data.seed("classifier"))
+        super().__init__(config, data, backbone=self.network, classifier=self.classifier)
 
     @classmethod
     def stages(cls, config: SupervisedConfig) -> Sequence[Stage]:
@@ -124,9 +141,8 @@ class Supervised(Method):
 
     def optimisers(self, stage: Stage) -> Mapping[str, Optimisation]:
         """Make SGD with a smaller rate for the backbone than for neck and classifier."""
-        c = self.config
-        network: Any = self.backbone
-        head = [network.neck.weight, *self.modules["classifier"].parameters()]
+        c, network = self.config, self.network
+        head = [network.neck.weight, *self.classifier.parameters()]
         body = [p for part in (network.visible, network.infrared, network.trunk) for p in part.parameters()]
         sgd = partial(SGD, momentum=c.momentum, nesterov=True)
         return {"model": warmed_up(sgd, head, body, c, stage)}
@@ -156,28 +172,40 @@ class Supervised(Method):
         index = torch.cat([visible, infrared])
         stream = Stream(
             "both",
+            "identity",
             index,
             identity[index],
             c.labels_per_batch,
             c.instances,
             *VIEWS[c.augmentation],
-            drawn=torch.from_numpy(drawn),
+            batch_indices=torch.from_numpy(drawn),
         )
         return EpochPlan({}, (stream,), (Step("train", ("both",)),), c.iterations)
 
-    def loss(self, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
-        """Classify the identities, and order distances within the batch."""
+    def forward(self, batch: Batch) -> Seen:
+        """Classify the images from the features after the neck; keep the pooled ones before it."""
         part = batch.parts["both"]
-        features, pooled = self.backbone(part.images, part.modality)
-        logits = self.modules["classifier"](features).float()
+        features, pooled = self.network(part.images, part.modality)
+        return Seen(self.classifier(features), pooled)
+
+    def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
+        """Classify the identities, and order distances within the batch."""
+        c, part, logits = self.config, batch.parts["both"], seen.logits.float()
         terms = {
-            "identity": cross_entropy(logits, part.label),
-            self.config.metric_loss: METRIC_LOSSES[self.config.metric_loss](pooled, part.label),
+            "identity": cross_entropy(logits, part.pseudo_label),
+            c.metric_loss: METRIC_LOSSES[c.metric_loss](seen.pooled, part.pseudo_label),
         }
-        if self.config.kl_weight:
+        if c.kl_weight:
             visible = logits[(part.view == 0) & (part.modality == VISIBLE)]
-            terms["kl"] = self.config.kl_weight * softened_kl(visible, logits[part.modality == INFRARED])
+            terms["kl"] = c.kl_weight * softened_kl(visible, logits[part.modality == INFRARED])
         return terms
+
+    presets = {
+        "paper": {"sysu-mm01": {}, "regdb": {"iterations": 65}},
+        "demo": {"*": DEMO_SIZES | {"epochs": 10, "iterations": 20}},
+        "caj": {"*": {"epochs": 100, "metric_loss": "adp", "augmentation": "channel"}},
+        "caj@demo": {"*": {"epochs": 10}},
+    }
 
 
 def softened_kl(student: Tensor, teacher: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Networks: the two-stream ResNet of visible-infrared re-identification, and the single-stream one of OTLA.
 
-Source: methods-spec 1.1 (public code of ADCA, PGM, GUR, PCA, AGW, CAJ) and section 6 (OTLA).
+As in the public code of ADCA, PGM, GUR, PCA, AGW and CAJ, and of OTLA.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class NonLocal(nn.Module):
         return found
 
 
-class Neck(nn.BatchNorm1d):
+class BNNeck(nn.BatchNorm1d):
     """BNNeck: batch normalisation with scale drawn from N(1, 0.01) and shift frozen at 0."""
 
     def __init__(self, dimension: int) -> None:
@@ -190,7 +190,7 @@ class TwoStreamResNet(nn.Module):
             self.infrared = deepcopy(self.visible)
             self.trunk = Trunk(network, non_local_width if non_local else 0)
             self.dimension = 2048 if architecture == "resnet50" else 512
-            self.neck = Neck(self.dimension)
+            self.neck = BNNeck(self.dimension)
 
     def forward(self, images: Tensor, modality: Tensor) -> tuple[Tensor, Tensor]:
         """Compute features in input order; a batch may hold one modality only.
@@ -266,7 +266,7 @@ class SingleStreamResNet(nn.Module):
             self.stem = make_stem(network)
             self.trunk = Trunk(network)
             widths = (64, 256, 512, 1024, 2048) if architecture == "resnet50" else (64, 64, 128, 256, 512)
-            self.necks = nn.ModuleList(Neck(width) for width in widths)
+            self.necks = nn.ModuleList(BNNeck(width) for width in widths)
         self.dimension, self.depth_dimension = widths[-1], sum(widths)
 
     @property

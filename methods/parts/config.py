@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -11,11 +11,11 @@ from methods.base import MethodConfig, Source, value
 
 UpdateRule = Literal["sequential", "hardest", "mean", "random"]
 
-DEMO_SIZES: Mapping[str, Any] = {"iterations": 6, "instances": 4, "lr_schedule": "cosine"}
+DEMO_SIZES: dict[str, Any] = {"iterations": 6, "instances": 4, "lr_schedule": "cosine"}
 """Training of the preset ``demo``: the sizes of the synthetic twins, minutes on two cores."""
-DEMO: Mapping[str, Any] = {**DEMO_SIZES, "learning_rate": 1.5e-4}
+DEMO: dict[str, Any] = {**DEMO_SIZES, "learning_rate": 1.5e-4}
 """The same for methods on `TrainingConfig`; the rate was chosen on the twins of seed 7, which no table shows."""
-PUBLIC: Mapping[str, Any] = {"bn_chunks": 4, "memory_gradient": "in_backward", "renormalise_flip": False}
+PUBLIC: dict[str, Any] = {"bn_chunks": 4, "memory_gradient": "in_backward", "renormalise_flip": False}
 """What the presets ``public`` of GUR and PGM share: quirks Q12, Q6 and Q2."""
 
 UNIT_AVERAGE: tuple[Source, str] = (
@@ -44,13 +44,9 @@ class TrainingConfig(MethodConfig):
     labels_per_batch: int = value(4, "predecessor", "pseudo-identities in a batch of a stream", ge=1)
     instances: int = value(16, "predecessor", "images of each pseudo-identity", ge=2)
     temperature: float = value(0.05, "published code", "temperature of contrastive losses", gt=0)
-    min_samples: int = value(
-        4, "published code", "DBSCAN: a core point's neighbours, itself included", ge=1
-    )
+    min_samples: int = value(4, "published code", "DBSCAN: a core point's neighbours, itself included", ge=1)
     non_local: bool = value(False, "published code", "non-local blocks in layer2 and layer3")
-    non_local_width: int = value(
-        1, "published code", "inner channels of a non-local block (quirk Q1)", ge=1
-    )
+    non_local_width: int = value(1, "published code", "inner channels of a non-local block (quirk Q1)", ge=1)
     bn_chunks: int = value(
         1, "reconstructed", "emulate n DataParallel chunks in batch norm (quirk Q12)", ge=1
     )
@@ -120,9 +116,7 @@ class SelfPacedConfig(MethodConfig):
     independent_share: float = value(
         0.9, "published code", "share of the first epoch's clusters that count as independent", ge=0, le=1
     )
-    min_samples: int = value(
-        4, "published code", "DBSCAN: a core point's neighbours, itself included", ge=1
-    )
+    min_samples: int = value(4, "published code", "DBSCAN: a core point's neighbours, itself included", ge=1)
     temperature: float = value(0.05, "published code", "temperature of the instance memory", gt=0)
     memory_momentum: float = value(0.2, "published code", "share of the old row in an update", ge=0, le=1)
 

@@ -1,0 +1,113 @@
+"""Contrast of each modality against its own cluster memory, as ADCA, PGM, GUR and PCA share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from methods.base import MODALITIES, NOISE, Batch, FeatureBank, Stage, Stream
+from methods.clustering import Clustering, MeanExpansion, jaccard_clusters
+from methods.parts.config import ContrastConfig, TwoStageConfig
+from methods.parts.memories import ClusterMemory, compute_centroids
+from methods.parts.spaces import AUGMENTED_VIEWS, JOINT, LabelSpace, cluster_each_modality, stream_of
+from methods.parts.two_stream import Seen
+
+DUAL, CROSS = "dual", "cross"
+"""Stages: each modality alone, then with what crosses modalities."""
+
+
+def two_stages(config: TwoStageConfig) -> tuple[Stage, ...]:
+    """Return the dual and the cross stage, as far as they have epochs."""
+    stages = (
+        Stage(DUAL, config.epochs_dual, config.iterations),
+        Stage(CROSS, config.epochs_cross, config.iterations, initial=config.stage_init),
+    )
+    return tuple(stage for stage in stages if stage.epochs)
+
+
+def cluster_plainly(config: ContrastConfig, bank: FeatureBank, eps: float | None = None) -> Clustering:
+    """Cluster a bank by k-reciprocal Jaccard distances and DBSCAN."""
+    return jaccard_clusters(
+        bank.features,
+        k1=config.k1,
+        eps=config.eps if eps is None else eps,
+        min_samples=config.min_samples,
+        expansion=MeanExpansion(config.k2),
+        unit=config.renormalise_flip,
+    )
+
+
+def cluster_modalities_plainly(config: ContrastConfig, bank: FeatureBank) -> dict[str, LabelSpace]:
+    """Cluster visible and infrared images apart, by k-reciprocal Jaccard distances and DBSCAN."""
+    return cluster_each_modality(bank, partial(cluster_plainly, config))
+
+
+def centroids_of(spaces: Mapping[str, LabelSpace]) -> dict[str, Tensor]:
+    """Return the mean of every cluster of each label space."""
+    return {name: compute_centroids(space.bank.features, space.labels) for name, space in spaces.items()}
+
+
+def start_memory(
+    config: ContrastConfig, centroids: Tensor, generator: torch.Generator, rule: str | None = None
+) -> ClusterMemory:
+    """Start a cluster memory as the settings say; `rule` replaces their update rule."""
+    return ClusterMemory(
+        centroids,
+        config.temperature,
+        config.memory_momentum,
+        rule or config.memory_update,
+        generator=generator,
+        in_backward=config.memory_gradient == "in_backward",
+    )
+
+
+def dual_streams(
+    config: ContrastConfig,
+    spaces: Mapping[str, LabelSpace],
+    views: tuple[tuple[str, ...], tuple[str, ...]] = AUGMENTED_VIEWS,
+) -> tuple[Stream, ...]:
+    """Draw from each modality's own clusters; a modality of which no cluster took an image stays out."""
+    return tuple(
+        stream_of(name, name, space, num_ids(config, name), config.instances, views)
+        for name, space in spaces.items()
+        if bool((space.labels > NOISE).any())
+    )
+
+
+def joint_streams(
+    config: ContrastConfig,
+    joint: LabelSpace,
+    views: tuple[tuple[str, ...], tuple[str, ...]] = AUGMENTED_VIEWS,
+) -> tuple[Stream, ...]:
+    """Draw from the images of each modality in those joint clusters that both modalities share."""
+    shared = joint.shared()
+    return tuple(
+        stream_of(f"joint-{name}", JOINT, shared.of(m), num_ids(config, name), config.instances, views)
+        for name, m in MODALITIES.items()
+    )
+
+
+def num_ids(config: ContrastConfig, modality: str) -> int:
+    """Return P of a modality's streams."""
+    return config.labels_per_batch if modality == "visible" else config.infrared_labels
+
+
+def contrast(memories: Mapping[str, ClusterMemory], seen: Seen, batch: Batch) -> dict[str, Tensor]:
+    """Compare each stream with its memory, the infrared one first.
+
+    Autograd reaches the loss computed last first: memories that move in the backward pass (quirk Q6) do so in the
+    order of the public codes.
+    """
+    return {
+        f"cluster_{name}": memories[name].loss(seen.features[name], batch.parts[name].pseudo_label)
+        for name in reversed(batch.parts)
+    }
+
+
+def move_memories(memories: Mapping[str, ClusterMemory], seen: Seen, batch: Batch) -> None:
+    """Move the centroids of the clusters in the batch, by visible images first."""
+    for name, part in batch.parts.items():
+        memories[name].update(seen.features[name], part.pseudo_label)
