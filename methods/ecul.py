@@ -196,7 +196,7 @@ class ECUL(TwoStreamMethod):
                 name: self.start_memory(space, epoch, generator) for name, space in spaces.items()
             }
         streams = dual_streams(c, spaces)
-        steps = (Step("dual", tuple(stream.name for stream in streams)),)
+        steps: tuple[Step, ...] = (Step("dual", tuple(stream.name for stream in streams)),)
 
         if epoch.stage.name == CROSS:
             clustering = self.cluster(bank, c.joint_k1, c.joint_k2, c.joint_k3)
