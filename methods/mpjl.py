@@ -20,6 +20,7 @@ from methods.base import (
     FeatureBank,
     MethodConfig,
     Reference,
+    Source,
     Stage,
     Step,
     TrainingData,
@@ -52,7 +53,7 @@ from methods.parts.spaces import (
 from methods.parts.two_stream import Seen, TwoStreamMethod
 
 FIRST, SECOND, THIRD = "first", "second", "third"
-CODE = "published code"
+CODE: Source = "published code"
 
 
 class Neighbourhood(MethodConfig):

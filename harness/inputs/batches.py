@@ -42,13 +42,13 @@ class EpochBatches(Dataset[dict[str, Part]]):
 
     def _draw(self, stream: Stream, iterations: int) -> npt.NDArray[np.int64]:
         """Positions in the stream's own arrays, (iterations, batch)."""
-        if stream.drawn is not None:
-            return stream.drawn.numpy()
+        if stream.batch_indices is not None:
+            return stream.batch_indices.numpy()
         return random_multiple_gallery(
-            stream.label.numpy(),
-            self._camera[stream.index.numpy()],
-            stream.labels,
-            stream.instances,
+            stream.pseudo_label.numpy(),
+            self._camera[stream.sample_index.numpy()],
+            stream.num_ids,
+            stream.num_instances,
             iterations,
             numpy_generator(*self._seeds, "sampler", stream.name),
             cross_camera=stream.cross_camera,
@@ -59,7 +59,7 @@ class EpochBatches(Dataset[dict[str, Part]]):
 
     def _part(self, stream: Stream, iteration: int) -> Part:
         position = self._drawn[stream.name][iteration]
-        rows, label = stream.index.numpy()[position], stream.label.numpy()[position]
+        rows, label = stream.sample_index.numpy()[position], stream.pseudo_label.numpy()[position]
         views: Mapping[int, tuple[str, ...]] = {
             VISIBLE: stream.visible_views,
             INFRARED: stream.infrared_views,
@@ -83,9 +83,10 @@ class EpochBatches(Dataset[dict[str, Part]]):
             images=torch.stack(images),
             modality=torch.from_numpy(self._modality[rows[at]]),
             camera=torch.from_numpy(self._camera[rows[at]]),
-            label=torch.from_numpy(label[at]),
-            index=torch.from_numpy(rows[at]),
+            pseudo_label=torch.from_numpy(label[at]),
+            sample_index=torch.from_numpy(rows[at]),
             view=torch.tensor([view for _, view, _ in chosen]),
+            label_space=stream.label_space,
         )
 
     def _seed(self, stream: str, iteration: int, view: int, position: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,7 @@ from harness.inputs.images import ImageStore
 from harness.runs.configuration import EngineConfig
 from harness.training.fabric import make_fabric
 from harness.training.progress import Reporter
-from harness.training.schedule import phase_name
-from methods.base import NO_OPTIMISER, Batch, Epoch, EpochPlan, Method, Optimisation, Part
+from methods.base import Batch, Epoch, EpochPlan, Method, Optimisation, Part
 from methods.parts.backbone import embed
 from methods.parts.views import normalise
 
@@ -96,15 +96,20 @@ class Engine:
             module.train()
         loader = DataLoader(batches, batch_size=None, shuffle=False, num_workers=self.workers)
         sums: dict[str, Tensor] = {}
-        what = f"epoch {epoch.number} {phase_name(epoch)}"
+        what = f"epoch {epoch.number} {epoch.phase.name}"
         for i, parts in enumerate(self.reporter.track(loader, len(batches), what)):
             placed = {name: self._place_part(part) for name, part in parts.items()}
+            seen: dict[str, Any] = {}
+            terms: dict[str, Tensor] = {}
             for step in plan.steps:
                 batch = Batch(step.name, i, {name: placed[name] for name in step.streams})
-                if step.optimiser == NO_OPTIMISER:
-                    terms = self._look(method, batch, epoch)
-                else:
-                    terms = self._step(method, batch, epoch, optimisations[step.optimiser])
+                if step.optimiser is None:
+                    self._look(method, batch, epoch)
+                    continue
+                # one forward pass may serve two steps on the same images
+                seen[step.name] = seen[step.reuses] if step.reuses else self._forward(method, batch)
+                optimisation = optimisations[step.optimiser]
+                terms = self._step(method, seen[step.name], batch, epoch, optimisation)
                 for name, value in terms.items():
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
             if i % 10 == 0:
@@ -117,26 +122,32 @@ class Engine:
         images = part.images.to(self.device, non_blocking=True).contiguous(memory_format=self._format)
         moved = {
             name: getattr(part, name).to(self.device, non_blocking=True)
-            for name in ("modality", "camera", "label", "index", "view")
+            for name in ("modality", "camera", "pseudo_label", "sample_index", "view")
         }
         return replace(part, images=images, **moved)
 
+    def _forward(self, method: Method, batch: Batch) -> Any:
+        with self.fabric.autocast():
+            return method.forward(batch)
+
     def _step(
-        self, method: Method, batch: Batch, epoch: Epoch, optimisation: Optimisation
+        self, method: Method, seen: Any, batch: Batch, epoch: Epoch, optimisation: Optimisation
     ) -> dict[str, Tensor]:
+        """Differentiate the loss, move the parameters of one optimiser, then the memories."""
         optimisation.optimiser.zero_grad(set_to_none=True)
         with self.fabric.autocast():
-            terms = dict(method.loss(batch, epoch))
+            terms = dict(method.loss(seen, batch, epoch))
         total = torch.stack(list(terms.values())).sum()
         self.fabric.backward(total)
         optimisation.optimiser.step()
         with torch.no_grad():
-            method.update(batch, epoch)
+            method.update(seen, batch, epoch)
         return {name: value.detach() for name, value in terms.items()}
 
-    def _look(self, method: Method, batch: Batch, epoch: Epoch) -> dict[str, Tensor]:
-        with torch.no_grad(), self.fabric.autocast():
-            return dict(method.loss(batch, epoch))
+    def _look(self, method: Method, batch: Batch, epoch: Epoch) -> None:
+        """Let the networks see a batch; no parameter moves."""
+        with torch.no_grad():
+            method.update(self._forward(method, batch), batch, epoch)
 
     def _check(self, terms: Mapping[str, Tensor], epoch: Epoch, iteration: int) -> None:
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]

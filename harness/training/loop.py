@@ -13,10 +13,10 @@ from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.diagnostics import label_quality
 from harness.training.evaluation import Result, refuse_features
 from harness.training.recorder import Recorder
-from harness.training.schedule import ends_stage, phase_name, stage_after, stage_before, stage_of
+from harness.training.schedule import stage_after, stage_before
 from harness.training.setup import Setup
 from harness.training.state import State, load_modules, make_optimisers, module_states, store_progress
-from methods.base import Epoch, EpochPlan, FeatureBank, Stage
+from methods.base import Epoch, EpochPlan, FeatureBank
 from methods.timing import timed
 from results.schema import HistoryRow
 
@@ -26,13 +26,10 @@ PATIENCE = 3
 
 def train_epoch(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> None:
     """Train, evaluate and store one epoch in all its phases."""
-    stage = stage_of(epoch, setup.stages)
     if epoch.in_stage == 0:
         begin_stage(setup, state, recorder, epoch)
     recorder.timers.begin_epoch(epoch.number)
-    rows = [
-        train_phase(setup, state, replace(epoch, phase=phase), stage) for phase in setup.method.phases(epoch)
-    ]
+    rows = [train_phase(setup, state, replace(epoch, phase=phase)) for phase in setup.method.phases(epoch)]
     recorder.history.extend(rows)
     state.idle = state.idle + 1 if all(row.skipped for row in rows) else 0
     give_up_if_idle(setup, state, epoch)
@@ -52,16 +49,16 @@ def train_epoch(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) ->
 
 def begin_stage(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> None:
     """Start a stage: from the weights before, or from the best test epoch of the stage before, if it says so."""
-    stage, before = stage_of(epoch, setup.stages), stage_before(epoch, setup.stages)
+    stage, before = epoch.stage, stage_before(epoch, setup.stages)
     if stage.initial != "last" and before:
         load_modules(setup, load_checkpoint(setup.task.directory.best(before.name))["modules"])
     recorder.begin_stage()
     state.optimisations = make_optimisers(setup, stage)
 
 
-def train_phase(setup: Setup, state: State, epoch: Epoch, stage: Stage) -> HistoryRow:
+def train_phase(setup: Setup, state: State, epoch: Epoch) -> HistoryRow:
     """Plan and train one phase of an epoch; return its row of ``history.csv``."""
-    method, phase = setup.method, phase_name(epoch)
+    method, phase = setup.method, epoch.phase.name
     plan = method.begin_epoch(epoch, feature_bank(setup, epoch))
     rate = next(iter(state.optimisations.values())).optimiser.param_groups[0]["lr"]
     measured = {**plan.record, **label_quality(plan.labels, setup.training)}
@@ -75,7 +72,7 @@ def train_phase(setup: Setup, state: State, epoch: Epoch, stage: Stage) -> Histo
         measured |= {f"loss_{name}": value for name, value in losses.items()}
     return HistoryRow(
         epoch=epoch.number,
-        stage=stage.name,
+        stage=epoch.stage.name,
         phase=phase,
         lr=rate,
         skipped=int(bool(plan.skipped)),
@@ -108,7 +105,7 @@ def feature_bank(setup: Setup, epoch: Epoch) -> FeatureBank:
 def batches_of(setup: Setup, plan: EpochPlan, epoch: Epoch) -> EpochBatches:
     """Draw the batches of a phase."""
     images = setup.training.images
-    seeds = (setup.task.spec.seed, "batches", epoch.number, phase_name(epoch))
+    seeds = (setup.task.spec.seed, "batches", epoch.number, epoch.phase.name)
     return EpochBatches(setup.images, images.modality, images.camera, plan.streams, plan.iterations, seeds)
 
 
@@ -130,7 +127,8 @@ def give_up_if_idle(setup: Setup, state: State, epoch: Epoch) -> None:
 
 def evaluates_after(setup: Setup, epoch: Epoch) -> bool:
     """Say whether an epoch is evaluated on the test set."""
-    return ends_stage(epoch, setup.stages) or (epoch.number + 1) % setup.config.evaluate_every == 0
+    ends_stage = epoch.in_stage + 1 == epoch.stage.epochs
+    return ends_stage or (epoch.number + 1) % setup.config.evaluate_every == 0
 
 
 def evaluate(setup: Setup) -> Result:
@@ -141,9 +139,9 @@ def evaluate(setup: Setup) -> Result:
 
 def keep_for_next_stage(setup: Setup, epoch: Epoch) -> None:
     """Keep the weights of a stage's best test epoch, if the next stage starts from them."""
-    stage, after = stage_of(epoch, setup.stages), stage_after(epoch, setup.stages)
+    after = stage_after(epoch, setup.stages)
     if after and after.initial != "last":
-        best = setup.task.directory.best(stage.name)
+        best = setup.task.directory.best(epoch.stage.name)
         save_checkpoint(best, {"modules": module_states(setup), "epoch": epoch.number})
 
 

@@ -12,7 +12,6 @@ from harness.errors import HarnessError
 from harness.training.checkpoint import load_checkpoint, optimiser_state, restore_optimiser, save_checkpoint
 from harness.training.evaluation import Result
 from harness.training.recorder import Recorder
-from harness.training.schedule import stage_of
 from harness.training.setup import Setup
 from methods.base import Optimisation, Stage
 
@@ -102,7 +101,7 @@ def resume(setup: Setup, state: State, recorder: Recorder) -> None:
     load_modules(setup, saved["modules"])
     setup.method.load_state({k: v.to(setup.engine.device) for k, v in saved["method"].items()})
     if 0 < state.done <= len(setup.epochs):
-        state.optimisations = make_optimisers(setup, stage_of(setup.epochs[state.done - 1], setup.stages))
+        state.optimisations = make_optimisers(setup, setup.epochs[state.done - 1].stage)
         for name, optimisation in state.optimisations.items():
             restore_optimiser(optimisation.optimiser, saved["optimisers"][name])
             optimisation.schedule.load_state_dict(saved["schedules"][name])

@@ -103,7 +103,7 @@ def contrast(memories: Mapping[str, ClusterMemory], seen: Seen, batch: Batch) ->
     """
     return {
         f"cluster_{name}": memories[name].loss(seen.features[name], batch.parts[name].pseudo_label)
-        for name in reversed(batch.parts)
+        for name in reversed([*batch.parts])
     }
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from methods.parts.embedded import euclidean_neighbours
 from torch.nn.functional import normalize
 
 from methods.association.aggregation import propagate_labels, smooth_labels
 from methods.association.embedding import memory_embedding
 from methods.base import INFRARED, VISIBLE, Epoch, EpochPlan, FeatureBank
 from methods.gur import GUR, GURConfig
-from methods.parts.embedded import euclidean_neighbours
 from tests.methods.contrast_cases import (
     DIMENSION,
     SMALL,

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from methods.parts.adversary import HIDDEN, Discriminator, kinds, modality_terms
 from pydantic import ValidationError
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import normalize
@@ -13,7 +14,6 @@ from torch.nn.functional import normalize
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Stage
 from methods.clustering import ModalityMean, Plain
 from methods.clustering.labels import in_both_modalities
-from methods.parts.adversary import HIDDEN, Discriminator, kinds, modality_terms
 from methods.pca import PCA, PCAConfig, adversarial_weight
 from tests.methods.contrast_cases import (
     DIMENSION,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from methods.parts.embedded import embedding_clusters
 from pydantic import ValidationError
 from torch.nn.functional import normalize
 
@@ -14,7 +15,6 @@ from methods.base import Epoch, EpochPlan, FeatureBank, Method
 from methods.clustering import Expansion, ModalityMean, Plain, jaccard_clusters
 from methods.ecul import ECULConfig
 from methods.errors import MethodError
-from methods.parts.embedded import embedding_clusters
 from tests.methods.contrast_cases import SMALL, TWO_STAGES, person_bank, stub_network, training_data
 
 __all__ = ["stub_network"]
