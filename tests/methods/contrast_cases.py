@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from methods.base import Batch, EpochPlan, FeatureBank, Method, Part, Step, TrainingData
+from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Method, Part, Stage, Step, TrainingData
 
 SMALL = {
     "k1": 6,
@@ -23,6 +23,9 @@ SMALL = {
     "instances": 2,
 }
 TWO_STAGES = {**SMALL, "epochs_dual": 2, "epochs_cross": 3}
+DUAL_STAGE, CROSS_STAGE = Stage("dual", 2, 2), Stage("cross", 3, 2)
+DUAL, CROSS = Epoch(0, DUAL_STAGE, 0), Epoch(2, CROSS_STAGE, 0)
+"""Stages of TWO_STAGES, and the first epoch of each."""
 DIMENSION = 64
 
 
@@ -44,7 +47,7 @@ class Stub(nn.Module):
 @pytest.fixture(autouse=True)
 def stub_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build methods on the stub; a test module imports this to use it."""
-    monkeypatch.setattr("methods.parts.training.TwoStreamResNet", Stub)
+    monkeypatch.setattr("methods.parts.two_stream.TwoStreamResNet", Stub)
 
 
 def seed(purpose: str, *indices: int | str) -> int:
@@ -78,16 +81,17 @@ def draw_batch(method: Method, plan: EpochPlan, step: Step, size: int = 6, itera
     parts = {}
     for name in step.streams:
         stream = streams[name]
-        rows = torch.randint(len(stream.index), (size,), generator=generator)
-        modality = method.data.modality[stream.index[rows]]
+        rows = torch.randint(len(stream.sample_index), (size,), generator=generator)
+        modality = method.data.modality[stream.sample_index[rows]]
         views = len(stream.visible_views if int(modality[0]) == 0 else stream.infrared_views)
         parts[name] = Part(
             torch.randn(views * size, 3, 8, 4, generator=generator),
             modality.repeat(views),
             modality.repeat(views) + 1,
-            stream.label[rows].repeat(views),
-            stream.index[rows].repeat(views),
+            stream.pseudo_label[rows].repeat(views),
+            stream.sample_index[rows].repeat(views),
             torch.arange(views).repeat_interleave(size),
+            stream.label_space,
         )
     return Batch(step.name, iteration, parts)
 

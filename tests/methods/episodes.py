@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.runs.seeds import seed_for
-from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Method, Part, Stream, TrainingData
+from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Method, Part, Stage, Stream, TrainingData
 from tests.methods.contrast_cases import DIMENSION
+
+
+def epoch_at(stages: Sequence[Stage], number: int) -> Epoch:
+    """Return an epoch of a run of these stages."""
+    in_stage = number
+    for stage in stages:
+        if in_stage < stage.epochs:
+            return Epoch(number, stage, in_stage)
+        in_stage -= stage.epochs
+    raise IndexError(number)
 
 
 def training_data(identities: int = 6, images: int = 5, cameras: int = 1) -> TrainingData:
@@ -52,12 +64,16 @@ def shuffled(features: FeatureBank, seed: int = 5) -> FeatureBank:
 
 def part(method: Method, stream: Stream, generator: torch.Generator, size: int = 6) -> Part:
     """Random images with the labels of `size` samples of a stream."""
-    rows = torch.randperm(len(stream.index), generator=generator)[:size]
-    modality = method.data.modality[stream.index[rows]]
-    images = torch.randn(len(rows), 3, 8, 4, generator=generator)
-    view = torch.zeros(len(rows), dtype=torch.int64)
+    rows = torch.randperm(len(stream.sample_index), generator=generator)[:size]
+    index = stream.sample_index[rows]
     return Part(
-        images, modality, method.data.camera[stream.index[rows]], stream.label[rows], stream.index[rows], view
+        torch.randn(len(rows), 3, 8, 4, generator=generator),
+        method.data.modality[index],
+        method.data.camera[index],
+        stream.pseudo_label[rows],
+        index,
+        torch.zeros(len(rows), dtype=torch.int64),
+        stream.label_space,
     )
 
 
@@ -69,16 +85,32 @@ def batch(method: Method, plan: EpochPlan, step: int = 0, seed: int = 1) -> Batc
     return Batch(chosen.name, 0, {name: part(method, streams[name], generator) for name in chosen.streams})
 
 
+def take_step(method: Method, drawn: Batch, epoch: Epoch, seen: Any = None) -> tuple[Any, dict[str, Tensor]]:
+    """Take a step as the engine does, without an optimiser; return what the networks saw, and the terms.
+
+    `seen` is the forward pass of an earlier step that this one reuses.
+    """
+    seen = method.forward(drawn) if seen is None else seen
+    terms = dict(method.loss(seen, drawn, epoch))
+    assert all(bool(term.isfinite()) for term in terms.values())
+    torch.stack(list(terms.values())).sum().backward()
+    with torch.no_grad():
+        method.update(seen, drawn, epoch)
+    return seen, terms
+
+
 def train(method: Method, plan: EpochPlan, epoch: Epoch, iterations: int = 1) -> dict[str, Tensor]:
     """Run a few iterations without an optimiser; return the terms of the last loss."""
     terms: dict[str, Tensor] = {}
     for iteration in range(iterations):
-        for step in range(len(plan.steps)):
-            drawn = batch(method, plan, step, seed=iteration)
-            found = method.loss(drawn, epoch)
-            assert all(bool(term.isfinite()) for term in found.values())
-            sum(found.values()).backward()  # type: ignore[union-attr]
-            method.update(drawn, epoch)
+        seen: dict[str, Any] = {}
+        for i, step in enumerate(plan.steps):
+            drawn = batch(method, plan, i, seed=iteration)
+            if step.optimiser is None:
+                with torch.no_grad():
+                    method.update(method.forward(drawn), drawn, epoch)
+                continue
+            seen[step.name], found = take_step(method, drawn, epoch, seen.get(step.reuses))
             terms |= found
     return terms
 
