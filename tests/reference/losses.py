@@ -1,4 +1,4 @@
-"""Losses by plain loops in float64, from methods-spec 1.12, 6 and 11."""
+"""Losses by plain loops in float64, from their formulas."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def weighted(x: Array, labels: Array) -> list[tuple[float, float]]:
     return found
 
 
-def wrt(x: Array, labels: Array) -> float:
+def weighted_regularized_triplet(x: Array, labels: Array) -> float:
     return float(np.mean([np.logaddexp(0, p - n) for p, n in weighted(x, labels)]))
 
 
-def adp(x: Array, labels: Array) -> float:
+def enhanced_squared_difference(x: Array, labels: Array) -> float:
     terms = []
     for p, n in weighted(x, labels):
         z = min((p - n) ** 2, 88)

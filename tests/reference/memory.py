@@ -1,4 +1,4 @@
-"""Memories by plain loops in float64, from methods-spec 1.6 and 3, dmic-spec 5."""
+"""Memories by plain loops in float64, from their formulas."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def instance_loss(
     return sum(terms) / len(terms)
 
 
-def cluster_means(features: Array, labels: Array, modality: Array | None = None) -> Array:
+def compute_centroids(features: Array, labels: Array, modality: Array | None = None) -> Array:
     rows = []
     for y in range(labels.max() + 1):
         groups = [0] * len(labels) if modality is None else modality.tolist()

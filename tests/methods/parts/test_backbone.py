@@ -1,4 +1,4 @@
-"""Networks: wiring against torchvision's, streams, chunks (methods-spec 1.1; section 15, item 14)."""
+"""Networks: wiring against torchvision's, streams, chunks."""
 
 from __future__ import annotations
 
@@ -300,7 +300,13 @@ def test_single_stream(weights: dict[str, Tensor]) -> None:
 def test_visible_and_augmented_images_share_the_stem(network: TwoStreamResNet) -> None:
     pixels = np.random.default_rng(0).integers(256, size=(2, 48, 24, 3), dtype=np.uint8)
     stream = Stream(
-        "visible", torch.arange(2), torch.arange(2), 2, 1, visible_views=("plain", "channel-exchange")
+        "visible",
+        "visible",
+        torch.arange(2),
+        torch.arange(2),
+        2,
+        1,
+        visible_views=("plain", "channel-exchange"),
     )
     kind, seeds = np.array([VISIBLE, VISIBLE]), (0, "batches", 0, "train")
     part = EpochBatches(pixels, kind, kind, [stream], 1, seeds)[0]["visible"]

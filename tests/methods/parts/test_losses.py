@@ -9,8 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.parts.losses import adp, batch_hard_triplet, prediction_alignment, reverse_gradient, wrt
+from methods.parts.alignment import prediction_alignment, reverse_gradient
+from methods.parts.losses import (
+    batch_hard_triplet,
+    enhanced_squared_difference,
+    weighted_regularized_triplet,
+)
 from tests.reference import losses as reference
+
+LOSSES = [batch_hard_triplet, weighted_regularized_triplet, enhanced_squared_difference]
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -42,7 +49,13 @@ def test_triplet_equals_the_loops(seed: int, labels: list[int], scale: float) ->
     assert float(batch_hard_triplet(x, y)) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(("loss", "slow"), [(wrt, reference.wrt), (adp, reference.adp)])
+@pytest.mark.parametrize(
+    ("loss", "slow"),
+    [
+        (weighted_regularized_triplet, reference.weighted_regularized_triplet),
+        (enhanced_squared_difference, reference.enhanced_squared_difference),
+    ],
+)
 @settings(max_examples=50, deadline=None)
 @batches
 def test_weighted_losses_equal_the_loops(loss, slow, seed: int, labels: list[int], scale: float) -> None:
@@ -51,7 +64,7 @@ def test_weighted_losses_equal_the_loops(loss, slow, seed: int, labels: list[int
     assert float(loss(x, y)) == pytest.approx(slow(x.numpy(), y.numpy()), rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("loss", [batch_hard_triplet, wrt, adp])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_are_finite_and_those_of_the_value(loss) -> None:
     x, y = batch(4, [0, 0, 1, 1, 2, 2], 1.0)
     x = x.requires_grad_()
@@ -60,7 +73,7 @@ def test_gradients_are_finite_and_those_of_the_value(loss) -> None:
     assert float((x.grad * direction).sum()) == pytest.approx(float(slope), rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("loss", [batch_hard_triplet, wrt, adp])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
 def test_gradients_without_positives_or_negatives_are_finite(loss, labels: list[int]) -> None:
     x, y = batch(4, labels, 50.0)
@@ -73,31 +86,30 @@ def test_epsilon_shrinks_the_negative_term_at_large_distances() -> None:
     """Quirk Q39: with distances well above -log(1e-6) the negative weights add up to almost nothing."""
     x = torch.tensor([[0.0], [0.0], [40.0], [40.0]], dtype=torch.float64)
     y = torch.tensor([0, 0, 1, 1])
-    assert float(wrt(x, y)) == pytest.approx(np.log(2), abs=1e-6)
+    assert float(weighted_regularized_triplet(x, y)) == pytest.approx(np.log(2), abs=1e-6)
 
 
-def adp_of(*positions: float) -> tuple[float, bool]:
-    """ADP of two pairs on a line, and whether every anchor is satisfied; all or none are."""
+def difference_of(*positions: float) -> tuple[float, bool]:
+    """Enhanced squared difference of two pairs on a line, and whether every anchor is satisfied; all or none are."""
     x, y = torch.tensor(positions, dtype=torch.float64)[:, None], torch.tensor([0, 0, 1, 1])
     satisfied = {p <= n for p, n in reference.weighted(x.numpy(), y.numpy())}
     assert len(satisfied) == 1
-    return float(adp(x, y)), satisfied.pop()
+    return float(enhanced_squared_difference(x, y)), satisfied.pop()
 
 
-def test_adp_falls_with_the_margin_and_grows_with_the_violation() -> None:
-    """Methods-spec section 15, item 15."""
-    narrow, wide = adp_of(0, 0.1, 1, 1.1), adp_of(0, 0.1, 3, 3.1)
+def test_squared_difference_falls_with_the_margin_and_grows_with_the_violation() -> None:
+    narrow, wide = difference_of(0, 0.1, 1, 1.1), difference_of(0, 0.1, 3, 3.1)
     assert narrow[1]
     assert wide[1]
     assert wide[0] < narrow[0] < np.log(2)
-    slight, severe = adp_of(0, 2, 0.1, 2.1), adp_of(0, 3, 0.1, 3.1)
+    slight, severe = difference_of(0, 2, 0.1, 2.1), difference_of(0, 3, 0.1, 3.1)
     assert not slight[1]
     assert not severe[1]
     assert np.log(2) < slight[0] < severe[0]
 
 
-def test_adp_is_finite_at_any_distance() -> None:
-    assert np.isfinite(adp_of(0, 1000, 0.1, 1000.1)[0])
+def test_squared_difference_is_finite_at_any_distance() -> None:
+    assert np.isfinite(difference_of(0, 1000, 0.1, 1000.1)[0])
 
 
 @settings(max_examples=50, deadline=None)
@@ -130,7 +142,7 @@ def test_gradient_reversal() -> None:
     assert x.grad.tolist() == [-1.0, -2.0]
 
 
-@pytest.mark.parametrize("loss", [batch_hard_triplet, wrt, adp])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_half_precision_is_computed_in_float32(loss) -> None:
     x, y = batch(1, [0, 0, 1, 1], 3.0)
     low = x.bfloat16()

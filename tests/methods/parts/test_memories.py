@@ -18,8 +18,7 @@ from methods.parts.memories import (
     UPDATE_RULES,
     ClusterMemory,
     InstanceMemory,
-    cluster_means,
-    loss_updating_in_backward,
+    compute_centroids,
     member_table,
     random_members,
 )
@@ -54,7 +53,7 @@ def test_cluster_memory_equals_the_oracle(name: str, rule: str) -> None:
     memory.update(features, z["targets"])
     assert relative(loss.detach(), z[f"cluster_{rule}_loss"]) <= 1e-5
     assert relative(inputs.grad, z[f"cluster_{rule}_grad"]) <= 1e-5
-    assert relative(memory.rows, z[f"cluster_{rule}_memory_after"]) <= 1e-5
+    assert relative(memory.centroids, z[f"cluster_{rule}_memory_after"]) <= 1e-5
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
@@ -93,7 +92,7 @@ def test_updates_equal_the_loops(seed: int, momentum: float, size: int, rule: st
     expected = getattr(reference, rule)(rows.numpy(), features.numpy(), labels, momentum)
     memory = ClusterMemory(rows, 0.05, momentum, rule)
     memory.update(features, torch.from_numpy(labels))
-    np.testing.assert_allclose(memory.rows.numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(memory.centroids.numpy(), expected, atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None)
@@ -104,9 +103,10 @@ def test_random_update_is_sequential_in_shuffled_order(seed: int, momentum: floa
     labels = torch.from_numpy(generator.integers(4, size=size))
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     expected = reference.sequential(rows.numpy(), features[order].numpy(), labels[order].numpy(), momentum)
-    memory = ClusterMemory(rows, 0.05, momentum, "random")
-    memory.update(features, labels, torch.Generator().manual_seed(seed))
-    np.testing.assert_allclose(memory.rows.numpy(), expected, atol=1e-12)
+    shuffle = torch.Generator().manual_seed(seed)
+    memory = ClusterMemory(rows, 0.05, momentum, "random", generator=shuffle)
+    memory.update(features, labels)
+    np.testing.assert_allclose(memory.centroids.numpy(), expected, atol=1e-12)
 
 
 def test_random_update_draws_every_sample_equally_often() -> None:
@@ -114,9 +114,9 @@ def test_random_update_draws_every_sample_equally_often() -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = torch.zeros(4)
     for _ in range(2000):
-        memory = ClusterMemory(torch.ones(1, 4) / 2, 0.05, 0.0, "random")
-        memory.update(features, torch.zeros(4, dtype=torch.int64), generator)
-        drawn += memory.rows[0]
+        memory = ClusterMemory(torch.ones(1, 4) / 2, 0.05, 0.0, "random", generator=generator)
+        memory.update(features, torch.zeros(4, dtype=torch.int64))
+        drawn += memory.centroids[0]
     # 5 standard deviations of a binomial count around 500
     assert (drawn - 500).abs().max() < 5 * (2000 * 0.25 * 0.75) ** 0.5
 
@@ -128,14 +128,13 @@ def test_random_update_needs_a_generator() -> None:
 
 
 def test_sequential_leaves_practically_the_last_sample() -> None:
-    """Methods-spec section 15, item 2."""
     generator = np.random.default_rng(3)
     centre = units(generator, 1, 64)
     features = normalize(centre + 0.07 * torch.from_numpy(generator.standard_normal((16, 64))))
     assert float((features @ features.T).min()) > 0.5
     memory = ClusterMemory(units(generator, 1, 64), 0.05, 0.1, "sequential")
     memory.update(features, torch.zeros(16, dtype=torch.int64))
-    assert float(memory.rows[0] @ features[-1]) > 0.99
+    assert float(memory.centroids[0] @ features[-1]) > 0.99
 
 
 def test_hardest_takes_the_first_of_two_equal_similarities() -> None:
@@ -143,7 +142,7 @@ def test_hardest_takes_the_first_of_two_equal_similarities() -> None:
     features = torch.tensor([[0.8, 0.6, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     memory = ClusterMemory(rows, 0.05, 0.0, "hardest")
     memory.update(features, torch.zeros(3, dtype=torch.int64))
-    assert memory.rows.tolist() == [[0.0, 1.0, 0.0]]
+    assert memory.centroids.tolist() == [[0.0, 1.0, 0.0]]
 
 
 def test_updates_leave_absent_rows_alone() -> None:
@@ -151,12 +150,12 @@ def test_updates_leave_absent_rows_alone() -> None:
     for rule in UPDATE_RULES:
         rows = units(generator, 5, 4)
         before = rows.clone()
-        memory = ClusterMemory(rows, 0.05, 0.1, rule)
-        memory.update(units(generator, 6, 4), torch.tensor([1, 3, 3, 1, 1, 3]), torch.Generator())
+        memory = ClusterMemory(rows, 0.05, 0.1, rule, generator=torch.Generator())
+        memory.update(units(generator, 6, 4), torch.tensor([1, 3, 3, 1, 1, 3]))
         kept = torch.tensor([0, 2, 4])
-        assert torch.equal(memory.rows[kept], before[kept])
-        assert not torch.equal(memory.rows, before)
-        assert torch.allclose(memory.rows.norm(dim=1), torch.ones(5, dtype=torch.float64))
+        assert torch.equal(memory.centroids[kept], before[kept])
+        assert not torch.equal(memory.centroids, before)
+        assert torch.allclose(memory.centroids.norm(dim=1), torch.ones(5, dtype=torch.float64))
 
 
 @settings(max_examples=30, deadline=None)
@@ -205,26 +204,17 @@ def test_instance_rows_move_in_batch_order(seed: int, momentum: float, index: li
     np.testing.assert_allclose(rows.numpy(), expected, atol=1e-12)
 
 
-def two_losses(memory: ClusterMemory, f: Tensor, y: Tensor, g: Tensor, z: Tensor, in_backward: bool) -> None:
-    """Back-propagate two losses of one memory; the loss of g is computed later."""
-    if in_backward:
-        terms = (loss_updating_in_backward(memory, f, y), loss_updating_in_backward(memory, g, z))
-        (terms[0] + terms[1]).backward()
-        return
-    (memory.loss(f, y) + memory.loss(g, z)).backward()
-    memory.update(g, z)
-    memory.update(f, y)
-
-
 @pytest.mark.parametrize("in_backward", [False, True])
 def test_gradients_of_two_losses_of_one_memory(in_backward: bool) -> None:
-    """Methods-spec section 15, item 4 (quirk Q6)."""
+    """The loss of g is computed later, so that autograd reaches it first (quirk Q6)."""
     generator = np.random.default_rng(5)
     before = units(generator, 4, 8).float()
     f, g = (units(generator, 6, 8).float().requires_grad_() for _ in range(2))
     y, z = (torch.from_numpy(generator.integers(4, size=6)) for _ in range(2))
-    memory = ClusterMemory(before.clone(), 0.05, 0.1)
-    two_losses(memory, f, y, g, z, in_backward)
+    memory = ClusterMemory(before.clone(), 0.05, 0.1, in_backward=in_backward)
+    (memory.loss(f, y) + memory.loss(g, z)).backward()
+    memory.update(g, z)
+    memory.update(f, y)
 
     rows, a, b = (t.detach().double().numpy() for t in (before, f, g))
     moved = reference.sequential(rows, b, z.numpy(), 0.1)
@@ -241,7 +231,7 @@ def test_gradients_of_two_losses_of_one_memory(in_backward: bool) -> None:
         expected = frozen
     np.testing.assert_allclose(f.grad, expected, atol=1e-5)
     after = reference.sequential(moved, a, y.numpy(), 0.1)
-    np.testing.assert_allclose(memory.rows, after, atol=1e-6)
+    np.testing.assert_allclose(memory.centroids, after, atol=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
@@ -250,23 +240,23 @@ def test_gradients_of_two_losses_of_one_memory(in_backward: bool) -> None:
     labels=st.lists(st.sampled_from([-1, 0, 1, 2]), max_size=15).map(lambda v: [*v, 0, 1, 2]),
     balanced=st.booleans(),
 )
-def test_cluster_means_equal_the_loops(seed: int, labels: list[int], balanced: bool) -> None:
+def test_centroids_equal_the_loops(seed: int, labels: list[int], balanced: bool) -> None:
     generator = np.random.default_rng(seed)
     features, label = units(generator, len(labels), 5), np.array(labels)
     modality = generator.integers(2, size=len(labels)) if balanced else None
-    found = cluster_means(
+    found = compute_centroids(
         features, torch.from_numpy(label), None if modality is None else torch.from_numpy(modality)
     )
-    expected = reference.cluster_means(features.numpy(), label, modality)
+    expected = reference.compute_centroids(features.numpy(), label, modality)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 
 def test_a_modality_counts_once_in_a_balanced_mean() -> None:
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     labels = torch.zeros(4, dtype=torch.int64)
-    balanced = cluster_means(features, labels, torch.tensor([0, 0, 0, 1]))
+    balanced = compute_centroids(features, labels, torch.tensor([0, 0, 0, 1]))
     assert torch.allclose(balanced, torch.full((1, 2), 0.5**0.5))
-    assert torch.allclose(cluster_means(features, labels), normalize(torch.tensor([[3.0, 1.0]])))
+    assert torch.allclose(compute_centroids(features, labels), normalize(torch.tensor([[3.0, 1.0]])))
 
 
 def test_random_members_are_uniform_members() -> None:
@@ -283,7 +273,7 @@ def test_random_members_are_uniform_members() -> None:
 @pytest.mark.parametrize("labels", [[-1, -1], [0, 2], [1, 1]])
 def test_a_cluster_without_members_is_refused(labels: list[int]) -> None:
     with pytest.raises(MethodError, match="no member"):
-        cluster_means(torch.eye(2), torch.tensor(labels))
+        compute_centroids(torch.eye(2), torch.tensor(labels))
     with pytest.raises(MethodError, match="no member"):
         random_members(torch.eye(2), torch.tensor(labels), torch.Generator())
 

@@ -1,4 +1,4 @@
-"""The sampler: what a batch holds, label by label (methods-spec 1.7; section 15, item 5)."""
+"""The sampler: what a batch holds, label by label (cluster contrast, SpCL, AGW, OTLA)."""
 
 from __future__ import annotations
 

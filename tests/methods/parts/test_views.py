@@ -1,4 +1,4 @@
-"""Augmentation: geometry, exact constants, and frequencies (methods-spec 1.8; section 15, item 6)."""
+"""Augmentation: geometry, exact constants, and frequencies."""
 
 from __future__ import annotations
 
