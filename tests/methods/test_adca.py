@@ -8,8 +8,10 @@ from torch.nn.functional import normalize
 
 from methods.adca import ADCA, ADCAConfig
 from methods.base import Epoch, FeatureBank
-from methods.clustering import Clustering
+from methods.parts.spaces import by_modality, label_space
 from tests.methods.contrast_cases import (
+    CROSS,
+    DUAL,
     TWO_STAGES,
     cross_entropy,
     draw_batch,
@@ -18,9 +20,9 @@ from tests.methods.contrast_cases import (
     stub_network,
     training_data,
 )
+from tests.methods.episodes import take_step
 
 __all__ = ["stub_network"]
-DUAL, CROSS = Epoch(0, 0, 0), Epoch(2, 1, 0)
 
 
 def adca(bank: FeatureBank, **changes: object) -> ADCA:
@@ -49,12 +51,10 @@ def hand_made() -> tuple[FeatureBank, dict[str, torch.Tensor]]:
 def aggregated(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[ADCA, dict[str, torch.Tensor]]:
     bank, labels = hand_made()
     method = adca(bank, **changes)
-    found = {name: Clustering(each, 3, 0.0, 0.0) for name, each in labels.items()}
-    monkeypatch.setattr(
-        method, "cluster_modality", lambda part, epoch: found["infrared" if part.modality[0] else "visible"]
-    )
+    spaces = {name: label_space(each, labels[name], len(bank)) for name, each in by_modality(bank).items()}
+    monkeypatch.setattr("methods.adca.cluster_modalities_plainly", lambda config, bank: spaces)
     method.begin_epoch(DUAL, bank)
-    before = {name: memory.rows.clone() for name, memory in method.memories.items()}
+    before = {name: memory.centroids.clone() for name, memory in method.memories.items()}
     plan = method.begin_epoch(CROSS, bank)
     assert plan.record["matched_clusters"] == 2
     return method, before
@@ -62,29 +62,29 @@ def aggregated(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[ADCA
 
 def test_the_most_similar_pair_decides_a_tie_and_the_rest_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     method, before = aggregated(monkeypatch)
-    moved, target = method.memories["visible"].rows, before["infrared"]
+    moved, target = method.memories["visible"].centroids, before["infrared"]
     expected = before["visible"].clone()
     expected[0] = 0.1 * expected[0] + 0.9 * target[1]
     expected[1] = 0.1 * expected[1] + 0.9 * target[0]
     torch.testing.assert_close(moved, expected)
-    assert torch.equal(method.memories["infrared"].rows, target)
+    assert torch.equal(method.memories["infrared"].centroids, target)
     cosine = before["visible"][0] @ target[1]
     assert float(moved[0].norm() ** 2) == pytest.approx(0.82 + 0.18 * float(cosine), rel=1e-5)
 
 
 def test_rows_can_be_normalised_after_aggregation(monkeypatch: pytest.MonkeyPatch) -> None:
     method, _ = aggregated(monkeypatch, renormalise_cma=True)
-    torch.testing.assert_close(method.memories["visible"].rows.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(method.memories["visible"].centroids.norm(dim=1), torch.ones(3))
 
 
 def test_no_similar_pair_leaves_the_memories_alone() -> None:
     bank = person_bank(gap=3.0)
     method = adca(bank, cma_threshold=0.999)
     plan = method.begin_epoch(CROSS, bank)
-    rows = method.memories["visible"].rows.clone()
+    rows = method.memories["visible"].centroids.clone()
     assert plan.record["matched_clusters"] == 0
     method.begin_epoch(DUAL, bank)
-    assert torch.equal(method.memories["visible"].rows, rows)
+    assert torch.equal(method.memories["visible"].centroids, rows)
 
 
 @pytest.mark.parametrize("epoch", [DUAL, CROSS], ids=["dual", "cross"])
@@ -93,16 +93,13 @@ def test_losses_are_the_specification_and_the_last_sample_of_a_label_stays(epoch
     method = adca(bank)
     plan = method.begin_epoch(epoch, bank)
     batch = draw_batch(method, plan, plan.steps[0])
-    rows = {name: memory.rows.clone() for name, memory in method.memories.items()}
-    terms = method.loss(batch, epoch)
+    rows = {name: memory.centroids.clone() for name, memory in method.memories.items()}
+    seen, terms = take_step(method, batch, epoch)
     assert set(terms) == {"cluster_visible", "cluster_infrared"}
-    method.update(batch, epoch)
     for name, part in batch.parts.items():
-        seen = method.seen[name].detach()
-        assert terms[f"cluster_{name}"].item() == pytest.approx(
-            cross_entropy(seen, rows[name], part.label), rel=1e-5
-        )
-        torch.testing.assert_close(method.memories[name].rows, follow(rows[name], seen, part.label, 0.1))
+        f, label = seen.features[name].detach(), part.pseudo_label
+        assert terms[f"cluster_{name}"].item() == pytest.approx(cross_entropy(f, rows[name], label), rel=1e-5)
+        torch.testing.assert_close(method.memories[name].centroids, follow(rows[name], f, label, 0.1))
     assert batch.parts["visible"].view.unique().tolist() == [0, 1]
 
 
@@ -111,8 +108,8 @@ def test_unequal_numbers_of_clusters(visible: int, infrared: int) -> None:
     bank = person_bank(visible, infrared)
     method = adca(bank, cma_threshold=0.3)
     plan = method.begin_epoch(CROSS, bank)
-    assert len(method.memories["visible"].rows) == visible
-    assert len(method.memories["infrared"].rows) == infrared
+    assert len(method.memories["visible"].centroids) == visible
+    assert len(method.memories["infrared"].centroids) == infrared
     assert plan.record["matched_clusters"] == min(visible, infrared)
 
 

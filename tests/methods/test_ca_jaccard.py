@@ -10,13 +10,13 @@ from sklearn.cluster import DBSCAN
 from torch.nn.functional import normalize
 
 from harness.runs.configuration import resolve
-from methods.base import Epoch, FeatureBank
+from methods.base import Epoch, FeatureBank, Stage
 from methods.ca_jaccard import CAJaccard, CAJaccardConfig
-from methods.cluster_contrast import ClusterContrast
-from methods.clustering import CameraAware, camera_aware_clusters, camera_aware_graph
+from methods.cluster_contrast import ClusterContrast, ClusterContrastConfig
+from methods.clustering import CameraAware, Clustering, camera_aware_clusters, camera_aware_graph
 from methods.errors import MethodError
 from tests.methods.contrast_cases import stub_network
-from tests.methods.episodes import bank, identity, pairwise, shuffled, train, training_data
+from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, take_step, train, training_data
 
 __all__ = ["stub_network"]
 
@@ -32,12 +32,14 @@ SMALL = {
     "instances": 2,
     "min_samples": 2,
 }
+STAGE = Stage("train", 50, 2)
+START, SECOND = Epoch(0, STAGE, 0), Epoch(1, STAGE, 1)
 
 
 def naive_distances(
     features: np.ndarray, camera: np.ndarray, k1: tuple[int, int], k2: tuple[int, int]
 ) -> np.ndarray:
-    """CA-Jaccard as methods-spec section 4 tells it, sample by sample."""
+    """CA-Jaccard as its paper tells it, sample by sample."""
     n = len(features)
     d = 2 - 2 * features @ features.T
     ranked = [sorted(range(n), key=lambda j: (j != i, d[i, j], j)) for i in range(n)]
@@ -86,28 +88,30 @@ def test_pseudo_labels_are_dbscan_on_the_naive_distances(case: str) -> None:
     rows = FeatureBank(
         features, torch.zeros(60, dtype=torch.int64), torch.from_numpy(camera), torch.arange(60)
     )
-    for epoch, k2 in ((0, (3, 3)), (1, (2, 4))):
+    for epoch, k2 in ((START, (3, 3)), (SECOND, (2, 4))):
         expected = DBSCAN(eps=0.4, min_samples=4, metric="precomputed").fit(
             naive_distances(features.double().numpy(), camera, (5, 20), k2)
         )
-        found = method.cluster(rows, Epoch(epoch, 0, epoch)).labels
+        found = method.begin_epoch(epoch, rows).labels["joint"]
         assert found.tolist() == expected.labels_.tolist()
         assert found.max() > 0
 
 
 def test_warm_up_overwrites_both_k2_in_the_first_epoch_only() -> None:
     method = CAJaccard(CAJaccardConfig(), training_data())
-    counts = [method.neighbourhood(Epoch(e, 0, e)) for e in range(3)]
+    counts = [method.begin_epoch(Epoch(e, STAGE, e), bank()).record for e in range(3)]
     assert [(c["k2_intra"], c["k2_inter"]) for c in counts] == [(3, 3), (2, 4), (2, 4)]
     without = CAJaccard(CAJaccardConfig(warm_up_k2=0), training_data())
-    assert without.neighbourhood(Epoch(0, 0, 0))["k2_inter"] == 4
+    assert without.begin_epoch(START, bank()).record["k2_inter"] == 4
 
 
 def test_public_fills_the_lists_of_small_cameras() -> None:
     features, camera = clumped(), torch.from_numpy(CAMERAS["two images elsewhere"])
     rows = FeatureBank(features, torch.zeros(60, dtype=torch.int64), camera, torch.arange(60))
     own, public = (
-        CAJaccard(CAJaccardConfig(**values, eps=0.3), training_data()).cluster(rows, Epoch(1, 0, 1)).labels
+        CAJaccard(CAJaccardConfig(**values, eps=0.3), training_data())
+        .begin_epoch(SECOND, rows)
+        .labels["joint"]
         for values in ({}, CAJaccard.presets["public"]["*"])
     )
     filled = CameraAware(camera, fill_lists=True)
@@ -119,7 +123,7 @@ def test_public_fills_the_lists_of_small_cameras() -> None:
 @pytest.mark.parametrize("spaces", ["joint", "dual"])
 def test_an_epoch_finds_the_identities_and_trains(spaces: str) -> None:
     method = CAJaccard(CAJaccardConfig(**SMALL, spaces=spaces), training_data(cameras=2))
-    epoch = Epoch(1, 0, 1)
+    epoch = SECOND
     plan = method.begin_epoch(epoch, bank(cameras=2))
     truth = identity()
     for labels in plan.labels.values():
@@ -128,14 +132,55 @@ def test_an_epoch_finds_the_identities_and_trains(spaces: str) -> None:
     assert set(train(method, plan, epoch)) == {f"cluster_{space}" for space in plan.labels}
 
 
-def test_everything_but_the_clustering_is_cluster_contrast() -> None:
-    for name in ("begin_epoch", "loss", "update", "stages", "optimisers", "build"):
-        assert getattr(CAJaccard, name).__qualname__ == getattr(ClusterContrast, name).__qualname__
+@pytest.mark.parametrize("variant", [{}, {"spaces": "dual"}, {"spaces": "dual", "augmented_view": True}])
+def test_everything_but_the_clustering_is_cluster_contrast(
+    variant: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("forward", "optimisers"):
+        assert getattr(CAJaccard, name) is getattr(ClusterContrast, name)
+    shared = {name: value for name, value in SMALL.items() if name in ClusterContrastConfig.model_fields}
+    methods: list[CAJaccard | ClusterContrast] = [
+        CAJaccard(CAJaccardConfig(**SMALL | variant), training_data(cameras=2)),
+        ClusterContrast(ClusterContrastConfig(**shared | variant), training_data(cameras=2)),
+    ]
+    # the same clusters for both
+    for module, clusters in (
+        ("ca_jaccard", "camera_aware_clusters"),
+        ("cluster_contrast", "jaccard_clusters"),
+    ):
+        monkeypatch.setattr(
+            f"methods.{module}.{clusters}",
+            lambda features, *_, **__: Clustering(torch.arange(len(features)) // 5 % 6, 6, 0.0, 0.0),
+        )
+    own, other = (one_step(method) for method in methods)
+    assert own == other
+    assert methods[0].stages(methods[0].config) == methods[1].stages(methods[1].config)
+
+
+def one_step(method: CAJaccard | ClusterContrast) -> dict[str, object]:
+    """Plan an epoch and take a step; return all that this decides and moves."""
+    plan = method.begin_epoch(SECOND, bank(cameras=2))
+    _, terms = take_step(method, batch(method, plan), SECOND)
+    streams = [
+        {
+            name: value.tolist() if isinstance(value, torch.Tensor) else value
+            for name, value in vars(one).items()
+        }
+        for one in plan.streams
+    ]
+    return {
+        "labels": {name: labels.tolist() for name, labels in plan.labels.items()},
+        "streams": streams,
+        "steps": plan.steps,
+        "iterations": plan.iterations,
+        "terms": {name: float(term.detach()) for name, term in terms.items()},
+        "centroids": {name: memory.centroids.tolist() for name, memory in method.memories.items()},
+    }
 
 
 def test_all_noise_skips_the_epoch_and_names_the_settings() -> None:
     method = CAJaccard(CAJaccardConfig(**SMALL | {"eps": 1e-6}), training_data())
-    plan = method.begin_epoch(Epoch(0, 0, 0), shuffled(bank()))
+    plan = method.begin_epoch(START, shuffled(bank()))
     assert plan.iterations == 0
     assert not plan.streams
     for word in ("eps", "k1_inter", "fewer than two clusters"):
@@ -144,7 +189,7 @@ def test_all_noise_skips_the_epoch_and_names_the_settings() -> None:
 
 def test_one_cluster_skips_the_epoch() -> None:
     method = CAJaccard(CAJaccardConfig(**SMALL | {"eps": 1.0}), training_data())
-    plan = method.begin_epoch(Epoch(0, 0, 0), bank())
+    plan = method.begin_epoch(START, bank())
     assert "joint: 1" in plan.skipped
 
 
@@ -152,7 +197,7 @@ def test_one_cluster_skips_the_epoch() -> None:
 def test_more_neighbours_than_images_are_refused(name: str) -> None:
     method = CAJaccard(CAJaccardConfig(**SMALL | {name: 61}), training_data())
     with pytest.raises(MethodError, match=f"{name} = 61"):
-        method.begin_epoch(Epoch(0, 0, 0), bank())
+        method.begin_epoch(START, bank())
 
 
 def test_plain_k1_is_no_setting_of_the_distance() -> None:

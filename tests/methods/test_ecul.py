@@ -9,13 +9,14 @@ import torch
 from pydantic import ValidationError
 
 from harness.runs.configuration import resolve
-from methods.base import Epoch, EpochPlan
-from methods.clustering import ModalityCamera, jaccard_clusters
-from methods.ecul import ECUL, ECULConfig
+from methods.base import Epoch, EpochPlan, Stage
+from methods.clustering import MIE, jaccard_clusters
+from methods.ecul import ECUL, ECULConfig, NeighbourMemory
 from methods.errors import MethodError
-from methods.parts.memories import NeighbourMemory, cluster_means
+from methods.parts.memories import compute_centroids
+from methods.parts.spaces import label_space
 from tests.methods.contrast_cases import TWO_STAGES, stub_network
-from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, train, training_data
+from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, take_step, train, training_data
 from tests.reference import association as reference
 
 __all__ = ["stub_network"]
@@ -28,7 +29,9 @@ SMALL = {
     "joint_k2": 3,
     "joint_k3": 8,
 }
-DUAL, CROSS, LATE = Epoch(0, 0, 0), Epoch(2, 1, 0), Epoch(4, 1, 2)
+CROSS_STAGE = Stage("cross", 4, 2)
+DUAL = Epoch(0, Stage("dual", 2, 2), 0)
+CROSS, LATE = Epoch(2, CROSS_STAGE, 0), Epoch(4, CROSS_STAGE, 2)
 
 
 def small(**changes: object) -> ECUL:
@@ -50,37 +53,44 @@ def test_sources_say_reconstructed() -> None:
 
 @pytest.mark.parametrize(("epochs", "early"), [(1, 1), (2, 1), (3, 2), (50, 25)])
 def test_memories_switch_in_the_middle_of_a_stage(epochs: int, early: int) -> None:
-    method = small(epochs_dual=epochs)
-    assert sum(method.early(Epoch(e, 0, e)) for e in range(epochs)) == early
+    method, features = small(epochs_dual=epochs), bank(cameras=2)
+    stage, space = method.stages(method.config)[0], label_space(features, identity(), len(features))
+    memories = [
+        method.start_memory(space, Epoch(e, stage, e), torch.Generator().manual_seed(e))
+        for e in range(epochs)
+    ]
+    rules = [memory.momentum == method.config.early_momentum for memory in memories]
+    assert sum(rules) == early
+    assert all(rules[:early])
 
 
 def test_first_step_starts_from_members_and_leaves_one_batch_sample() -> None:
     method = small()
     plan, features = begun(method, DUAL), bank(cameras=2).features
     labels = plan.labels["visible"]
-    for number, row in enumerate(method.memories["visible"].rows):
+    for number, row in enumerate(method.memories["visible"].centroids):
         assert float((features[labels == number] - row).norm(dim=1).min()) < 1e-6
     drawn = batch(method, plan)
-    method.loss(drawn, DUAL)
-    method.update(drawn, DUAL)
-    for label in drawn.parts["visible"].label.unique():
-        candidates = method.seen["visible"][drawn.parts["visible"].label == label]
-        assert float((candidates.detach() - method.memories["visible"].rows[label]).norm(dim=1).min()) < 1e-5
+    seen, _ = take_step(method, drawn, DUAL)
+    labels = drawn.parts["visible"].pseudo_label
+    for label in labels.unique():
+        candidates = seen.features["visible"][labels == label].detach()
+        row = method.memories["visible"].centroids[label]
+        assert float((candidates - row).norm(dim=1).min()) < 1e-5
 
 
 def test_second_step_starts_from_balanced_means_and_moves_by_the_batch_mean() -> None:
     method = small()
     plan, features = begun(method, LATE), bank(cameras=2)
-    expected = cluster_means(features.features, plan.labels["joint"], features.modality)
-    assert torch.allclose(method.memories["joint-visible"].rows, expected)
+    expected = compute_centroids(features.features, plan.labels["joint"], features.modality)
+    assert torch.allclose(method.memories["joint-visible"].centroids, expected)
     memory = method.memories["visible"]
-    before, drawn = memory.rows.clone(), batch(method, plan)
-    method.loss(drawn, LATE)
-    method.update(drawn, LATE)
-    part, f = drawn.parts["visible"], method.seen["visible"].detach()
-    for label in part.label.unique():
-        row = 0.1 * before[label] + 0.9 * f[part.label == label].mean(0)
-        assert torch.allclose(memory.rows[label], row / row.norm(), atol=1e-5)
+    before, drawn = memory.centroids.clone(), batch(method, plan)
+    seen, _ = take_step(method, drawn, LATE)
+    part, f = drawn.parts["visible"], seen.features["visible"].detach()
+    for label in part.pseudo_label.unique():
+        row = 0.1 * before[label] + 0.9 * f[part.pseudo_label == label].mean(0)
+        assert torch.allclose(memory.centroids[label], row / row.norm(), atol=1e-5)
 
 
 @pytest.mark.parametrize("epoch", [DUAL, CROSS, LATE])
@@ -92,7 +102,9 @@ def test_an_epoch_finds_the_identities_and_trains(epoch: Epoch) -> None:
         assert torch.equal(pairwise(labels[inside]), pairwise(identity()[inside]))
     terms = train(method, plan, epoch, iterations=2)
     joint = {"cluster_joint-visible", "cluster_joint-infrared", "instance"}
-    assert set(terms) == {"cluster_visible", "cluster_infrared"} | (joint if epoch.stage else set())
+    assert set(terms) == {"cluster_visible", "cluster_infrared"} | (
+        joint if epoch.stage.name == "cross" else set()
+    )
 
 
 def test_weights_weigh() -> None:
@@ -100,7 +112,10 @@ def test_weights_weigh() -> None:
     plans = [begun(m, LATE) for m in (plain, weighted)]
     for step in (0, 1):
         drawn = [batch(m, plan, step) for m, plan in zip((plain, weighted), plans, strict=True)]
-        one, many = plain.loss(drawn[0], LATE), weighted.loss(drawn[1], LATE)
+        one, many = (
+            m.loss(m.forward(images), images, LATE)
+            for m, images in zip((plain, weighted), drawn, strict=True)
+        )
         for name in one:
             factor = 5 if name == "instance" else 3 if step else 2
             assert float(many[name].detach()) == pytest.approx(factor * float(one[name].detach()), rel=1e-5)
@@ -111,7 +126,8 @@ def test_positives_are_mutual_neighbours_that_share_a_joint_label() -> None:
     plan = method.begin_epoch(CROSS, features)
     joint, rows = plan.labels["joint"].numpy(), features.features.numpy()
     expected = reference.mutual(rows[:30], rows[30:], joint[:30], joint[30:], 12)
-    mask = method._instances.positives(torch.arange(60))
+    assert method.instances is not None
+    mask = method.instances.positives(torch.arange(60))
     assert expected
     assert mask.nonzero().tolist() == sorted(
         [[i, 30 + j] for i, j in expected] + [[30 + j, i] for i, j in expected]
@@ -152,9 +168,9 @@ def test_k3_equal_to_k2_is_mie() -> None:
         k1=6,
         eps=0.6,
         min_samples=2,
-        expansion=ModalityCamera(3, features.modality, features.camera),
+        expansion=MIE(3, features.modality, features.camera),
     ).labels
-    assert torch.equal(method.cluster_modality(features, DUAL).labels, expected)
+    assert torch.equal(method.cluster(features, 6, 3, 3).labels, expected)
     assert len(expected.unique()) > 2
 
 
@@ -164,11 +180,13 @@ def test_rows_of_images_outlive_the_process() -> None:
     train(method, begun(method, CROSS), CROSS)
     other = small()
     other.load_state({key: value.clone() for key, value in method.state().items()})
-    following = Epoch(3, 1, 1)
+    following = Epoch(3, CROSS_STAGE, 1)
     for m in (method, other):
         m.begin_epoch(following, bank(seed=3, cameras=2))
-    assert torch.equal(method._instances.rows, other._instances.rows)
-    assert not torch.equal(other._instances.rows, bank(seed=3, cameras=2).features)
+    assert method.instances is not None
+    assert other.instances is not None
+    assert torch.equal(method.instances.rows, other.instances.rows)
+    assert not torch.equal(other.instances.rows, bank(seed=3, cameras=2).features)
     fresh = small()
     fresh.load_state(small().state())
     assert fresh.state() == {}

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from methods.parts.embedded import euclidean_neighbours
 from torch.nn.functional import normalize
 
 from methods.association.aggregation import propagate_labels, smooth_labels
 from methods.association.embedding import memory_embedding
-from methods.base import INFRARED, VISIBLE, Epoch, EpochPlan, FeatureBank
+from methods.base import INFRARED, VISIBLE, Epoch, EpochPlan, FeatureBank, Phase, Stage
+from methods.clustering.dense_search import euclidean_neighbours
 from methods.gur import GUR, GURConfig
+from methods.parts.spaces import label_space
 from tests.methods.contrast_cases import (
     DIMENSION,
     SMALL,
@@ -23,8 +24,11 @@ from tests.methods.contrast_cases import (
     stub_network,
     training_data,
 )
+from tests.methods.episodes import take_step
 
 __all__ = ["stub_network"]
+STAGE = Stage("levels", 50, 2)
+MODALITY = Epoch(0, STAGE, 0, Phase("modality"))
 SYSU_PAIRS = [f"camera-{a}-{b}" for a in (1, 2, 4, 5) for b in (3, 6)]
 SYSU_CAMERAS = torch.tensor([1, 2, 4, 5, 3, 6])
 
@@ -47,10 +51,10 @@ def camera_bank(people: int = 5, images: int = 4) -> FeatureBank:
 
 def climb(method: GUR, bank: FeatureBank, in_stage: int = 0, until: str = "") -> EpochPlan:
     """Begin the phases of an epoch up to `until`, or all; return the last plan."""
-    epoch = Epoch(in_stage, 0, in_stage)
+    epoch = Epoch(in_stage, STAGE, in_stage)
     for phase in method.phases(epoch):
         plan = method.begin_epoch(replace(epoch, phase=phase), bank)
-        if phase == until:
+        if phase.name == until:
             break
     return plan
 
@@ -58,7 +62,7 @@ def climb(method: GUR, bank: FeatureBank, in_stage: int = 0, until: str = "") ->
 def levels(dataset: str, in_stage: int) -> list[str]:
     bank = camera_bank() if dataset == "sysu-mm01" else person_bank()
     method = GUR(GURConfig(**GUR.presets["paper"][dataset]), training_data(bank.modality, bank.camera))
-    return list(method.phases(Epoch(in_stage, 0, in_stage)))
+    return [phase.name for phase in method.phases(Epoch(in_stage, STAGE, in_stage))]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_levels_of_regdb(in_stage: int, joint: bool) -> None:
 def test_iterations_of_an_epoch() -> None:
     bank = camera_bank()
     method = gur(bank, camera_level=True, iterations=200)
-    epoch = Epoch(0, 0, 0)
+    epoch = Epoch(0, STAGE, 0)
     plans = [method.begin_epoch(replace(epoch, phase=phase), bank) for phase in method.phases(epoch)]
     assert [plan.iterations for plan in plans] == [50] * 8 + [200, 200]
 
@@ -101,34 +105,36 @@ def test_labels_travel_and_are_smoothed_by_the_epoch(in_stage: int, unified: boo
         expected = propagate_labels(visible, bank.of(INFRARED).features, infrared, 3)
         expected = smooth_labels(visible, expected, 3) if smoothed else expected
         assert torch.equal(plan.labels["joint"], torch.cat([expected, infrared]))
-    assert torch.equal(stream.label, expected[expected >= 0])
-    assert stream.index.tolist() == (expected >= 0).nonzero().flatten().tolist()
+    assert torch.equal(stream.pseudo_label, expected[expected >= 0])
+    assert stream.sample_index.tolist() == (expected >= 0).nonzero().flatten().tolist()
 
 
 def test_images_whose_vote_noise_wins_are_dropped() -> None:
     """Visible person 0 looks like infrared noise; everybody else like an infrared cluster."""
     bank = person_bank(visible=4, infrared=4, images=5)
     method = gur(bank, unification_from=0, smoothing_from=9)
-    banks = {"visible": bank.of(VISIBLE), "infrared": bank.of(INFRARED)}
     labels = torch.tensor([-1] * 5 + [0] * 5 + [1] * 5 + [2] * 5)
-    assert method._travel(banks, labels, smooth=False).tolist() == labels.tolist()
+    spaces = {
+        name: label_space(bank.of(modality), labels, len(bank))
+        for name, modality in (("visible", VISIBLE), ("infrared", INFRARED))
+    }
+    assert method.travel(spaces, smooth=False).labels.tolist() == labels.tolist()
 
 
 def test_unified_visible_samples_move_the_infrared_memory_first() -> None:
     bank = person_bank()
     method = gur(bank, unification_from=0)
     plan = climb(method, bank, until="modality")
-    rows = method.memories["infrared"].rows.clone()
+    rows = method.memories["infrared"].centroids.clone()
     batch = draw_batch(method, plan, plan.steps[0])
-    terms = method.loss(batch, Epoch(0, 0, 0, "modality"))
-    method.update(batch, Epoch(0, 0, 0, "modality"))
-    seen = {name: f.detach() for name, f in method.seen.items()}
+    found, terms = take_step(method, batch, MODALITY)
+    seen = {name: f.detach() for name, f in found.features.items()}
     for name, part in batch.parts.items():
-        expected = cross_entropy(seen[name], rows, part.label)
+        expected = cross_entropy(seen[name], rows, part.pseudo_label)
         assert terms[f"cluster_{name}"].item() == pytest.approx(expected, rel=1e-5)
-    expected_rows = follow(rows, seen["visible"], batch.parts["visible"].label, 0.1)
-    expected_rows = follow(expected_rows, seen["infrared"], batch.parts["infrared"].label, 0.1)
-    torch.testing.assert_close(method.memories["visible"].rows, expected_rows)
+    expected_rows = follow(rows, seen["visible"], batch.parts["visible"].pseudo_label, 0.1)
+    expected_rows = follow(expected_rows, seen["infrared"], batch.parts["infrared"].pseudo_label, 0.1)
+    torch.testing.assert_close(method.memories["visible"].centroids, expected_rows)
 
 
 def test_proxies_are_what_the_last_pair_of_a_camera_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,13 +146,12 @@ def test_proxies_are_what_the_last_pair_of_a_camera_leaves(monkeypatch: pytest.M
         "methods.gur.memory_embedding",
         lambda f, banks, scale: embedded.append(list(banks)) or memory_embedding(f, banks, scale),
     )
-    for phase in method.phases(Epoch(0, 0, 0)):
-        epoch = Epoch(0, 0, 0, phase)
+    for phase in method.phases(Epoch(0, STAGE, 0)):
+        epoch = Epoch(0, STAGE, 0, phase)
         plan = method.begin_epoch(epoch, bank)
         batch = draw_batch(method, plan, plan.steps[0])
-        method.loss(batch, epoch)
-        method.update(batch, epoch)
-        left[phase] = {name: memory.rows.clone() for name, memory in method.memories.items()}
+        take_step(method, batch, epoch)
+        left[phase.name] = {name: memory.centroids.clone() for name, memory in method.memories.items()}
     visible, infrared, joint = embedded
     for camera, rows in zip((1, 2, 4, 5), visible, strict=True):
         torch.testing.assert_close(rows, left[f"camera-{camera}-6"]["visible"])
@@ -178,7 +183,7 @@ def test_rows_are_means_of_features_not_of_embeddings() -> None:
     plan = climb(method, bank, until="modality")
     inside = plan.labels["visible"] == 0
     torch.testing.assert_close(
-        method.memories["visible"].rows[0], normalize(bank.features[inside].mean(0), dim=0)
+        method.memories["visible"].centroids[0], normalize(bank.features[inside].mean(0), dim=0)
     )
 
 
@@ -190,12 +195,12 @@ def test_joint_level_takes_clusters_of_one_modality_too() -> None:
     streams = {s.name: s for s in plan.streams}
     for name, modality in (("visible", VISIBLE), ("infrared", INFRARED)):
         assert (
-            streams[name].index.tolist()
+            streams[name].sample_index.tolist()
             == ((bank.modality == modality) & (joint >= 0)).nonzero().flatten().tolist()
         )
-        assert torch.equal(streams[name].label, joint[streams[name].index])
-    rows = method.memories["visible"].rows
-    assert method.memories["infrared"].rows is rows
+        assert torch.equal(streams[name].pseudo_label, joint[streams[name].sample_index])
+    rows = method.memories["visible"].centroids
+    assert method.memories["infrared"].centroids is rows
     torch.testing.assert_close(rows[0], normalize(bank.features[joint == 0].mean(0), dim=0))
 
 
@@ -205,17 +210,18 @@ def test_a_side_without_clusters_leaves_training_to_the_other() -> None:
     plan = climb(method, bank, until="modality")
     assert [s.name for s in plan.streams] == ["visible"]
     assert plan.steps[0].streams == ("visible",)
-    assert set(method.loss(draw_batch(method, plan, plan.steps[0]), Epoch(0, 0, 0))) == {"cluster_visible"}
+    batch = draw_batch(method, plan, plan.steps[0])
+    assert set(method.loss(method.forward(batch), batch, MODALITY)) == {"cluster_visible"}
     assert not climb(method, bank).skipped
 
 
 def test_noise_alone_skips_every_level_and_leaves_nothing_behind() -> None:
     method = gur(person_bank())
     climb(method, person_bank())
-    noisy, epoch = person_bank(noise=1.0), Epoch(1, 0, 1)
+    noisy, epoch = person_bank(noise=1.0), Epoch(1, STAGE, 1)
     method.config = method.config.model_copy(update={"min_samples": 9})
-    assert "eps = 0.6" in method.begin_epoch(replace(epoch, phase="modality"), noisy).skipped
-    assert "modality level" in method.begin_epoch(replace(epoch, phase="joint"), noisy).skipped
+    assert "eps = 0.6" in method.begin_epoch(replace(epoch, phase=Phase("modality")), noisy).skipped
+    assert "modality level" in method.begin_epoch(replace(epoch, phase=Phase("joint")), noisy).skipped
     assert method.state() == {}
 
 

@@ -6,17 +6,28 @@ import math
 
 import pytest
 import torch
-from methods.parts.adversary import HIDDEN, Discriminator, kinds, modality_terms
 from pydantic import ValidationError
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import normalize
 
 from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Stage
-from methods.clustering import ModalityMean, Plain
+from methods.clustering import MeanExpansion, ModalityMean
 from methods.clustering.labels import in_both_modalities
-from methods.pca import PCA, PCAConfig, adversarial_weight
+from methods.parts.two_stream import Seen
+from methods.pca import (
+    HIDDEN,
+    PCA,
+    Discriminator,
+    PCAConfig,
+    adversarial_weight,
+    discriminator_loss,
+    view_classes,
+)
 from tests.methods.contrast_cases import (
+    CROSS,
     DIMENSION,
+    DUAL,
+    DUAL_STAGE,
     TWO_STAGES,
     cross_entropy,
     draw_batch,
@@ -25,9 +36,9 @@ from tests.methods.contrast_cases import (
     stub_network,
     training_data,
 )
+from tests.methods.episodes import take_step
 
 __all__ = ["stub_network"]
-DUAL, CROSS = Epoch(0, 0, 0), Epoch(2, 1, 0)
 JOINT = {"joint_k1": 10, "joint_k2": 6, "adversarial_from": 1}
 
 
@@ -42,16 +53,17 @@ def batches(method: PCA, plan: EpochPlan, iteration: int = 0) -> dict[str, Batch
 
 def test_adversarial_weights_of_the_published_code() -> None:
     config = PCAConfig()
-    weights = [adversarial_weight(config, "dual", e) for e in (0, 24, 25, 49)]
+    dual, cross = PCA.stages(config)
+    weights = [adversarial_weight(config, Epoch(e, dual, e)) for e in (0, 24, 25, 49)]
     assert weights == [0.0, 0.0, 1.0, 1.0]
-    assert {adversarial_weight(config, "cross", e) for e in (0, 24, 25, 49)} == {0.1}
+    assert {adversarial_weight(config, Epoch(50 + e, cross, e)) for e in (0, 24, 25, 49)} == {0.1}
 
 
 @pytest.mark.parametrize(
     ("epoch", "expected"),
     [
         (DUAL, ["dual", "discriminate"]),
-        (Epoch(1, 0, 1), ["discriminate", "dual"]),
+        (Epoch(1, DUAL_STAGE, 1), ["discriminate", "dual"]),
         (CROSS, ["discriminate", "dual", "joint"]),
     ],
 )
@@ -75,10 +87,9 @@ def test_one_pass_of_the_network_serves_both_steps(epoch: Epoch, monkeypatch: py
     )
     for iteration in range(3):
         drawn = batches(method, plan, iteration)
-        for step in ("dual", "discriminate") if epoch is DUAL else ("discriminate", "dual"):
-            terms = method.loss(drawn[step], epoch)
-            torch.stack(list(terms.values())).sum().backward()
-            method.update(drawn[step], epoch)
+        seen: dict[str, Seen] = {}
+        for step in plan.steps[:2]:
+            seen[step.name], _ = take_step(method, drawn[step.name], epoch, seen.get(step.reuses))
     assert len(calls) == 3
 
 
@@ -87,7 +98,8 @@ def test_the_discriminator_learns_views_and_the_network_plays_augmented() -> Non
     method = pca(bank)
     plan = method.begin_epoch(CROSS, bank)
     drawn = batches(method, plan)
-    learnt = method.loss(drawn["discriminate"], CROSS)
+    seen = method.forward(drawn["discriminate"])
+    learnt = method.loss(seen, drawn["discriminate"], CROSS)
     assert set(learnt) == {"discriminator"}
     learnt["discriminator"].backward()
     assert all(p.grad is None for p in method.backbone.parameters())
@@ -103,7 +115,7 @@ def test_the_discriminator_learns_views_and_the_network_plays_augmented() -> Non
         return sum(term.item() for term in terms)
 
     assert learnt["discriminator"].item() == pytest.approx(mean_of((0, 2, 1)), rel=1e-4)
-    played = method.loss(drawn["dual"], CROSS)
+    played = method.loss(seen, drawn["dual"], CROSS)
     assert played["adversarial"].item() == pytest.approx(0.1 * mean_of((2, 2, 2)), rel=1e-4)
     played["adversarial"].backward()
     assert all(bool(p.grad.abs().sum() > 0) for p in method.backbone.parameters() if p.grad is not None)
@@ -113,7 +125,8 @@ def test_before_the_game_the_network_has_no_adversarial_term() -> None:
     bank = person_bank()
     method = pca(bank)
     plan = method.begin_epoch(DUAL, bank)
-    assert set(method.loss(batches(method, plan)["dual"], DUAL)) == {"cluster_visible", "cluster_infrared"}
+    batch = batches(method, plan)["dual"]
+    assert set(method.loss(method.forward(batch), batch, DUAL)) == {"cluster_visible", "cluster_infrared"}
 
 
 def test_groups_of_any_size_weigh_the_same() -> None:
@@ -124,7 +137,7 @@ def test_groups_of_any_size_weigh_the_same() -> None:
         torch_cross_entropy(discriminator(raw[kind == k]), torch.full((n,), k)).item()
         for k, n in enumerate((7, 3, 2))
     )
-    assert modality_terms(discriminator, raw, kind, torch.arange(3)).item() == pytest.approx(
+    assert discriminator_loss(discriminator, raw, kind, torch.arange(3)).item() == pytest.approx(
         expected, rel=1e-5
     )
 
@@ -148,12 +161,12 @@ def test_joint_streams_hold_clusters_of_both_modalities_and_the_memory_all() -> 
     assert plan.record["shared_clusters"] == len(both) == 4
     streams = {stream.name: stream for stream in plan.streams}
     for name, modality in (("joint-visible", VISIBLE), ("joint-infrared", INFRARED)):
-        assert set(streams[name].label.tolist()) == both
-        assert set(method.data.modality[streams[name].index].tolist()) == {modality}
-        assert torch.equal(joint[streams[name].index], streams[name].label)
-    rows = method.memories["joint-visible"].rows
+        assert set(streams[name].pseudo_label.tolist()) == both
+        assert set(method.data.modality[streams[name].sample_index].tolist()) == {modality}
+        assert torch.equal(joint[streams[name].sample_index], streams[name].pseudo_label)
+    rows = method.memories["joint-visible"].centroids
     assert len(rows) == 7
-    assert method.memories["joint-infrared"].rows is rows
+    assert method.memories["joint-infrared"].centroids is rows
     label = min(both)
     of = [bank.features[(joint == label) & (bank.modality == m)].mean(0) for m in (VISIBLE, INFRARED)]
     torch.testing.assert_close(rows[label], normalize((of[0] + of[1]) / 2, dim=0))
@@ -169,40 +182,42 @@ def test_no_cluster_of_both_modalities_leaves_out_the_joint_step() -> None:
     assert not in_both_modalities(torch.tensor([-1, -1]), torch.tensor([0, 1])).any()
 
 
-def joint_step(gradient: str) -> tuple[PCA, Batch, torch.Tensor, dict[str, torch.Tensor]]:
+def joint_step(gradient: str) -> tuple[PCA, Batch, Seen, torch.Tensor, dict[str, torch.Tensor]]:
     bank = person_bank()
     method = pca(bank, memory_gradient=gradient, joint_weight=0.5)
     plan = method.begin_epoch(CROSS, bank)
     batch = draw_batch(method, plan, plan.steps[-1])
-    rows = method.memories["joint-visible"].rows.clone()
-    terms = dict(method.loss(batch, CROSS))
-    for f in method.seen.values():
+    rows = method.memories["joint-visible"].centroids.clone()
+    seen = method.forward(batch)
+    for f in seen.features.values():
         f.retain_grad()
-    torch.stack(list(terms.values())).sum().backward()
-    method.update(batch, CROSS)
-    return method, batch, rows, terms
+    _, terms = take_step(method, batch, CROSS, seen)
+    return method, batch, seen, rows, terms
 
 
 @pytest.mark.parametrize("gradient", ["frozen", "in_backward"])
 def test_visible_samples_move_the_joint_memory_first(gradient: str) -> None:
-    method, batch, rows, terms = joint_step(gradient)
-    seen = {name: f.detach() for name, f in method.seen.items()}
+    method, batch, found, rows, terms = joint_step(gradient)
+    seen = {name: f.detach() for name, f in found.features.items()}
     for name, part in batch.parts.items():
-        expected = 0.5 * cross_entropy(seen[name], rows, part.label)
+        expected = 0.5 * cross_entropy(seen[name], rows, part.pseudo_label)
         assert terms[f"cluster_{name}"].item() == pytest.approx(expected, rel=1e-5)
-    after_visible = follow(rows, seen["joint-visible"], batch.parts["joint-visible"].label, 0.1)
-    after_both = follow(after_visible, seen["joint-infrared"], batch.parts["joint-infrared"].label, 0.1)
-    torch.testing.assert_close(method.memories["joint-visible"].rows, after_both)
+    after_visible = follow(rows, seen["joint-visible"], batch.parts["joint-visible"].pseudo_label, 0.1)
+    after_both = follow(
+        after_visible, seen["joint-infrared"], batch.parts["joint-infrared"].pseudo_label, 0.1
+    )
+    torch.testing.assert_close(method.memories["joint-visible"].centroids, after_both)
     assert not torch.allclose(after_visible, after_both)
 
 
 @pytest.mark.parametrize("gradient", ["frozen", "in_backward"])
 def test_gradients_see_the_rows_of_the_forward_pass_unless_asked_otherwise(gradient: str) -> None:
-    method, batch, rows, _ = joint_step(gradient)
-    moved = follow(rows, method.seen["joint-visible"].detach(), batch.parts["joint-visible"].label, 0.1)
+    _, batch, seen, rows, _ = joint_step(gradient)
+    visible = seen.features["joint-visible"].detach()
+    moved = follow(rows, visible, batch.parts["joint-visible"].pseudo_label, 0.1)
     behind = {"joint-visible": rows, "joint-infrared": rows if gradient == "frozen" else moved}
-    for name, f in method.seen.items():
-        label = batch.parts[name].label
+    for name, f in seen.features.items():
+        label = batch.parts[name].pseudo_label
         wrong = torch.softmax(f.detach() @ rows.T / 0.05, 1) - torch.eye(len(rows))[label]
         torch.testing.assert_close(f.grad, 0.5 * wrong @ behind[name] / 0.05 / len(label))
 
@@ -221,11 +236,11 @@ def test_both_networks_are_trained_and_stored() -> None:
     )
 
 
-def test_kinds_tell_the_augmented_view() -> None:
+def test_view_classes_tell_the_augmented_view() -> None:
     bank = person_bank()
     method = pca(bank)
-    parts = batches(method, method.begin_epoch(DUAL, bank))["dual"].parts
-    assert kinds(list(parts.values())).tolist() == [0] * 6 + [2] * 6 + [1] * 6
+    batch = batches(method, method.begin_epoch(DUAL, bank))["dual"]
+    assert view_classes(batch).tolist() == [0] * 6 + [2] * 6 + [1] * 6
 
 
 def test_one_cluster_or_noise_alone_skips_the_epoch() -> None:
@@ -248,13 +263,12 @@ def test_presets_are_valid(preset: str) -> None:
 
 
 def test_a_list_of_one_modality_gets_the_plain_mean_and_mixed_ones_a_vote_for_each() -> None:
-    """Methods-spec section 15, item 11."""
     modality = torch.tensor([0, 0, 0, 1, 1])
     lists = torch.tensor([[0, 1, 2], [3, 4, 3], [0, 1, 3], [4, 0, 2]])
     weights = ModalityMean(3, modality).weights(lists, torch.zeros(5, dtype=torch.bool))
     third, half, quarter = 1 / 3, 1 / 2, 1 / 4
     expected = [[third] * 3, [third] * 3, [quarter, quarter, half], [half, quarter, quarter]]
     torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float64))
-    plain = Plain(3).weights(lists, torch.zeros(5, dtype=torch.bool))
+    plain = MeanExpansion(3).weights(lists, torch.zeros(5, dtype=torch.bool))
     torch.testing.assert_close(weights[:2], plain[:2])
     torch.testing.assert_close(weights.sum(1), torch.ones(4, dtype=torch.float64))

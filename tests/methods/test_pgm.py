@@ -9,8 +9,11 @@ import torch
 
 from methods.base import Batch, Epoch, FeatureBank
 from methods.parts.memories import hardest
+from methods.parts.two_stream import Seen
 from methods.pgm import PGM, PGMConfig
 from tests.methods.contrast_cases import (
+    CROSS_STAGE,
+    DUAL,
     TWO_STAGES,
     cross_entropy,
     draw_batch,
@@ -19,9 +22,10 @@ from tests.methods.contrast_cases import (
     stub_network,
     training_data,
 )
+from tests.methods.episodes import take_step
 
 __all__ = ["stub_network"]
-DUAL, EVEN, ODD = Epoch(0, 0, 0), Epoch(2, 1, 0), Epoch(3, 1, 1)
+EVEN, ODD = Epoch(2, CROSS_STAGE, 0), Epoch(3, CROSS_STAGE, 1)
 
 
 def pgm(bank: FeatureBank, **changes: object) -> PGM:
@@ -30,21 +34,19 @@ def pgm(bank: FeatureBank, **changes: object) -> PGM:
 
 def one_step(
     epoch: Epoch, **changes: object
-) -> tuple[PGM, Batch, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Train one step; return the method, its batch, the rows before and the terms."""
+) -> tuple[PGM, Batch, Seen, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Train one step; return the method, its batch, what it saw, the rows before and the terms."""
     bank = person_bank(visible=7, infrared=5)
     method = pgm(bank, **changes)
     plan = method.begin_epoch(epoch, bank)
     batch = draw_batch(method, plan, plan.steps[0])
-    rows = {name: memory.rows.clone() for name, memory in method.memories.items()}
-    terms = dict(method.loss(batch, epoch))
-    torch.stack(list(terms.values())).sum().backward()
-    method.update(batch, epoch)
-    return method, batch, rows, terms
+    rows = {name: memory.centroids.clone() for name, memory in method.memories.items()}
+    seen, terms = take_step(method, batch, epoch)
+    return method, batch, seen, rows, terms
 
 
 def test_stage_one_has_no_cross_term() -> None:
-    assert set(one_step(DUAL)[3]) == {"cluster_visible", "cluster_infrared"}
+    assert set(one_step(DUAL)[4]) == {"cluster_visible", "cluster_infrared"}
 
 
 @pytest.mark.parametrize(
@@ -52,49 +54,49 @@ def test_stage_one_has_no_cross_term() -> None:
     [
         (EVEN, "visible", "infrared"),
         (ODD, "infrared", "visible"),
-        (Epoch(5, 1, 2), "visible", "infrared"),
+        (Epoch(5, CROSS_STAGE, 2), "visible", "infrared"),
     ],
 )
 def test_the_direction_alternates_from_visible_to_infrared_rows(
     epoch: Epoch, source: str, target: str
 ) -> None:
-    method, batch, rows, terms = one_step(epoch)
+    method, batch, seen, rows, terms = one_step(epoch)
     for name, part in batch.parts.items():
-        own = cross_entropy(method.seen[name], rows[name], part.label)
+        own = cross_entropy(seen.features[name], rows[name], part.pseudo_label)
         assert terms[f"cluster_{name}"].item() == pytest.approx(own, rel=1e-5)
-    partner = method.partner[source][batch.parts[source].label]
-    across = 0.25 * cross_entropy(method.seen[source], rows[target], partner)
+    partner = method.partner[source][batch.parts[source].pseudo_label]
+    across = 0.25 * cross_entropy(seen.features[source], rows[target], partner)
     assert terms["cross"].item() == pytest.approx(across, rel=1e-5)
 
 
 @pytest.mark.parametrize("gradient", ["frozen", "in_backward"])
 @pytest.mark.parametrize("epoch", [EVEN, ODD], ids=["even", "odd"])
 def test_the_cross_term_moves_rows_before_their_own_samples_do(epoch: Epoch, gradient: str) -> None:
-    method, batch, rows, _ = one_step(epoch, cross_update="sequential", memory_gradient=gradient)
+    method, batch, seen, rows, _ = one_step(epoch, cross_update="sequential", memory_gradient=gradient)
     source, target = ("infrared", "visible") if epoch is ODD else ("visible", "infrared")
-    seen = {name: f.detach() for name, f in method.seen.items()}
-    partner = method.partner[source][batch.parts[source].label]
-    crossed = follow(rows[target], seen[source], partner, 0.2)
-    expected = follow(crossed, seen[target], batch.parts[target].label, 0.2)
-    torch.testing.assert_close(method.memories[target].rows, expected)
-    own = follow(rows[source], seen[source], batch.parts[source].label, 0.2)
-    torch.testing.assert_close(method.memories[source].rows, own)
+    features = {name: f.detach() for name, f in seen.features.items()}
+    partner = method.partner[source][batch.parts[source].pseudo_label]
+    crossed = follow(rows[target], features[source], partner, 0.2)
+    expected = follow(crossed, features[target], batch.parts[target].pseudo_label, 0.2)
+    torch.testing.assert_close(method.memories[target].centroids, expected)
+    own = follow(rows[source], features[source], batch.parts[source].pseudo_label, 0.2)
+    torch.testing.assert_close(method.memories[source].centroids, own)
 
 
 def test_stage_two_moves_rows_by_the_hardest_sample() -> None:
-    method, batch, rows, _ = one_step(EVEN)
-    label = batch.parts["visible"].label
+    method, batch, seen, rows, _ = one_step(EVEN)
+    label = batch.parts["visible"].pseudo_label
     touched, group = label.unique(return_inverse=True)
     expected = rows["visible"].clone()
-    expected[touched] = hardest(expected[touched], method.seen["visible"].detach(), group, 0.2)
-    torch.testing.assert_close(method.memories["visible"].rows, expected)
+    expected[touched] = hardest(expected[touched], seen.features["visible"].detach(), group, 0.2)
+    torch.testing.assert_close(method.memories["visible"].centroids, expected)
 
 
 def test_stage_one_moves_rows_by_every_sample() -> None:
-    method, batch, rows, _ = one_step(DUAL)
+    method, batch, seen, rows, _ = one_step(DUAL)
     for name, part in batch.parts.items():
-        expected = follow(rows[name], method.seen[name].detach(), part.label, 0.2)
-        torch.testing.assert_close(method.memories[name].rows, expected)
+        expected = follow(rows[name], seen.features[name].detach(), part.pseudo_label, 0.2)
+        torch.testing.assert_close(method.memories[name].centroids, expected)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_every_cluster_has_a_partner(visible: int, infrared: int) -> None:
     bank = person_bank(visible, infrared, noise=0.05)
     method = pgm(bank)
     plan = method.begin_epoch(EVEN, bank)
-    rows = {name: memory.rows for name, memory in method.memories.items()}
+    rows = {name: memory.centroids for name, memory in method.memories.items()}
     assert (len(rows["visible"]), len(rows["infrared"])) == (visible, infrared)
     for name, other in (("visible", "infrared"), ("infrared", "visible")):
         assert len(method.partner[name]) == len(rows[name])
@@ -129,10 +131,12 @@ def test_leftover_clusters_go_to_the_larger_side_alone() -> None:
 
 
 def test_without_weight_the_other_modality_moves_no_rows() -> None:
-    method, batch, rows, terms = one_step(EVEN, cross_weight=0.0, cross_update="sequential")
+    method, batch, seen, rows, terms = one_step(EVEN, cross_weight=0.0, cross_update="sequential")
     assert "cross" not in terms
-    own = follow(rows["infrared"], method.seen["infrared"].detach(), batch.parts["infrared"].label, 0.2)
-    torch.testing.assert_close(method.memories["infrared"].rows, own)
+    own = follow(
+        rows["infrared"], seen.features["infrared"].detach(), batch.parts["infrared"].pseudo_label, 0.2
+    )
+    torch.testing.assert_close(method.memories["infrared"].centroids, own)
 
 
 @pytest.mark.parametrize(

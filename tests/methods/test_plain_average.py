@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from methods.parts.embedded import embedding_clusters
 from pydantic import ValidationError
 from torch.nn.functional import normalize
 
 from harness.registry import load_method
 from methods.base import Epoch, EpochPlan, FeatureBank, Method
-from methods.clustering import Expansion, ModalityMean, Plain, jaccard_clusters
+from methods.clustering import Expansion, MeanExpansion, ModalityMean, jaccard_clusters
 from methods.ecul import ECULConfig
 from methods.errors import MethodError
+from methods.parts.contrast import cluster_plainly
 from tests.methods.contrast_cases import SMALL, TWO_STAGES, person_bank, stub_network, training_data
 
 __all__ = ["stub_network"]
@@ -42,9 +42,9 @@ def public(name: str, bank: FeatureBank, **changes: object) -> Method:
 def plans(method: Method, bank: FeatureBank) -> list[EpochPlan]:
     """Begin every phase of the last epoch of every stage."""
     found, number = [], 0
-    for i, stage in enumerate(method.stages(method.config)):
+    for stage in method.stages(method.config):
         number += stage.epochs
-        epoch = Epoch(number - 1, i, 0)
+        epoch = Epoch(number - 1, stage, 0)
         found += [method.begin_epoch(replace(epoch, phase=phase), bank) for phase in method.phases(epoch)]
     return found
 
@@ -61,7 +61,7 @@ def test_public_presets_cluster_plain_averages(name: str) -> None:
             assert int(labels.max()) == 5
         for memory in method.memories.values():  # type: ignore[attr-defined]
             if name != "adca":
-                torch.testing.assert_close(memory.rows.norm(dim=1), torch.ones(6))
+                torch.testing.assert_close(memory.centroids.norm(dim=1), torch.ones(6))
 
 
 @pytest.mark.parametrize("name", [*FIELDS])
@@ -75,10 +75,10 @@ def test_plain_averages_are_refused_where_unit_rows_are_promised(name: str) -> N
 @pytest.mark.parametrize("kind", ["plain", "modality-mean"])
 def test_unit_rows_give_the_clusters_of_the_core(kind: str) -> None:
     bank = person_bank(noise=0.15)
-    expansion: Expansion = Plain(4) if kind == "plain" else ModalityMean(4, bank.modality)
+    expansion: Expansion = MeanExpansion(4) if kind == "plain" else ModalityMean(4, bank.modality)
     found, expected = (
-        clusters(bank.features, k1=8, eps=0.6, min_samples=2, expansion=expansion)
-        for clusters in (embedding_clusters, jaccard_clusters)
+        jaccard_clusters(bank.features, k1=8, eps=0.6, min_samples=2, expansion=expansion, unit=unit)
+        for unit in (False, True)
     )
     assert expected.n_clusters > 1
     assert torch.equal(found.labels, expected.labels)
@@ -94,7 +94,7 @@ def test_neighbours_of_plain_averages_are_the_nearest_not_the_most_similar() -> 
     rows = torch.stack([0.6 * direction, 0.6 * direction + 0.01 * other, direction, direction + 0.01 * other])
     bank = replace(bank, features=rows)
     method = public("adca", bank, k1=2, k2=1, eps=0.9)
-    assert method.cluster(bank, 0.9).labels.tolist() == [0, 0, 1, 1]  # type: ignore[attr-defined]
+    assert cluster_plainly(method.config, bank, 0.9).labels.tolist() == [0, 0, 1, 1]
 
 
 def test_ecul_keeps_unit_rows() -> None:
