@@ -16,6 +16,8 @@ from methods.base import INFRARED, VISIBLE, Batch, Epoch, FeatureBank, Part, Tra
 from methods.dmic import DMIC, DMICConfig, eps_at, k2_at
 from methods.errors import MethodError
 from methods.parts.samplers import random_multiple_gallery
+from tests.methods.contrast_cases import seed
+from tests.methods.episodes import take_step
 
 SMALL = {
     "intra_k1": 6,
@@ -38,9 +40,12 @@ SMALL = {
 def training_data(identities: int = 6, images: int = 5) -> TrainingData:
     n = identities * images
     modality = torch.arange(2).repeat_interleave(n)
-    return TrainingData(
-        "regdb", modality, modality + 1, "resnet18", None, lambda purpose, *i: hash((purpose, *i)) % 2**31
-    )
+    return TrainingData("regdb", modality, modality + 1, "resnet18", None, seed)
+
+
+def start(method: DMIC, stage: int) -> Epoch:
+    """The first epoch of a stage."""
+    return Epoch(2 * stage, method.stages(method.config)[stage], 0)
 
 
 def bank(identities: int = 6, images: int = 5, noise: float = 0.02) -> FeatureBank:
@@ -119,47 +124,49 @@ def test_every_variant_is_a_valid_configuration(variant: str) -> None:
 
 
 def plan_and_batch(method: DMIC, stage: int) -> tuple[Epoch, Batch]:
-    epoch = Epoch(2 * stage, stage, 0)
+    epoch = start(method, stage)
     plan = method.begin_epoch(epoch, bank())
     generator = torch.Generator().manual_seed(1)
     parts = {}
     for stream in plan.streams:
-        rows = torch.randperm(len(stream.index), generator=generator)[:6]
-        modality = method.data.modality[stream.index[rows]]
+        rows = torch.randperm(len(stream.sample_index), generator=generator)[:6]
+        modality = method.data.modality[stream.sample_index[rows]]
         images = torch.randn(6, 3, 32, 16, generator=generator)
         parts[stream.name] = Part(
             images,
             modality,
             modality + 1,
-            stream.label[rows],
-            stream.index[rows],
+            stream.pseudo_label[rows],
+            stream.sample_index[rows],
             torch.zeros(6, dtype=torch.int64),
+            stream.label_space,
         )
     return epoch, Batch(plan.steps[0].name, 0, parts)
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-def test_loss_is_the_sum_of_the_specification(stage: int) -> None:
+def test_loss_is_the_sum_of_its_formulas(stage: int) -> None:
     method = DMIC(DMICConfig(**SMALL), training_data())
     epoch, batch = plan_and_batch(method, stage)
-    terms = method.loss(batch, epoch)
-    f = method._seen
+    seen = method.forward(batch)
+    terms = {name: term.detach() for name, term in method.loss(seen, batch, epoch).items()}
+    f = {name: features.detach() for name, features in seen.features.items()}
     tau, n_visible = 0.05, 30
     for name, weight in (("visible", 1.0), ("infrared", 1.0)):
-        rows = method._clusters[name].rows
+        rows = method.clusters[name].centroids
         logits = f[name] @ rows.T / tau
-        expected = -torch.log_softmax(logits, 1)[torch.arange(6), batch.parts[name].label].mean()
+        expected = -torch.log_softmax(logits, 1)[torch.arange(6), batch.parts[name].pseudo_label].mean()
         assert float(terms[f"cluster_{name}"]) == pytest.approx(weight * float(expected), rel=1e-5)
-        own = batch.parts[name].index - (n_visible if name == "infrared" else 0)
-        memory = method._instances[name]
+        own = batch.parts[name].sample_index - (n_visible if name == "infrared" else 0)
+        memory = method.instances[name]
         scores = (f[name] @ memory.rows.T / tau).exp()
         positive = (scores * (memory.labels == memory.labels[own][:, None])).sum(1)
         expected = -torch.log(positive / (scores.sum(1) + 1e-6) + 1e-6).mean()
         assert float(terms[f"instance_{name}"]) == pytest.approx(float(expected), rel=1e-5)
     if stage:
         joint = torch.cat([f["joint-visible"], f["joint-infrared"]])
-        label = torch.cat([batch.parts[f"joint-{m}"].label for m in ("visible", "infrared")])
-        logits = joint @ method._clusters["joint"].rows.T / tau
+        label = torch.cat([batch.parts[f"joint-{m}"].pseudo_label for m in ("visible", "infrared")])
+        logits = joint @ method.clusters["joint"].centroids.T / tau
         expected = 0.7 * torch.nn.functional.cross_entropy(logits, label)
         assert float(terms["cluster_joint"]) == pytest.approx(float(expected), rel=1e-5)
         assert {"instance_joint-visible", "instance_joint-infrared"} <= set(terms)
@@ -170,32 +177,34 @@ def test_loss_is_the_sum_of_the_specification(stage: int) -> None:
 def test_random_update_leaves_one_batch_sample_in_each_row() -> None:
     method = DMIC(DMICConfig(**SMALL), training_data())
     epoch, batch = plan_and_batch(method, 0)
-    method.loss(batch, epoch)
-    method.update(batch, epoch)
-    part, rows = batch.parts["visible"], method._clusters["visible"].rows
-    for label in part.label.unique():
-        candidates = method._seen["visible"][part.label == label]
+    seen, _ = take_step(method, batch, epoch)
+    part, rows, f = (
+        batch.parts["visible"],
+        method.clusters["visible"].centroids,
+        seen.features["visible"].detach(),
+    )
+    for label in part.pseudo_label.unique():
+        candidates = f[part.pseudo_label == label]
         assert float((candidates - rows[label]).norm(dim=1).min()) < 1e-5
-    assert torch.allclose(method._instance_rows["visible"][part.index], method._seen["visible"], atol=1e-5)
+    assert torch.allclose(method.instances["visible"].rows[part.sample_index], f, atol=1e-5)
 
 
 def test_instance_memories_outlive_the_epoch_and_the_process() -> None:
     method = DMIC(DMICConfig(**SMALL), training_data())
     epoch, batch = plan_and_batch(method, 0)
-    method.loss(batch, epoch)
-    method.update(batch, epoch)
+    take_step(method, batch, epoch)
     other = DMIC(DMICConfig(**SMALL), training_data())
     other.load_state({k: v.clone() for k, v in method.state().items()})
     for m in (method, other):
-        m.begin_epoch(Epoch(1, 0, 1), bank())
-    assert torch.equal(method._instances["visible"].rows, other._instances["visible"].rows)
+        m.begin_epoch(Epoch(1, epoch.stage, 1), bank())
+    assert torch.equal(method.instances["visible"].rows, other.instances["visible"].rows)
 
 
 @pytest.mark.parametrize("stage", [0, 1])
 def test_all_noise_skips_the_epoch_and_names_what_was_seen(stage: int) -> None:
     tight = {"eps_high": 1e-6, "eps_low": 1e-6, "min_samples": 5}
     method = DMIC(DMICConfig(**SMALL | tight), training_data())
-    plan = method.begin_epoch(Epoch(2 * stage, stage, 0), bank(noise=1.0))
+    plan = method.begin_epoch(start(method, stage), bank(noise=1.0))
     assert (plan.iterations, plan.streams, plan.steps) == (0, (), ())
     # eps is not changed silently
     assert plan.record["eps"] == 1e-6
@@ -208,14 +217,15 @@ def test_noise_of_one_modality_alone_skips_the_epoch() -> None:
     scattered = normalize(torch.randn(30, 512, generator=torch.Generator().manual_seed(4)))
     features.features[30:] = scattered
     limits = {"min_samples": 5, "eps_high": 0.4, "eps_low": 0.4}
-    plan = DMIC(DMICConfig(**SMALL | limits), training_data()).begin_epoch(Epoch(0, 0, 0), features)
+    method = DMIC(DMICConfig(**SMALL | limits), training_data())
+    plan = method.begin_epoch(start(method, 0), features)
     assert plan.skipped.startswith("fewer than two clusters (infrared: 0)")
     assert int(plan.labels["visible"].max()) == 5
 
 
 def test_one_cluster_skips_the_epoch() -> None:
     method = DMIC(DMICConfig(**SMALL | {"eps_high": 1.0, "eps_low": 1.0}), training_data())
-    assert "visible: 1, infrared: 1" in method.begin_epoch(Epoch(0, 0, 0), bank()).skipped
+    assert "visible: 1, infrared: 1" in method.begin_epoch(start(method, 0), bank()).skipped
 
 
 @pytest.mark.parametrize("wrong", [{"intra_k1": 31}, {"joint_k1": 61}])
@@ -230,8 +240,9 @@ def test_k1_larger_than_the_data_is_refused_before_any_work(wrong: dict[str, int
 def test_features_with_nan_are_refused_by_the_first_sample() -> None:
     features = bank()
     features.features[[7, 9], 3] = math.nan
+    method = DMIC(DMICConfig(**SMALL), training_data())
     with pytest.raises(MethodError, match="sample 7"):
-        DMIC(DMICConfig(**SMALL), training_data()).begin_epoch(Epoch(0, 0, 0), features)
+        method.begin_epoch(start(method, 0), features)
 
 
 def test_a_joint_cluster_of_one_modality_stays_with_its_mean() -> None:
@@ -239,33 +250,34 @@ def test_a_joint_cluster_of_one_modality_stays_with_its_mean() -> None:
     # person 5 looks like nobody else in infrared
     features.features[55:] = normalize(torch.randn(1, 512, generator=torch.Generator().manual_seed(9)))
     method = DMIC(DMICConfig(**SMALL | {"joint_k1": 5, "joint_k2": 3}), training_data())
-    plan = method.begin_epoch(Epoch(2, 1, 0), features)
-    labels, rows = plan.labels["joint"], method._clusters["joint"].rows
+    plan = method.begin_epoch(start(method, 1), features)
+    labels, rows = plan.labels["joint"], method.clusters["joint"].centroids
     alone = int(labels[25])
     assert alone >= 0
     assert not bool((labels[30:] == alone).any())
     members = labels == alone
     torch.testing.assert_close(rows[alone], normalize(features.features[members].mean(0), dim=0))
     streams = {stream.name: stream for stream in plan.streams}
-    assert bool((streams["joint-visible"].label == alone).any())
-    assert not bool((streams["joint-infrared"].label == alone).any())
+    assert bool((streams["joint-visible"].pseudo_label == alone).any())
+    assert not bool((streams["joint-infrared"].pseudo_label == alone).any())
 
 
 @pytest.mark.parametrize(("labels", "instances"), [(50, 2), (3, 16)])
 def test_batches_shrink_to_the_clusters_and_repeat_small_ones(labels: int, instances: int) -> None:
     config = DMICConfig(**SMALL | {"labels_per_batch": labels, "instances": instances})
-    (stream, _) = DMIC(config, training_data()).begin_epoch(Epoch(0, 0, 0), bank()).streams
+    method = DMIC(config, training_data())
+    (stream, _) = method.begin_epoch(start(method, 0), bank()).streams
     drawn = random_multiple_gallery(
-        stream.label.numpy(),
-        np.ones(len(stream.label), dtype=np.int64),
-        stream.labels,
-        stream.instances,
+        stream.pseudo_label.numpy(),
+        np.ones(len(stream.pseudo_label), dtype=np.int64),
+        stream.num_ids,
+        stream.num_instances,
         4,
         np.random.default_rng(0),
     )
     assert drawn.shape == (4, min(labels, 6) * instances)
     for positions in drawn:
-        counts = stream.label[torch.from_numpy(positions)].bincount()
+        counts = stream.pseudo_label[torch.from_numpy(positions)].bincount()
         assert set(counts[counts > 0].tolist()) == {instances}
 
 
@@ -275,16 +287,16 @@ def test_an_image_in_two_views_leaves_either_in_its_row() -> None:
     part = batch.parts["visible"]
     twice = Part(
         torch.cat([part.images, -part.images]),
-        *(torch.cat([x, x]) for x in (part.modality, part.camera, part.label, part.index)),
+        *(torch.cat([x, x]) for x in (part.modality, part.camera, part.pseudo_label, part.sample_index)),
         torch.arange(2).repeat_interleave(6),
+        part.label_space,
     )
     doubled = Batch(batch.step, 0, {**batch.parts, "visible": twice})
     kept = set()
     for _ in range(8):
-        method.loss(doubled, epoch)
-        method.update(doubled, epoch)
-        row = method._instance_rows["visible"][part.index[0]]
-        distances = [(row - method._seen["visible"][i]).norm() for i in (0, 6)]
+        seen, _ = take_step(method, doubled, epoch)
+        row = method.instances["visible"].rows[part.sample_index[0]]
+        distances = [(row - seen.features["visible"][i].detach()).norm() for i in (0, 6)]
         assert min(distances) < 1e-5 < max(distances)
         kept.add(int(distances[1] < distances[0]))
     assert kept == {0, 1}
@@ -348,7 +360,7 @@ def test_identities_are_out_of_reach() -> None:
 
 def test_label_spaces_mark_what_is_outside() -> None:
     method = DMIC(DMICConfig(**SMALL), training_data())
-    plan = method.begin_epoch(Epoch(2, 1, 0), bank())
+    plan = method.begin_epoch(start(method, 1), bank())
     modality = method.data.modality
     assert bool((plan.labels["visible"][modality == INFRARED] == -2).all())
     assert bool((plan.labels["infrared"][modality == VISIBLE] == -2).all())

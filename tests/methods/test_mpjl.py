@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,32 +14,25 @@ from methods.base import Epoch, EpochPlan
 from methods.errors import MethodError
 from methods.mpjl import FIRST, MPJL, SECOND, THIRD, MPJLConfig, eps_at, grown
 from tests.methods.contrast_cases import DIMENSION, stub_network
-from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, train, training_data
+from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, take_step, train, training_data
 from tests.reference import association as reference
 
 __all__ = ["stub_network"]
 
-SMALL = {
-    "epochs_first": 2,
-    "epochs_second": 2,
-    "epochs_third": 2,
-    "span": 2,
+SMALL: dict[str, Any] = {
     **{
-        f"{stage}_{name}": value
-        for stage in ("first", "second", "third")
-        for name, value in (("k1", 6), ("cap", 2))
+        stage: {"epochs": 2, "k1": 6, "k1_growth": 1, "cap": 2, "cap_growth": 1}
+        for stage in (FIRST, SECOND, THIRD)
     },
-    **{f"{stage}_{name}_growth": 1 for stage in ("first", "second", "third") for name in ("k1", "cap")},
-    "joint_k1": 10,
-    "joint_cap": 3,
-    "joint_k1_growth": 1,
+    "joint": {"k1": 10, "k1_growth": 1, "cap": 3, "cap_growth": 1},
+    "span": 2,
     "eps_low": 0.6,
     "iterations": 2,
     "labels_per_batch": 3,
     "instances": 2,
     "min_samples": 2,
 }
-EPOCHS = {FIRST: Epoch(0, 0, 0), SECOND: Epoch(2, 1, 0), THIRD: Epoch(4, 2, 0)}
+EPOCHS = {stage.name: Epoch(2 * i, stage, 0) for i, stage in enumerate(MPJL.stages(MPJLConfig(**SMALL)))}
 
 
 def paper(dataset: str) -> MPJLConfig:
@@ -46,8 +41,10 @@ def paper(dataset: str) -> MPJLConfig:
     return config
 
 
-def small(**changes: object) -> MPJL:
-    return MPJL(MPJLConfig(**SMALL | changes), training_data(cameras=2))
+def small(**changes: Any) -> MPJL:
+    """Make a method of the small sizes; a group of settings changes only in what is named."""
+    groups = {name: SMALL[name] | value for name, value in changes.items() if isinstance(value, dict)}
+    return MPJL(MPJLConfig(**SMALL | changes | groups), training_data(cameras=2))
 
 
 def at(method: MPJL, stage: str, noise: float = 0.05) -> EpochPlan:
@@ -78,10 +75,17 @@ REGDB = {
 }
 
 
+def count(config: MPJLConfig, name: str, epoch: int) -> int:
+    """A neighbour count, called by its group of settings and its own name."""
+    group, _, own = name.partition("_")
+    settings = getattr(config, group)
+    return grown(getattr(settings, own), getattr(settings, f"{own}_growth"), epoch, config.span)
+
+
 @pytest.mark.parametrize("name", SYSU)
 def test_neighbour_counts_by_hand(name: str) -> None:
-    assert tuple(grown(paper("sysu-mm01"), name, e) for e in (0, 24, 48)) == SYSU[name]
-    assert tuple(grown(paper("regdb"), name, e) for e in (0, 29, 59)) == REGDB[name]
+    assert tuple(count(paper("sysu-mm01"), name, e) for e in (0, 24, 48)) == SYSU[name]
+    assert tuple(count(paper("regdb"), name, e) for e in (0, 29, 59)) == REGDB[name]
 
 
 def test_eps_by_hand() -> None:
@@ -125,11 +129,12 @@ def test_an_epoch_finds_the_identities_and_trains(stage: str) -> None:
 def test_joint_terms_weigh_seven_tenths() -> None:
     method = small()
     drawn = batch(method, at(method, THIRD))
-    terms = method.loss(drawn, EPOCHS[THIRD])
+    centroids = method.clusters["joint"].centroids.clone()
+    seen, terms = take_step(method, drawn, EPOCHS[THIRD])
     joint = [f"joint-{modality}" for modality in ("visible", "infrared")]
-    f = torch.cat([method._seen[name] for name in joint])
-    label = torch.cat([drawn.parts[name].label for name in joint])
-    expected = 0.7 * cross_entropy(f @ method._clusters["joint"].rows.T / 0.05, label)
+    f = torch.cat([seen.features[name].detach() for name in joint])
+    label = torch.cat([drawn.parts[name].pseudo_label for name in joint])
+    expected = 0.7 * cross_entropy(f @ centroids.T / 0.05, label)
     assert float(terms["cluster_joint"].detach()) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -141,7 +146,7 @@ def test_rows_start_from_members_then_from_means() -> None:
     method, features = small(), bank(cameras=2)
     for stage in EPOCHS:
         plan = at(method, stage)
-        rows, labels = method._clusters["visible"].rows, plan.labels["visible"]
+        rows, labels = method.clusters["visible"].centroids, plan.labels["visible"]
         for number, row in enumerate(rows):
             members = features.features[labels == number]
             is_member = nearest_member(row, members) < 1e-6
@@ -155,11 +160,11 @@ def test_sbmr_is_the_loop_over_clusters_in_order_with_the_rows_before() -> None:
     at(plain, THIRD, noise=0.1)
     for mine, other in (("visible", "infrared"), ("infrared", "visible")):
         inside = plan.labels[mine] > -2
-        before = plain._clusters[other].rows.double().numpy()
+        before = plain.clusters[other].centroids.double().numpy()
         expected = reference.refine(
             features.features[inside].double().numpy(), plan.labels[mine][inside].numpy(), before, 0.2, 0.4
         )
-        found = method._clusters[other].rows
+        found = method.clusters[other].centroids
         assert torch.allclose(found.double(), torch.from_numpy(expected), atol=1e-5)
         assert not torch.allclose(found.double(), torch.from_numpy(before), atol=1e-3)
 
@@ -169,7 +174,7 @@ def test_sbmr_waits_for_the_third_stage(stage: str) -> None:
     method, plain = small(sbmr_threshold=-1.0), small(sbmr_threshold=1.0)
     at(method, stage)
     at(plain, stage)
-    assert torch.equal(method._clusters["visible"].rows, plain._clusters["visible"].rows)
+    assert torch.equal(method.clusters["visible"].centroids, plain.clusters["visible"].centroids)
 
 
 def test_instance_memories_go_on_in_another_process_and_restart_with_the_stage() -> None:
@@ -177,13 +182,13 @@ def test_instance_memories_go_on_in_another_process_and_restart_with_the_stage()
     train(method, at(method, FIRST), EPOCHS[FIRST])
     other = small()
     other.load_state({k: v.clone() for k, v in method.state().items()})
-    second = Epoch(1, 0, 1)
+    second = Epoch(1, EPOCHS[FIRST].stage, 1)
     for m in (method, other):
         m.begin_epoch(second, bank(seed=3, cameras=2))
-    assert torch.equal(method._instances["infrared"].rows, other._instances["infrared"].rows)
-    assert not torch.equal(method._instances["infrared"].rows, bank(seed=3, cameras=2).features[30:])
+    assert torch.equal(method.instances["infrared"].rows, other.instances["infrared"].rows)
+    assert not torch.equal(method.instances["infrared"].rows, bank(seed=3, cameras=2).features[30:])
     at(method, SECOND)
-    assert torch.equal(method._instances["infrared"].rows, bank(cameras=2).features[30:])
+    assert torch.equal(method.instances["infrared"].rows, bank(cameras=2).features[30:])
 
 
 def test_a_stage_that_starts_with_a_skipped_epoch_still_gets_its_memories() -> None:
@@ -193,9 +198,9 @@ def test_a_stage_that_starts_with_a_skipped_epoch_still_gets_its_memories() -> N
     tight = small(eps=1e-6, turning_epoch=1, eps_low=0.6)
     tight.load_state(method.state())
     assert tight.begin_epoch(EPOCHS[THIRD], shuffled(features)).skipped
-    later = Epoch(6, 2, 2)
+    later = Epoch(6, EPOCHS[THIRD].stage, 2)
     train(tight, tight.begin_epoch(later, features), later)
-    assert tight._instances["joint"].rows.shape == (60, DIMENSION)
+    assert tight.instances["joint"].rows.shape == (60, DIMENSION)
 
 
 def test_all_noise_and_one_cluster_skip_the_epoch() -> None:
@@ -209,9 +214,9 @@ def test_all_noise_and_one_cluster_skip_the_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"first_k1": 31}, {"third_k1": 16, "third_k1_growth": 9}, {"joint_k1": 61}]
+    "wrong", [{"first": {"k1": 31}}, {"third": {"k1": 16, "k1_growth": 9}}, {"joint": {"k1": 61}}]
 )
-def test_lists_longer_than_the_data_are_refused_before_any_epoch(wrong: dict[str, float]) -> None:
+def test_lists_longer_than_the_data_are_refused_before_any_epoch(wrong: dict[str, dict[str, float]]) -> None:
     with pytest.raises(MethodError, match="k1 grows to"):
         small(**wrong)
 
@@ -224,4 +229,4 @@ def test_presets_are_valid_and_the_demo_fits_the_twins(dataset: str) -> None:
     assert frame.k1.max() <= 20
     assert frame.joint_k1.max() <= 40
     public = resolve(MPJL, dataset, "paper", "public", [])[0]
-    assert [stage.initial for stage in MPJL.stages(public)] == ["last", "best-on-test", "best-on-test"]  # type: ignore[arg-type]
+    assert [stage.initial for stage in MPJL.stages(public)] == ["last", "best-of-stage", "best-of-stage"]  # type: ignore[arg-type]

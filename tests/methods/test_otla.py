@@ -10,17 +10,20 @@ from torch import Tensor, nn
 
 from harness.runs.configuration import resolve
 from methods.association.transport import MeanPredictions, sinkhorn_labels
-from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, Part, Stream
-from methods.otla import OTLA, OTLAConfig
-from methods.parts.backbone import Neck
-from methods.parts.losses import GradientReversal, batch_hard_triplet, prediction_alignment, reversal_scale
-from tests.methods.episodes import DIMENSION, bank, identity, pairwise, shuffled, training_data
+from methods.base import TRAIN, VISIBLE, Batch, Epoch, EpochPlan, Part, Phase, Stream
+from methods.otla import LABEL, OTLA, OTLAConfig
+from methods.parts.alignment import GradientReversal, prediction_alignment, reversal_scale
+from methods.parts.backbone import BNNeck
+from methods.parts.losses import batch_hard_triplet
+from tests.methods.contrast_cases import DIMENSION
+from tests.methods.episodes import bank, identity, pairwise, shuffled, training_data
 
 SMALL = {
     **{"k1": 6, "k2": 2, "eps": 0.6, "min_samples": 2, "visible_iterations": 2, "visible_batch": 8},
     **{"iterations": 5, "labels_per_batch": 3, "instances": 2, "epochs_visible": 2, "epochs_transport": 3},
 }
-VISIBLE_STAGE = Epoch(0, 0, 0)
+FIRST_STAGE, SECOND_STAGE = OTLA.stages(OTLAConfig(**SMALL))
+VISIBLE_STAGE = Epoch(0, FIRST_STAGE, 0)
 
 
 class Network(nn.Module):
@@ -33,7 +36,7 @@ class Network(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.stem, self.trunk = nn.Linear(3 * 8 * 4, 8), nn.Linear(8, DIMENSION)
-            self.necks = nn.ModuleList((Neck(8), Neck(DIMENSION)))
+            self.necks = nn.ModuleList((BNNeck(8), BNNeck(DIMENSION)))
 
     def depths(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         first = self.stem(images.flatten(1))
@@ -57,37 +60,39 @@ def started(**changes: object) -> OTLA:
     return method
 
 
-def transport_epoch(in_stage: int, phase: str) -> Epoch:
-    return Epoch(2 + in_stage, 1, in_stage, phase)
+def transport_epoch(in_stage: int, phase: Phase) -> Epoch:
+    return Epoch(2 + in_stage, SECOND_STAGE, in_stage, phase)
 
 
 def drawn_part(method: OTLA, stream: Stream, iteration: int) -> Part:
     """The images of one batch of a stream; an image is the same whenever it comes."""
-    assert stream.drawn is not None
-    position = stream.drawn[iteration]
-    index = stream.index[position]
+    assert stream.batch_indices is not None
+    position = stream.batch_indices[iteration]
+    index = stream.sample_index[position]
     pictures = torch.randn(len(method.data), 3, 8, 4, generator=torch.Generator().manual_seed(3))
     modality = method.data.modality[index]
     view = torch.zeros(len(index), dtype=torch.int64)
-    return Part(pictures[index], modality, modality + 1, stream.label[position], index, view)
+    labels = stream.pseudo_label[position]
+    return Part(pictures[index], modality, modality + 1, labels, index, view, stream.label_space)
 
 
 def one_epoch(method: OTLA, in_stage: int) -> tuple[EpochPlan, EpochPlan]:
     """Run the label pass of an epoch, and begin its training."""
-    epoch = transport_epoch(in_stage, "label")
+    epoch = transport_epoch(in_stage, LABEL)
     if in_stage == 0:
         method.optimisers(method.stages(method.config)[1])
     look = method.begin_epoch(epoch, bank())
+    assert look.steps[0].optimiser is None
     with torch.no_grad():
         for i in range(look.iterations):
-            part = drawn_part(method, look.streams[0], i)
-            assert method.loss(Batch("label", i, {"infrared": part}), epoch) == {}
-    return look, method.begin_epoch(transport_epoch(in_stage, "train"), bank())
+            drawn = Batch("label", i, {"infrared": drawn_part(method, look.streams[0], i)})
+            method.update(method.forward(drawn), drawn, epoch)
+    return look, method.begin_epoch(transport_epoch(in_stage, TRAIN), bank())
 
 
 def test_visible_labels_are_spcls_clusters_and_stay_in_stage_two() -> None:
     method = started()
-    labels = method._labels.of[VISIBLE].clone()
+    labels = method.labels["visible"].clone()
     truth = identity()[:30]
     assert bool((~pairwise(labels) | pairwise(truth)).all())
     assert bool((labels[labels >= 0].bincount() > 1).all())
@@ -97,60 +102,61 @@ def test_visible_labels_are_spcls_clusters_and_stay_in_stage_two() -> None:
 
 
 def test_infrared_labels_lag_one_epoch() -> None:
-    """Methods-spec section 15, item 9 (quirk Q24)."""
+    """Quirk Q24."""
     method = started(iterations=12)
     for e in range(3):
-        before = method._labels.of[INFRARED].clone()
+        before = method.labels["infrared"].clone()
         look, train = one_epoch(method, e)
         if e == 0:
             before = look.labels["infrared"][30:]
-        found = method._labels.of[INFRARED]
+        found = method.labels["infrared"]
         assert not torch.equal(found, before)
         # the batches are those of the label pass, with the labels by which they were drawn
-        assert look.streams[0].drawn is not None
-        assert train.streams[0].drawn is not None
-        seen, unseen = train.streams[0].drawn.chunk(2, 1)
-        assert torch.equal(unseen - 30, look.streams[0].drawn)
-        assert torch.equal(train.streams[0].label[30:], before)
+        assert look.streams[0].batch_indices is not None
+        assert train.streams[0].batch_indices is not None
+        seen, unseen = train.streams[0].batch_indices.chunk(2, 1)
+        assert torch.equal(unseen - 30, look.streams[0].batch_indices)
+        assert torch.equal(train.streams[0].pseudo_label[30:], before)
         assert torch.equal(train.labels["infrared"][30:], found)
-        agreed = train.streams[0].label[seen] == train.streams[0].label[unseen]
+        agreed = train.streams[0].pseudo_label[seen] == train.streams[0].pseudo_label[unseen]
         assert bool(agreed.all()) == (e > 0)
 
 
 def test_first_batches_take_infrared_images_blindly() -> None:
     method = started(iterations=10)
     _, train = one_epoch(method, 0)
-    assert train.streams[0].drawn is not None
-    unseen = train.streams[0].drawn.chunk(2, 1)[1]
+    assert train.streams[0].batch_indices is not None
+    unseen = train.streams[0].batch_indices.chunk(2, 1)[1]
     # 60 places, 30 images: two decks
     assert unseen.flatten().bincount(minlength=60)[30:].tolist() == [2] * 30
-    assert len(train.streams[0].label[unseen].unique()) > 3
+    assert len(train.streams[0].pseudo_label[unseen].unique()) > 3
 
 
 def test_first_infrared_labels_are_random_over_all_classes() -> None:
     method = OTLA(OTLAConfig(**SMALL), training_data(images=200))
-    method._labels.of[VISIBLE] = identity(images=200)[:1200]
+    method.labels["visible"] = identity(images=200)[:1200]
     method.optimisers(method.stages(method.config)[1])
-    method.begin_epoch(transport_epoch(0, "label"), bank(images=200))
-    counts = method._labels.of[INFRARED].bincount(minlength=6)
+    method.begin_epoch(transport_epoch(0, LABEL), bank(images=200))
+    counts = method.labels["infrared"].bincount(minlength=6)
     # 5 standard deviations of a binomial count around 200
     assert (counts - 200).abs().max() < 5 * (1200 * (1 / 6) * (5 / 6)) ** 0.5
     again = OTLA(OTLAConfig(**SMALL), training_data(images=200))
-    again._labels.of[VISIBLE] = method._labels.of[VISIBLE]
+    again.labels["visible"] = method.labels["visible"]
     again.optimisers(again.stages(again.config)[1])
-    again.begin_epoch(transport_epoch(0, "label"), bank(images=200))
-    assert torch.equal(again._labels.of[INFRARED], method._labels.of[INFRARED])
+    again.begin_epoch(transport_epoch(0, LABEL), bank(images=200))
+    assert torch.equal(again.labels["infrared"], method.labels["infrared"])
 
 
-def test_loss_is_the_sum_of_the_specification() -> None:
+def test_loss_is_the_sum_of_its_formulas() -> None:
     method = started()
     _, train = one_epoch(method, 0)
     part = drawn_part(method, train.streams[0], 0)
-    terms = method.loss(Batch("train", 0, {"both": part}), transport_epoch(0, "train"))
-    depths, pooled = method._backbone.depths(part.images)
-    logits = depths[-1] @ method._classifier.weight.T
-    (p_v, p_r), (x_v, x_r), y = logits.chunk(2), pooled.chunk(2), part.label.chunk(2)[0]
-    assert not torch.equal(y, part.label.chunk(2)[1])
+    drawn = Batch("train", 0, {"both": part})
+    terms = method.loss(method.forward(drawn), drawn, transport_epoch(0, TRAIN))
+    depths, pooled = method.network.depths(part.images)
+    logits = depths[-1] @ method.classifier.weight.T
+    (p_v, p_r), (x_v, x_r), y = logits.chunk(2), pooled.chunk(2), part.pseudo_label.chunk(2)[0]
+    assert not torch.equal(y, part.pseudo_label.chunk(2)[1])
     rows = torch.arange(len(y))
     expected = {
         "identity_visible": -p_v.log_softmax(1)[rows, y].mean(),
@@ -163,7 +169,7 @@ def test_loss_is_the_sum_of_the_specification() -> None:
         assert float(terms[name].detach()) == pytest.approx(float(value.detach()), rel=1e-4), name
     assert set(terms) == {*expected, "modality"}
     generator = torch.Generator().manual_seed(method.data.seed("dropout", 2, 0))
-    guess = method.modules["discriminator"](torch.cat(depths, 1), generator).sigmoid()
+    guess = method.discriminator(torch.cat(depths, 1), generator).sigmoid()
     seen = part.modality == VISIBLE
     bce = -torch.where(seen, guess, 1 - guess).log().mean()
     assert float(terms["modality"].detach()) == pytest.approx(float(bce.detach()), rel=1e-4)
@@ -184,8 +190,8 @@ def test_the_reversed_gradient_comes_in_with_training_iterations(monkeypatch: py
     method = started(reversal_speed=5)
     _, train = one_epoch(method, 0)
     assert not scales
-    part = drawn_part(method, train.streams[0], 0)
-    method.loss(Batch("train", 3, {"both": part}), transport_epoch(2, "train"))
+    drawn = Batch("train", 3, {"both": drawn_part(method, train.streams[0], 0)})
+    method.loss(method.forward(drawn), drawn, transport_epoch(2, TRAIN))
     assert scales == [reversal_scale(5 * (2 * 5 + 3))]
 
 
@@ -194,11 +200,11 @@ def test_the_label_pass_moves_running_statistics_only_in_training_mode(label_pas
     """Quirk Q25."""
     method = started(label_pass=label_pass)
     method.optimisers(method.stages(method.config)[1])
-    method.begin_epoch(transport_epoch(0, "label"), bank())
-    before = method._backbone.necks[-1].running_mean.clone()
+    method.begin_epoch(transport_epoch(0, LABEL), bank())
+    before = method.network.necks[-1].running_mean.clone()
     one_epoch(method, 0)
-    assert torch.equal(method._backbone.necks[-1].running_mean, before) == (label_pass == "eval")
-    assert method._backbone.training
+    assert torch.equal(method.network.necks[-1].running_mean, before) == (label_pass == "eval")
+    assert method.network.training
 
 
 def test_predictions_are_averaged_over_occurrences_and_unseen_images_keep_their_labels() -> None:
@@ -223,21 +229,21 @@ def test_predictions_that_say_nothing_change_no_label() -> None:
 
 def test_stage_two_starts_from_the_first_weights_with_two_rates() -> None:
     method = started()
-    first = {key: value.clone() for key, value in method._backbone.state_dict().items()}
-    for parameter in method._backbone.parameters():
+    first = {key: value.clone() for key, value in method.network.state_dict().items()}
+    for parameter in method.network.parameters():
         parameter.data.add_(1)
     (found,) = method.optimisers(method.stages(method.config)[1]).values()
-    method.begin_epoch(transport_epoch(0, "label"), bank())
-    assert all(torch.equal(value, first[key]) for key, value in method._backbone.state_dict().items())
+    method.begin_epoch(transport_epoch(0, LABEL), bank())
+    assert all(torch.equal(value, first[key]) for key, value in method.network.state_dict().items())
     head, body = found.optimiser.param_groups
     # the first epoch of ten of the rise
     assert head["lr"] == pytest.approx(3.5e-4)
     assert body["lr"] == pytest.approx(3.5e-5)
-    network = method._backbone
+    network = method.network
     assert {id(p) for p in body["params"]} == {
         id(p) for part in (network.stem, network.trunk) for p in part.parameters()
     }
-    assert any(p is method._classifier.weight for p in head["params"])
+    assert any(p is method.classifier.weight for p in head["params"])
     rates = []
     for _ in range(60):
         rates.append(head["lr"] / 3.5e-3)
@@ -253,7 +259,7 @@ def test_only_noise_skips_both_stages() -> None:
     for word in ("0 clusters", "eps", "k1"):
         assert word in plan.skipped
     method.optimisers(method.stages(method.config)[1])
-    for phase in method.phases(transport_epoch(0, "train")):
+    for phase in method.phases(transport_epoch(0, TRAIN)):
         assert method.begin_epoch(transport_epoch(0, phase), bank()).skipped
 
 
@@ -262,8 +268,8 @@ def test_labels_outlive_the_process() -> None:
     one_epoch(method, 0)
     other = OTLA(OTLAConfig(**SMALL), training_data())
     other.load_state({key: value.clone() for key, value in method.state().items()})
-    for mine, its in zip(method._labels.of, other._labels.of, strict=True):
-        assert torch.equal(mine, its)
+    for name, mine in method.labels.items():
+        assert torch.equal(mine, other.labels[name])
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from torch.nn.functional import normalize
 
 from harness.runs.configuration import resolve
 from methods.association.reliability import independence_threshold, reliability, reliable_labels
-from methods.base import Epoch, EpochPlan
-from methods.clustering import Plain, jaccard_clusters
+from methods.base import Epoch, EpochPlan, Stage
+from methods.clustering import MeanExpansion, jaccard_clusters
 from methods.clustering.labels import own_label_for_noise, without_singletons
 from methods.errors import MethodError
 from methods.spcl import SpCL, SpCLConfig
 from tests.methods.contrast_cases import stub_network
-from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, train, training_data
+from tests.methods.episodes import bank, batch, identity, pairwise, shuffled, take_step, train, training_data
 from tests.reference import memory as reference
 
 __all__ = ["stub_network"]
@@ -32,7 +32,8 @@ SMALL = {
     "instances": 2,
     "min_samples": 2,
 }
-START, NEXT = Epoch(0, 0, 0), Epoch(1, 0, 1)
+STAGE = Stage("train", 3, 3)
+START, NEXT = Epoch(0, STAGE, 0), Epoch(1, STAGE, 1)
 
 
 def small(**changes: object) -> SpCL:
@@ -41,6 +42,16 @@ def small(**changes: object) -> SpCL:
 
 def begun(method: SpCL, epoch: Epoch = START, noise: float = 0.05) -> EpochPlan:
     return method.begin_epoch(epoch, bank(noise=noise, cameras=2))
+
+
+def rows(method: SpCL) -> torch.Tensor:
+    """The rows of the one memory of a method."""
+    return method.state()["joint.rows"]
+
+
+def replace_rows(method: SpCL, rows: torch.Tensor) -> None:
+    memory = method.memories["joint"]
+    memory.load_state("joint", memory.state("joint") | {"joint.rows": rows})
 
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, -1, -1])
@@ -82,14 +93,14 @@ def test_threshold_is_the_entry_of_nine_tenths(m: int, entry: int) -> None:
 def test_threshold_is_fixed_by_the_first_epoch_and_outlives_the_process() -> None:
     method = small()
     begun(method, noise=0.15)
-    before = method._memories["joint"].threshold
+    before = method.memories["joint"].threshold
     assert before is not None
-    method._memories["joint"].rows = normalize(bank(noise=0.2, seed=4).features)
+    replace_rows(method, normalize(bank(noise=0.2, seed=4).features))
     begun(method, NEXT)
-    assert method._memories["joint"].threshold == before
+    assert method.memories["joint"].threshold == before
     other = small()
     other.load_state(method.state())
-    assert other._memories["joint"].threshold == before
+    assert other.memories["joint"].threshold == before
 
 
 @pytest.mark.parametrize("spaces", ["joint", "dual"])
@@ -107,15 +118,16 @@ def test_an_epoch_finds_the_identities_and_trains(spaces: str) -> None:
 def test_loss_is_the_hybrid_softmax_of_class_means() -> None:
     method = small()
     plan = begun(method, noise=0.18)
-    classes = method._memories["joint"].classes
+    classes = method.memories["joint"].classes
     assert len(classes) > len(classes.unique()) > 6
     drawn = batch(method, plan)
-    found = method.loss(drawn, START)["instance_joint"]
+    seen = method.forward(drawn)
+    found = method.loss(seen, drawn, START)["instance_joint"]
     expected = reference.instance_loss(
-        method._memories["joint"].rows.double().numpy(),
+        rows(method).double().numpy(),
         classes.numpy(),
-        method._memories["joint"].seen[0].double().numpy(),
-        drawn.parts["joint"].index.numpy(),
+        seen.features["joint"].detach().double().numpy(),
+        drawn.parts["joint"].sample_index.numpy(),
         0.05,
         "mean",
     )
@@ -125,16 +137,13 @@ def test_loss_is_the_hybrid_softmax_of_class_means() -> None:
 def test_update_moves_the_images_own_rows_only() -> None:
     method = small()
     plan = begun(method)
-    before, drawn = method._memories["joint"].rows.clone(), batch(method, plan)
-    method.loss(drawn, START)
-    method.update(drawn, START)
-    index, f = drawn.parts["joint"].index, method._memories["joint"].seen[0]
-    assert torch.allclose(
-        method._memories["joint"].rows[index], normalize(0.2 * before[index] + 0.8 * f), atol=1e-5
-    )
+    before, drawn = rows(method).clone(), batch(method, plan)
+    seen, _ = take_step(method, drawn, START)
+    index, f = drawn.parts["joint"].sample_index, seen.features["joint"].detach()
+    assert torch.allclose(rows(method)[index], normalize(0.2 * before[index] + 0.8 * f), atol=1e-5)
     others = torch.ones(len(before), dtype=torch.bool)
     others[index] = False
-    assert torch.equal(method._memories["joint"].rows[others], before[others])
+    assert torch.equal(rows(method)[others], before[others])
 
 
 def test_later_epochs_cluster_the_memory_and_ask_for_no_features() -> None:
@@ -144,9 +153,7 @@ def test_later_epochs_cluster_the_memory_and_ask_for_no_features() -> None:
     assert not method.uses_features(NEXT)
     empty = replace(bank(cameras=2), features=torch.empty(60, 0))
     plan = method.begin_epoch(NEXT, empty)
-    expected = jaccard_clusters(
-        method._memories["joint"].rows, k1=6, eps=0.6, min_samples=2, expansion=Plain(2)
-    ).labels
+    expected = jaccard_clusters(rows(method), k1=6, eps=0.6, min_samples=2, expansion=MeanExpansion(2)).labels
     assert bool((~pairwise(plan.labels["joint"]) | pairwise(expected)).all())
 
 
@@ -156,22 +163,22 @@ def test_another_process_goes_on_with_the_same_rows_and_batches() -> None:
     other = small()
     other.load_state({key: value.clone() for key, value in method.state().items()})
     plans = [begun(m, NEXT) for m in (method, other)]
-    assert torch.equal(plans[0].streams[0].drawn, plans[1].streams[0].drawn)
-    assert torch.equal(plans[0].streams[0].label, plans[1].streams[0].label)
-    assert torch.equal(method._memories["joint"].rows, other._memories["joint"].rows)
+    assert torch.equal(plans[0].streams[0].batch_indices, plans[1].streams[0].batch_indices)
+    assert torch.equal(plans[0].streams[0].pseudo_label, plans[1].streams[0].pseudo_label)
+    assert torch.equal(rows(method), rows(other))
 
 
 def test_batches_cover_singletons_once_each() -> None:
     method = small(iterations=40)
     stream = begun(method, noise=0.18).streams[0]
-    assert stream.drawn is not None
-    assert len(stream.index) == 60
-    assert stream.drawn.shape == (40, 6)
-    sizes = stream.label.unique(return_counts=True)
-    single = torch.isin(stream.label, sizes[0][sizes[1] == 1])
+    assert stream.batch_indices is not None
+    assert len(stream.sample_index) == 60
+    assert stream.batch_indices.shape == (40, 6)
+    sizes = stream.pseudo_label.unique(return_counts=True)
+    single = torch.isin(stream.pseudo_label, sizes[0][sizes[1] == 1])
     assert bool(single.any())
-    assert bool(torch.isin(single.nonzero().flatten(), stream.drawn).any())
-    for position in stream.drawn:
+    assert bool(torch.isin(single.nonzero().flatten(), stream.batch_indices).any())
+    for position in stream.batch_indices:
         alone = position[single[position]]
         # the same image twice would mean it filled the places of companions
         assert len(alone) - len(alone.unique()) <= 1
@@ -188,7 +195,7 @@ def test_only_noise_from_the_start_skips_and_names_the_settings() -> None:
 def test_noise_after_the_start_is_learnt_image_by_image() -> None:
     method = small(min_samples=5)
     begun(method)
-    method._memories["joint"].rows = shuffled(bank()).features
+    replace_rows(method, shuffled(bank()).features)
     plan = method.begin_epoch(NEXT, bank())
     assert not plan.skipped
     assert int(plan.labels["joint"].max()) == -1

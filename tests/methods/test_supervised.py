@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from harness.runs.configuration import resolve
-from methods.base import INFRARED, VISIBLE, Batch, Epoch, LabelledTrainingData, Part
+from methods.base import INFRARED, VISIBLE, Batch, Epoch, LabelledTrainingData, Part, Stage
 from methods.errors import MethodError
-from methods.parts.backbone import Neck
-from methods.parts.losses import adp, wrt
+from methods.parts.backbone import BNNeck
+from methods.parts.losses import enhanced_squared_difference, weighted_regularized_triplet
 from methods.supervised import Supervised, SupervisedConfig, softened_kl
-from tests.methods.episodes import DIMENSION, bank, identity, training_data
+from tests.methods.contrast_cases import DIMENSION
+from tests.methods.episodes import bank, identity, training_data
 
 SMALL = {"epochs": 2, "iterations": 3, "labels_per_batch": 3, "instances": 2}
-START = Epoch(0, 0, 0)
+START = Epoch(0, Stage("train", 2, 3), 0)
 
 
 class Network(nn.Module):
@@ -28,7 +29,7 @@ class Network(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.visible, self.infrared, self.trunk = (nn.Linear(96, DIMENSION) for _ in range(3))
-            self.neck = Neck(DIMENSION)
+            self.neck = BNNeck(DIMENSION)
 
     def forward(self, images: Tensor, modality: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.trunk(images.flatten(1))
@@ -54,34 +55,37 @@ def three_views(generator: torch.Generator) -> Part:
     label = torch.arange(3).repeat_interleave(2).repeat(3)
     view = torch.tensor([0] * 12 + [1] * 6)
     images = torch.randn(18, 3, 8, 4, generator=generator)
-    return Part(images, modality, modality + 1, label, torch.zeros(18, dtype=torch.int64), view)
+    return Part(images, modality, modality + 1, label, torch.zeros(18, dtype=torch.int64), view, "identity")
 
 
 def test_positions_of_a_batch_share_their_identity_over_modalities() -> None:
     method = supervised()
     (stream,) = method.begin_epoch(START, bank()).streams
-    assert stream.drawn is not None
-    assert stream.drawn.shape == (3, 12)
-    seen, unseen = stream.drawn.chunk(2, 1)
-    assert bool((method.data.modality[stream.index[seen]] == VISIBLE).all())
-    assert bool((method.data.modality[stream.index[unseen]] == INFRARED).all())
-    assert torch.equal(stream.label[seen], stream.label[unseen])
-    assert torch.equal(stream.label, identity()[stream.index])
-    assert all(len(labels.unique()) == 3 for labels in stream.label[seen])
+    assert stream.batch_indices is not None
+    assert stream.batch_indices.shape == (3, 12)
+    seen, unseen = stream.batch_indices.chunk(2, 1)
+    assert bool((method.data.modality[stream.sample_index[seen]] == VISIBLE).all())
+    assert bool((method.data.modality[stream.sample_index[unseen]] == INFRARED).all())
+    assert torch.equal(stream.pseudo_label[seen], stream.pseudo_label[unseen])
+    assert torch.equal(stream.pseudo_label, identity()[stream.sample_index])
+    assert all(len(labels.unique()) == 3 for labels in stream.pseudo_label[seen])
     assert not method.uses_features(START)
 
 
-@pytest.mark.parametrize(("metric", "formula"), [("wrt", wrt), ("adp", adp)])
-def test_loss_is_the_sum_of_the_specification(metric: str, formula) -> None:
+@pytest.mark.parametrize(
+    ("metric", "formula"), [("wrt", weighted_regularized_triplet), ("adp", enhanced_squared_difference)]
+)
+def test_loss_is_the_sum_of_its_formulas(metric: str, formula) -> None:
     method = supervised(metric_loss=metric, kl_weight=0.5)
     part = three_views(torch.Generator().manual_seed(1))
-    terms = method.loss(Batch("train", 0, {"both": part}), START)
+    drawn = Batch("train", 0, {"both": part})
+    terms = method.loss(method.forward(drawn), drawn, START)
     features, pooled = method.backbone(part.images, part.modality)
     logits = features @ method.modules["classifier"].weight.T
     p, q = (logits[i : i + 6].div(3).softmax(1) for i in (0, 6))
     expected = {
-        "identity": -logits.log_softmax(1)[torch.arange(18), part.label].mean(),
-        metric: formula(pooled, part.label),
+        "identity": -logits.log_softmax(1)[torch.arange(18), part.pseudo_label].mean(),
+        metric: formula(pooled, part.pseudo_label),
         # nine times KL(infrared || visible) at temperature 3
         "kl": 0.5 * 9 * (q * (q / p).log()).sum(1).mean(),
     }
