@@ -230,7 +230,14 @@ class ECUL(TwoStreamMethod):
         c, bank = self.config, space.bank
         if epoch.in_stage < c.switch * epoch.stage.epochs:
             rows = random_members(bank.features, space.labels, generator)
-            return ClusterMemory(rows, c.temperature, c.early_momentum, c.early_update, generator=generator)
+            return ClusterMemory(
+                rows,
+                c.temperature,
+                c.early_momentum,
+                c.early_update,
+                generator=generator,
+                in_backward=c.memory_gradient == "in_backward",
+            )
         return start_memory(c, compute_centroids(bank.features, space.labels, bank.modality), generator)
 
     def neighbour_pairs(self, joint: LabelSpace) -> Tensor:

@@ -64,6 +64,14 @@ def test_memories_switch_in_the_middle_of_a_stage(epochs: int, early: int) -> No
     assert all(rules[:early])
 
 
+@pytest.mark.parametrize("gradient", ["frozen", "in_backward"])
+def test_gradients_see_the_same_centroids_in_both_steps(gradient: str) -> None:
+    method = small(memory_gradient=gradient)
+    for epoch in (DUAL, CROSS, LATE):
+        begun(method, epoch)
+        assert {memory.in_backward for memory in method.memories.values()} == {gradient == "in_backward"}
+
+
 def test_first_step_starts_from_members_and_leaves_one_batch_sample() -> None:
     method = small()
     plan, features = begun(method, DUAL), bank(cameras=2).features
