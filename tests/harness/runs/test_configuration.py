@@ -7,17 +7,17 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.runs.configuration import EngineConfig, resolve, split_variant
-from methods.base import MethodConfig, setting
+from methods.base import MethodConfig, value
 from methods.cluster_contrast import ClusterContrast
 from methods.dmic import DMIC
 from methods.source_only import SourceOnly
 
 
 class LayeredConfig(MethodConfig):
-    rate: float = setting(1.0, "paper", "a rate", gt=0)
-    count: int = setting(1, "paper", "a count", ge=1, le=9)
-    height: int = setting(5, "paper", "shadows the engine's key")
-    on: bool = setting(False, "paper", "a switch")
+    rate: float = value(1.0, "paper", "a rate", gt=0)
+    count: int = value(1, "paper", "a count", ge=1, le=9)
+    height: int = value(5, "paper", "shadows the engine's key")
+    on: bool = value(False, "paper", "a switch")
 
 
 class Layered(SourceOnly):
