@@ -146,14 +146,13 @@ def synthesise(
     plan = plan_twin(dataset.twin, identities, images, seed, full_size)
     size = size or ((16, 32) if full_size else None)
     marker = {
-        "synthetic": True,
-        "version": VERSION,
-        "like": dataset.alias or dataset.name,
-        "seed": seed,
-        "difficulty": difficulty,
-        **asdict(DIFFICULTIES[difficulty]),
-        "size": size,
-        "full_size": full_size,
+        **{"synthetic": True, "version": VERSION, "like": dataset.alias or dataset.name, "seed": seed},
+        **{
+            "difficulty": difficulty,
+            **asdict(DIFFICULTIES[difficulty]),
+            "size": size,
+            "full_size": full_size,
+        },
         **count_shots(plan.shots),
     }
     plan.texts[MARKER] = json.dumps(marker, indent=2, sort_keys=True) + "\n"
