@@ -18,77 +18,16 @@ FILE_LINES, FUNCTION_LINES, USUAL_LINES = 350, 60, 30
 PARAGRAPH_WORDS = 15
 FLAT_FILES = 4
 """Modules that lie in harness/ itself."""
-CONTRACT = ("__init__", "base", "errors", "labels", "timing")
+CONTRACT = ("__init__", "base", "errors", "labels", "timing", "values")
 """Modules at the top level of methods/ that are no paper's."""
 ANCESTORS = ("Method", "TwoStreamMethod")
 SPECS = "dmic|methods|protocols|llcm|statistics"
-ABSENT = re.compile(rf"\b({SPECS})-{'spec'}\b|{'ARCHI'}TECTURE|{'words'}\.md")
+ABSENT = re.compile(rf"\b({SPECS})-{'spec'}\b|\b{'ARCHI'}TECTURE\b|{'words'}\.md")
 """Notes that are not in the repository; spelled in halves here, so that this file does not cite them."""
 DATA_SETS = {"sysu-mm01", "regdb", "llcm"}
 
 
-LEFT: tuple[str, ...] = (
-    "harness/__init__.py",
-    "harness/cli/app.py",
-    "harness/inputs/__init__.py",
-    "harness/runs/configuration.py",
-    "harness/sweep/__init__.py",
-    "harness/tools/__init__.py",
-    "harness/tools/cluster.py",
-    "harness/tools/reference_core.py",
-    "harness/training/__init__.py",
-    "harness/training/engine.py",
-    "harness/training/loop.py",
-    "methods/__init__.py",
-    "methods/adca.py",
-    "methods/association/__init__.py",
-    "methods/association/aggregation.py",
-    "methods/association/embedding.py",
-    "methods/association/matching.py",
-    "methods/association/reliability.py",
-    "methods/association/transport.py",
-    "methods/base.py",
-    "methods/ca_jaccard.py",
-    "methods/cluster_contrast.py",
-    "methods/clustering/camera_aware.py",
-    "methods/clustering/dbscan.py",
-    "methods/clustering/encoding.py",
-    "methods/clustering/expansion.py",
-    "methods/clustering/jaccard.py",
-    "methods/clustering/kernels/__init__.py",
-    "methods/clustering/kernels/numba_kernels.py",
-    "methods/clustering/reciprocal.py",
-    "methods/dmic.py",
-    "methods/ecul.py",
-    "methods/gur.py",
-    "methods/mpjl.py",
-    "methods/otla.py",
-    "methods/parts/__init__.py",
-    "methods/parts/backbone.py",
-    "methods/parts/dual.py",
-    "methods/parts/heads.py",
-    "methods/parts/hierarchical.py",
-    "methods/parts/losses.py",
-    "methods/parts/memories.py",
-    "methods/parts/samplers.py",
-    "methods/parts/self_paced.py",
-    "methods/parts/training.py",
-    "methods/parts/transported.py",
-    "methods/parts/views.py",
-    "methods/pca.py",
-    "methods/pgm.py",
-    "methods/source_only.py",
-    "methods/spcl.py",
-    "tests/methods/clustering/test_camera_aware.py",
-    "tests/methods/parts/test_backbone.py",
-    "tests/methods/parts/test_samplers.py",
-    "tests/methods/parts/test_views.py",
-    "tests/methods/test_ca_jaccard.py",
-    "tests/reference/association.py",
-    "tests/reference/clustering.py",
-    "tests/reference/losses.py",
-    "tests/reference/memory.py",
-)
+LEFT: tuple[str, ...] = ()
 """Files that are still to be put right."""
 
 
