@@ -36,7 +36,7 @@ MetricName = Literal[Rank, "mAP", "mINP"]
 Checkpoint = Literal["last", "best-on-test", "best-of-last-stage"]
 """Which epoch is scored: the last one (the headline), the one with the best test mAP of the data set's headline
 setting over all evaluated epochs of all stages, or the best of the last stage alone (what public codes report)."""
-StageInit = Literal["last", "best-of-stage", "best-on-test"]
+StageInit = Literal["last", "best-of-stage"]
 """Weights a later stage starts from: the last ones, or those of the best test epoch of the stage before (a leak)."""
 DataKind = Literal["real", "real-partial", "synthetic"]
 Division = Literal["closed", "open"]
