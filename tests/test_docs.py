@@ -1,6 +1,7 @@
 """The documents say what the code does: tables of settings, quirks, links.
 
-``python -m tests.test_docs`` writes the tables of settings into docs/methods.md.
+``python -m tests.test_docs`` writes the tables of settings into docs/methods.md, and the table of methods into
+the README.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from harness.registry import methods
-from harness.tools.pages import choose, method_rows
+from harness.tools.pages import choose, method_markdown, method_rows
 
 ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 METHODS = ROOT / "docs" / "methods.md"
 PACKAGES = ("harness", "methods", "protocols", "results", "tests")
 MARKED = re.compile(r"<!-- settings: ([\w-]+) -->\n(.*?)<!-- end -->", re.DOTALL)
@@ -56,6 +58,15 @@ def write_settings() -> None:
         return f"<!-- settings: {match[1]} -->\n{settings(match[1])}<!-- end -->"
 
     METHODS.write_text(MARKED.sub(block, text), encoding="utf-8")
+
+
+def write_methods() -> None:
+    """Write the table of methods into the README."""
+    text = README.read_text(encoding="utf-8")
+    start = text.index("| method | what it is |")
+    README.write_text(
+        text[:start] + method_markdown() + text[text.index("\n\n", start) + 1 :], encoding="utf-8"
+    )
 
 
 def sources(*suffixes: str) -> list[Path]:
@@ -105,3 +116,4 @@ def test_documents_that_are_cited_exist() -> None:
 
 if __name__ == "__main__":
     write_settings()
+    write_methods()
