@@ -1,4 +1,4 @@
-"""Which samples make a batch: RandomMultipleGallery (methods-spec 1.7; cluster contrast's published code)."""
+"""Which samples make a batch: P labels x K instances, with singletons once, with shared labels, in pairs of classes."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def shared_label_batches(
     iterations: int,
     generator: np.random.Generator,
 ) -> IntArray:
-    """Draw batches whose two halves show the same labels at the same positions (AGW; methods-spec 11.1).
+    """Draw batches whose two halves show the same labels at the same positions (AGW).
 
     Every batch has P distinct labels; images are drawn with replacement.
 
@@ -214,7 +214,7 @@ def paired_batches(
     *,
     blind: bool,
 ) -> IntArray:
-    """Draw batches of one class at a position of both halves (OTLA; methods-spec 6, step 1).
+    """Draw batches of one class at a position of both halves (OTLA).
 
     Classes come without replacement until exhausted, and so do the images of a class. A blind draw, for
     infrared labels that mean nothing yet, takes visible images with replacement, and infrared ones whatever

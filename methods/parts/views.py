@@ -1,6 +1,6 @@
 """Augmentation recipes: one resized uint8 image and a generator in, one normalised tensor out.
 
-Source: methods-spec 1.8 (public code of ADCA, PGM, GUR, PCA), section 6 (OTLA) and 11 (AGW, CAJ).
+As in the public code of ADCA, PGM, GUR and PCA, of OTLA, and of AGW and CAJ; docs/methods.md has the distributions.
 """
 
 from __future__ import annotations
