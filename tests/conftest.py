@@ -29,6 +29,15 @@ TINY = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--oracles",
+        action="append",
+        metavar="FOLDER",
+        help="compare methods with the recorded numbers (.npz) of this folder too",
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_regdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("twin") / "regdb"
