@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import HarnessError
 from harness.registry import nearest
+from harness.runs.fields import flat, leaves, merged, with_group_defaults
 
 if TYPE_CHECKING:
     from methods.base import Method, MethodConfig
 
 T = TypeVar("T", bound=BaseModel)
 CLOSED = {"height": 288, "width": 144, "architecture": "resnet50", "flip": True}
-"""What a protocol's closed division fixes (ARCHITECTURE rule 6)."""
+"""What a protocol's closed division fixes."""
 
 
 class EngineConfig(BaseModel):
@@ -84,8 +85,8 @@ def preset_values(method: type[Method], name: str, dataset: str, kind: str) -> d
     known = [p for p in method.presets if (p in reserved) == (kind == "preset") and "@" not in p]
     if name not in method.presets or name not in known:
         option = f"--preset {name}" if kind == "preset" else f"{method.name}:{name}"
-        cure = nearest(name, known) if known else "it has none"
-        raise HarnessError(f"{option}: {method.name} has no such {kind}; {cure}")
+        fix = nearest(name, known) if known else "it has none"
+        raise HarnessError(f"{option}: {method.name} has no such {kind}; {fix}")
     return preset_values_if_any(method, name, dataset)
 
 
@@ -124,33 +125,52 @@ def resolve(
         raise HarnessError(f"--preset {preset}: unknown; {nearest(preset, ENGINE_PRESETS)}")
     values = preset_values(method, "paper", dataset, "preset") if "paper" in method.presets else {}
     if preset != "paper":
-        values |= preset_values(method, preset, dataset, "preset")
+        values = merged(values, preset_values(method, preset, dataset, "preset"))
     if variant is not None:
-        values |= preset_values(method, variant, dataset, "variant")
+        values = merged(values, preset_values(method, variant, dataset, "variant"))
         # a variant may need its own value at the sizes of a preset
-        values |= preset_values_if_any(method, f"{variant}@{preset}", dataset)
+        values = merged(values, preset_values_if_any(method, f"{variant}@{preset}", dataset))
     engine_values = dict(ENGINE_PRESETS[preset])
     for key, text in parse_sets(sets).items():
-        target = place(key, method, values, engine_values)
-        target[key.removeprefix("engine.")] = text
-    return validated(method.Config, values), validated(EngineConfig, engine_values)
+        if is_engine_key(key, method):
+            engine_values[key.removeprefix("engine.")] = text
+        else:
+            values = merged(values, {key: text})
+    complete = with_group_defaults(method.Config, values)
+    return validated(method.Config, complete), validated(EngineConfig, engine_values)
 
 
 def preset_values_if_any(method: type[Method], name: str, dataset: str) -> dict[str, Any]:
     """Return the values of a preset that a method may lack."""
     values = method.presets.get(name, {})
-    return {**values.get("*", {}), **values.get(dataset, {})}
+    return merged(merged({}, values.get("*", {})), values.get(dataset, {}))
 
 
-def place(key: str, method: type[Method], values: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
-    """Return the layer that a ``--set`` key belongs to: the method's or the engine's."""
-    bare = key.removeprefix("engine.")
-    if bare in EngineConfig.model_fields and (bare != key or key not in method.Config.model_fields):
-        return engine
-    if key in method.Config.model_fields:
-        return values
-    known = {**method.Config.model_fields, **EngineConfig.model_fields}
-    raise HarnessError(f"--set {key}: unknown key of {method.name}; {nearest(bare, known)}")
+def is_engine_key(key: str, method: type[Method]) -> bool:
+    """Say whether a ``--set`` key is the engine's (``engine.`` before it says so) or else the method's.
+
+    Raises
+    ------
+    HarnessError
+        If it is neither's; says the nearest.
+    """
+    bare, own = key.removeprefix("engine."), leaves(method.Config)
+    if bare in EngineConfig.model_fields and (bare != key or key not in own):
+        return True
+    if key in own:
+        return False
+    inside = [leaf for leaf in own if leaf.startswith(f"{key}.")]
+    fix = (
+        f"it is a group of {', '.join(inside)}"
+        if inside
+        else nearest(bare, [*own, *EngineConfig.model_fields])
+    )
+    raise HarnessError(f"--set {key}: unknown key of {method.name}; {fix}")
+
+
+def knows(method: type[Method], key: str) -> bool:
+    """Say whether a ``--set`` key is one of a method or of the engine."""
+    return key in leaves(method.Config) or key.removeprefix("engine.") in EngineConfig.model_fields
 
 
 def validated(cls: type[T], values: Mapping[str, Any], page: str = "reidbench show") -> T:
@@ -164,7 +184,7 @@ def validated(cls: type[T], values: Mapping[str, Any], page: str = "reidbench sh
             given = f" (given: {problem['input']})" if problem["loc"] else ""
             lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{given}")
         raise HarnessError("; ".join(lines) + f"; `{page}` lists the keys of {cls.__name__}") from None
-    for key, value in made.model_dump().items():
+    for key, value in flat(made.model_dump()).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise HarnessError(f"{key}: must be a finite number (given: {value})")
     return made

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from harness.errors import HarnessError, format_error, user_errors
 from harness.registry import load_method, load_protocols, methods, nearest
-from harness.runs.configuration import EngineConfig, parse_sets
+from harness.runs.configuration import EngineConfig, knows, parse_sets
 from harness.runs.data import Say
 from harness.runs.directory import RunDirectory
+from harness.runs.fields import leaves
 from harness.runs.plan import Request, configure, parse_trials, survey, tasks_of
 from harness.runs.task import Execution, Task
 from harness.training.execute import execute
@@ -46,7 +47,7 @@ def plan_all(request: Request, execution: Execution, say: Say) -> tuple[list[Tas
     data = survey(request, chosen, splits, say)
     tasks: list[Task] = []
     for name, cls in classes.items():
-        one = replace(request, method=name, sets=tuple(s for s in request.sets if knows(cls, s)))
+        one = replace(request, method=name, sets=tuple(s for s in request.sets if knows(cls, key_of(s))))
         try:
             configured = configure(one, chosen[0].dataset.name, execution.device)
             tasks += tasks_of(one, execution, configured, splits, data)
@@ -66,18 +67,17 @@ def usable() -> tuple[dict[str, type[Method]], list[Failure]]:
     return classes, failures
 
 
-def knows(cls: type[Method], setting: str) -> bool:
-    """Whether a ``key=value`` is one of the method or of the engine."""
+def key_of(setting: str) -> str:
+    """Return the key of ``key=value``."""
     (key,) = parse_sets((setting,))
-    return key in cls.Config.model_fields or key.removeprefix("engine.") in EngineConfig.model_fields
+    return key
 
 
 def check_keys(sets: Sequence[str], classes: dict[str, type[Method]]) -> None:
     """Refuse a key that no method knows."""
-    for setting in sets:
-        if not any(knows(cls, setting) for cls in classes.values()):
-            (key,) = parse_sets((setting,))
-            known = {field for cls in classes.values() for field in cls.Config.model_fields}
+    for key in parse_sets(sets):
+        if not any(knows(cls, key) for cls in classes.values()):
+            known = {leaf for cls in classes.values() for leaf in leaves(cls.Config)}
             raise HarnessError(
                 f"--set {key}: unknown key of every method; {nearest(key, known | {*EngineConfig.model_fields})}"
             )

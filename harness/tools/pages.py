@@ -12,14 +12,15 @@ from rich.text import Text
 from harness.errors import HarnessError
 from harness.registry import Entry, datasets, load_method, methods, protocols
 from harness.runs.configuration import EngineConfig, resolve, split_variant
+from harness.runs.fields import flat, leaves, value_at
 from harness.tools.grid import text_grid
 
 if TYPE_CHECKING:
-    from methods.base import Method, MethodConfig
+    from methods.base import Method, MethodConfig, Reference
 
 ABSENT = "-"
-OWN = "reidbench"
-NOT_PUBLISHED = ("adapted", "harness", "ours", "reconstructed")
+OURS = "reidbench"
+NOT_PUBLISHED = ("adapted", "ours", "reconstructed")
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ def choose(text: str, preset: str) -> Chosen:
     HarnessError
         Unknown method, variant or preset; says the nearest.
     """
-    name, _, own = text.partition("@")
+    name, _, named = text.partition("@")
     name, variant = split_variant(name)
     cls = load_method(name)
-    layers = {dataset: resolve(cls, dataset, own or preset, variant, ()) for dataset in datasets()}
+    layers = {dataset: resolve(cls, dataset, named or preset, variant, ()) for dataset in datasets()}
     engine = next(iter(layers.values()))[1]
     return Chosen(text, cls, {d: method for d, (method, _) in layers.items()}, engine)
 
@@ -74,16 +75,33 @@ def listing(what: str) -> RenderableType:
 
 
 def method_markdown() -> str:
-    """Return the README's table of our own methods: what they are, the paper, and what nobody published."""
-    lines = ["| method | what it is | paper | ours or reconstructed |", "|---|---|---|---|"]
+    """Return the README's table of our own methods: what they are, the paper, and how many parts nobody published."""
+    lines = ["| method | what it is | paper | how much of it nobody published |", "|---|---|---|---|"]
     for entry in methods().values():
-        if entry.origin != OWN:
+        if entry.origin != OURS:
             continue
         reference = load_method(entry.name).reference
         paper = f"{reference.venue} ({reference.year})" if reference.venue else "-"
-        mine = [part for part, source in reference.parts.items() if source.startswith(NOT_PUBLISHED)]
-        lines.append(f"| `{entry.name}` | {entry.summary} | {paper} | {'; '.join(mine) or '-'} |")
+        sources = [source for _, source, _ in part_rows(reference)]
+        made_up = sum(source.startswith(NOT_PUBLISHED) for source in sources)
+        lines.append(
+            f"| `{entry.name}` | {entry.summary} | {paper} | {made_up} of {len(sources)} parts reconstructed |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def part_rows(reference: Reference) -> list[tuple[str, str, str]]:
+    """Return part, source and note of every part of a method."""
+    rows = []
+    for part, said in reference.parts.items():
+        source, note = (said, "") if isinstance(said, str) else said
+        rows.append((part, source, note))
+    return rows
+
+
+def part_texts(reference: Reference) -> dict[str, str]:
+    """Return source and note of every part as one text."""
+    return {part: f"{source}: {note}" if note else source for part, source, note in part_rows(reference)}
 
 
 def header(cls: type[Method]) -> Text:
@@ -100,24 +118,17 @@ def header(cls: type[Method]) -> Text:
     )
 
 
-def source_of(cls: type[MethodConfig], key: str) -> str:
-    """Say who a field's value comes from."""
-    extra = cls.model_fields[key].json_schema_extra
-    return str(extra.get("source", ABSENT)) if isinstance(extra, dict) else ABSENT
-
-
 def method_rows(chosen: Chosen) -> list[tuple[str, ...]]:
-    """Return key, value on each data set, default, source and description of every field."""
-    fields = chosen.method.Config.model_fields
+    """Return key, value on each data set, default, source and description of every field, groups unfolded."""
     return [
         (
             key,
-            *(str(getattr(chosen.configs[dataset], key)) for dataset in chosen.configs),
-            str(field.default),
-            source_of(chosen.method.Config, key),
-            field.description or "",
+            *(str(value_at(config, key)) for config in chosen.configs.values()),
+            str(leaf.default),
+            leaf.source,
+            leaf.about,
         )
-        for key, field in fields.items()
+        for key, leaf in leaves(chosen.method.Config).items()
     ]
 
 
@@ -130,7 +141,11 @@ def engine_rows(engine: EngineConfig) -> list[tuple[str, ...]]:
 def preset_rows(cls: type[Method]) -> list[tuple[str, ...]]:
     """Return every preset and variant with the values it sets on each data set."""
     return [
-        (name, dataset, ", ".join(f"{key}={value}" for key, value in values.items()) or "(the defaults)")
+        (
+            name,
+            dataset,
+            ", ".join(f"{key}={value}" for key, value in flat(values).items()) or "(the defaults)",
+        )
         for name, layers in cls.presets.items()
         for dataset, values in (layers or {"*": {}}).items()
     ]
@@ -151,7 +166,7 @@ def page(text: str, preset: str) -> RenderableType:
     config = ("key", *chosen.configs, "default", "source", "meaning")
     return Group(
         header(cls),
-        text_grid("parts", ("part", "source"), list(cls.reference.parts.items())),
+        text_grid("parts", ("part", "source", "what it is"), part_rows(cls.reference)),
         text_grid("configuration", config, method_rows(chosen)),
         text_grid(
             "engine (source: harness)", ("key", "value", "default", "meaning"), engine_rows(chosen.engine)
@@ -177,12 +192,14 @@ def diff(text: str, other: str, preset: str) -> RenderableType:
     rows = [
         row
         for dataset in a.configs
-        for row in differences(a.configs[dataset].model_dump(), b.configs[dataset].model_dump(), dataset)
+        for row in differences(
+            flat(a.configs[dataset].model_dump()), flat(b.configs[dataset].model_dump()), dataset
+        )
     ]
     rows += differences(a.engine.model_dump(), b.engine.model_dump(), "engine")
     if not rows and a.method is b.method:
         return Text(f"{a.label} and {b.label} are the same configuration")
-    parts = differences(a.method.reference.parts, b.method.reference.parts, "part")
+    parts = differences(part_texts(a.method.reference), part_texts(b.method.reference), "part")
     title = f"{a.label} and {b.label} ({ABSENT}: has no such key)"
     return text_grid(title, ("key", "where", a.label, b.label), rows + parts)
 

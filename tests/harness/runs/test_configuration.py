@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from harness.errors import HarnessError
-from harness.runs.configuration import EngineConfig, resolve, split_variant
+from harness.runs.configuration import EngineConfig, knows, resolve, split_variant
+from harness.runs.fields import flat, leaves, merged
 from methods.base import MethodConfig, value
 from methods.cluster_contrast import ClusterContrast
 from methods.dmic import DMIC
@@ -127,3 +128,79 @@ def test_split_variant() -> None:
 def test_weights_may_be_a_path() -> None:
     _, engine = resolve(SourceOnly, "regdb", "paper", None, ["weights=some/file=1.pth"])
     assert Path(engine.weights) == Path("some/file=1.pth")
+
+
+class StageSettings(MethodConfig):
+    k1: int = value(30, "paper", "neighbours", ge=1, le=50)
+    eps: float = value(0.6, "published code", "radius")
+
+
+class GroupedConfig(MethodConfig):
+    sources: ClassVar = {"second.k1": "follow-up", "rate": "adapted"}
+    rate: float = value(1.0, "paper", "a rate")
+    first: StageSettings = value(StageSettings(k1=20), "harness", "stage I")
+    second: StageSettings = value(StageSettings(eps=0.5), "harness", "stage II")
+
+
+class Grouped(SourceOnly):
+    name = "grouped"
+    Config = GroupedConfig
+    presets: ClassVar = {
+        "paper": {"*": {"first": {"eps": 0.7}}, "regdb": {"second.k1": 40}},
+        "demo": {"*": {"first": {"k1": 5}, "second": StageSettings(k1=6)}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("dataset", "preset", "sets", "expected"),
+    [
+        ("sysu-mm01", "paper", [], {"first.k1": 20, "first.eps": 0.7, "second.k1": 30, "second.eps": 0.5}),
+        (
+            "regdb",
+            "paper",
+            ["first.k1=9"],
+            {"first.k1": 9, "first.eps": 0.7, "second.k1": 40, "second.eps": 0.5},
+        ),
+        ("regdb", "demo", [], {"first.k1": 5, "first.eps": 0.7, "second.k1": 6, "second.eps": 0.6}),
+    ],
+)
+def test_groups_are_laid_over_each_other_leaf_by_leaf(
+    dataset: str, preset: str, sets: list[str], expected: dict[str, Any]
+) -> None:
+    config, _ = resolve(Grouped, dataset, preset, None, sets)
+    assert flat(config.model_dump()) == {"rate": 1.0, **expected}
+
+
+def test_leaves_have_the_groups_defaults_and_the_nearest_source() -> None:
+    found = leaves(GroupedConfig)
+    assert {key: (leaf.default, leaf.source) for key, leaf in found.items()} == {
+        "rate": (1.0, "adapted"),
+        "first.k1": (20, "paper"),
+        "first.eps": (0.6, "published code"),
+        "second.k1": (30, "follow-up"),
+        "second.eps": (0.5, "published code"),
+    }
+    assert knows(Grouped, "second.eps")
+    assert not knows(Grouped, "second")
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["first.k2=3"], ["first.k2", "'first.k1'"]),
+        (["first=3"], ["first", "first.k1, first.eps"]),
+        (["first.k1=99"], ["first.k1", "99", "less than or equal to 50"]),
+        (["second.eps=nan"], ["second.eps", "finite"]),
+    ],
+)
+def test_refusals_name_the_leaf(sets: list[str], words: list[str]) -> None:
+    with pytest.raises(HarnessError) as caught:
+        resolve(Grouped, "regdb", "paper", None, sets)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_merging_leaves_what_it_is_given_alone() -> None:
+    values = {"first": {"k1": 1}}
+    assert merged(values, {"first.k1": 2}) == {"first": {"k1": 2}}
+    assert values == {"first": {"k1": 1}}

@@ -10,9 +10,11 @@ from rich.console import Console, RenderableType
 from harness import registry
 from harness.errors import HarnessError
 from harness.registry import Entry, load_method
+from harness.runs.fields import leaves
 from harness.tools import pages as show
 from harness.tools.data_check import check_page
 from harness.tools.doctor import doctor_page
+from methods.base import Reference
 
 
 def text_of(page: RenderableType) -> str:
@@ -54,9 +56,9 @@ def test_every_method_has_a_page(name: str) -> None:
     text = text_of(page)
     for word in (method.summary, method.reference.title, *method.reference.parts, *method.presets):
         assert word in text
-    for key, field in method.Config.model_fields.items():
+    for key, leaf in leaves(method.Config).items():
         assert f" {key} " in text
-        assert (field.description or "") in text
+        assert leaf.about in text
 
 
 def test_values_stand_beside_default_and_source() -> None:
@@ -137,3 +139,21 @@ def test_wrong_counts_alone_may_be_allowed(tiny_regdb: Path, tmp_path: Path) -> 
     page, usable = check_page(root, True)
     assert usable
     assert "marked real-partial" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("said", "row"),
+    [("ours: why", ("matching", "ours: why", "")), (("ours", "why"), ("matching", "ours", "why"))],
+)
+def test_a_part_is_a_source_and_a_note_or_one_text(said: object, row: tuple[str, str, str]) -> None:
+    reference = Reference("A paper", "CVPR", 2024, {"matching": said})  # type: ignore[dict-item]
+    assert show.part_rows(reference) == [row]
+
+
+def test_markdown_counts_the_parts_that_nobody_published() -> None:
+    (line,) = [
+        line for line in show.method_markdown().splitlines() if line.startswith("| `cluster-contrast`")
+    ]
+    rows = show.part_rows(load_method("cluster-contrast").reference)
+    made_up = [part for part, source, _ in rows if source.startswith(("ours", "adapted", "reconstructed"))]
+    assert f"| {len(made_up)} of {len(rows)} parts reconstructed |" in line
