@@ -20,7 +20,7 @@ import pandas as pd
 from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, validate
 
 NEEDED = ("label", "preset", "dataset", "seed", "split")
-SAME = ("config", "engine", "sources", "weights", "data_digest")
+SAME = ("config", "engine", "sources", "training_version", "weights", "data_digest")
 """Entries of a specification that runs of one line of a table share; split and seed may differ."""
 
 

@@ -34,7 +34,7 @@ class EpochBatches(Dataset[dict[str, Part]]):
         self._store, self._modality, self._camera = store, modality, camera
         self._streams = {stream.name: stream for stream in streams}
         self._seeds = seeds
-        self._drawn = {stream.name: self._draw(stream, iterations) for stream in streams}
+        self.positions = {stream.name: self._draw(stream, iterations) for stream in streams}
         self._iterations = iterations
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class EpochBatches(Dataset[dict[str, Part]]):
         return {name: self._part(stream, iteration) for name, stream in self._streams.items()}
 
     def _part(self, stream: Stream, iteration: int) -> Part:
-        position = self._drawn[stream.name][iteration]
+        position = self.positions[stream.name][iteration]
         rows, label = stream.sample_index.numpy()[position], stream.pseudo_label.numpy()[position]
         views: Mapping[int, tuple[str, ...]] = {
             VISIBLE: stream.visible_views,

@@ -15,7 +15,7 @@ from harness.runs.environment import manifest_environment
 from harness.runs.run_spec import RunSpec
 from harness.runs.task import Task
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 
 @dataclass(frozen=True)

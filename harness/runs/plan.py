@@ -12,7 +12,7 @@ from harness.registry import load_method, load_protocols, protocols_of
 from harness.runs.configuration import resolve, split_variant
 from harness.runs.data import DataRoot, Say, examine, find_root
 from harness.runs.precision import settle_precision
-from harness.runs.run_spec import RunSpec
+from harness.runs.run_spec import TRAINING_VERSION, RunSpec
 from harness.runs.sources import source_digest
 from harness.runs.task import Execution, Task
 from harness.runs.weights import weights_identity
@@ -92,6 +92,7 @@ def configure(request: Request, dataset: str, device: str) -> dict[str, Any]:
         "dataset": dataset,
         "weights": weights_identity(engine),
         "sources": source_digest(cls.__module__),
+        "training_version": TRAINING_VERSION,
     }
 
 

@@ -13,7 +13,7 @@ from harness.runs.data import Say, examine, find_root
 from harness.runs.manifest import spec_from_manifest
 from harness.runs.plan import task_of
 from harness.runs.precision import settle_precision
-from harness.runs.run_spec import RunSpec
+from harness.runs.run_spec import TRAINING_VERSION, RunSpec
 from harness.runs.sources import source_digest
 from harness.runs.task import Execution, Task
 from harness.runs.weights import weights_identity
@@ -83,7 +83,12 @@ def refuse_other_weights(engine: EngineConfig, spec: RunSpec) -> None:
 
 
 def refuse_other_sources(path: Path, module: str, spec: RunSpec) -> None:
-    """Refuse a method whose code is not that of the run."""
+    """Refuse a method or a way of training whose code is not that of the run."""
+    if spec.training_version != TRAINING_VERSION:
+        raise HarnessError(
+            f"{path}: was trained by version {spec.training_version} of the harness's training, this is version "
+            f"{TRAINING_VERSION}; check out the commit named in the manifest's environment"
+        )
     now = source_digest(module)
     if now != spec.sources:
         raise HarnessError(

@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+TRAINING_VERSION = 1
+"""Raised whenever `harness/training` or `harness/inputs` moves a number; a test compares with recorded ones."""
+
 
 class RunSpec(BaseModel):
-    """What decides a run's numbers, apart from hardware, library versions and the harness's own code.
+    """What decides a run's numbers, apart from hardware and library versions.
 
     Attributes
     ----------
@@ -27,7 +30,9 @@ class RunSpec(BaseModel):
     weights : str
         Identity of the weights it starts from (a digest, or the recipe of a source training).
     sources : str
-        Digest of the method's source text and of every module of ours that it imports.
+        Digest of the code of the method's file and of every module of `methods` that it imports.
+    training_version : int
+        :data:`TRAINING_VERSION` of the harness that trains it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +49,7 @@ class RunSpec(BaseModel):
     data: Literal["real", "real-partial", "synthetic"]
     weights: str
     sources: str
+    training_version: int
 
     @property
     def id(self) -> str:

@@ -203,6 +203,7 @@ def test_manifest_of_another_version_is_refused(
         ("weights", "another digest", "other weights"),
         ("sources", "another digest", "source of dmic has changed"),
         ("data_digest", "another digest", "other data"),
+        ("training_version", 0, "version 0 of the harness's training"),
     ],
 )
 def test_a_manifest_that_no_longer_holds_is_refused(
