@@ -83,7 +83,7 @@ def method_markdown() -> str:
         reference = load_method(entry.name).reference
         paper = f"{reference.venue} ({reference.year})" if reference.venue else "-"
         sources = [source for _, source, _ in part_rows(reference)]
-        made_up = sum(source.startswith(NOT_PUBLISHED) for source in sources)
+        made_up = sum(source in NOT_PUBLISHED for source in sources)
         lines.append(
             f"| `{entry.name}` | {entry.summary} | {paper} | {made_up} of {len(sources)} parts reconstructed |"
         )
@@ -92,16 +92,12 @@ def method_markdown() -> str:
 
 def part_rows(reference: Reference) -> list[tuple[str, str, str]]:
     """Return part, source and note of every part of a method."""
-    rows = []
-    for part, said in reference.parts.items():
-        source, note = (said, "") if isinstance(said, str) else said
-        rows.append((part, source, note))
-    return rows
+    return [(part, source, note) for part, (source, note) in reference.parts.items()]
 
 
 def part_texts(reference: Reference) -> dict[str, str]:
     """Return source and note of every part as one text."""
-    return {part: f"{source}: {note}" if note else source for part, source, note in part_rows(reference)}
+    return {part: f"{source}: {note}" for part, source, note in part_rows(reference)}
 
 
 def header(cls: type[Method]) -> Text:

@@ -14,11 +14,10 @@ from harness.runs.fields import leaves
 from harness.tools import pages as show
 from harness.tools.data_check import check_page
 from harness.tools.doctor import doctor_page
-from methods.base import Reference
 
 
 def text_of(page: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=240)
+    console = Console(file=io.StringIO(), width=400)
     console.print(page)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -141,19 +140,10 @@ def test_wrong_counts_alone_may_be_allowed(tiny_regdb: Path, tmp_path: Path) -> 
     assert "marked real-partial" in text_of(page)
 
 
-@pytest.mark.parametrize(
-    ("said", "row"),
-    [("ours: why", ("matching", "ours: why", "")), (("ours", "why"), ("matching", "ours", "why"))],
-)
-def test_a_part_is_a_source_and_a_note_or_one_text(said: object, row: tuple[str, str, str]) -> None:
-    reference = Reference("A paper", "CVPR", 2024, {"matching": said})  # type: ignore[dict-item]
-    assert show.part_rows(reference) == [row]
-
-
 def test_markdown_counts_the_parts_that_nobody_published() -> None:
     (line,) = [
         line for line in show.method_markdown().splitlines() if line.startswith("| `cluster-contrast`")
     ]
     rows = show.part_rows(load_method("cluster-contrast").reference)
-    made_up = [part for part, source, _ in rows if source.startswith(("ours", "adapted", "reconstructed"))]
+    made_up = [part for part, source, _ in rows if source in ("ours", "adapted", "reconstructed")]
     assert f"| {len(made_up)} of {len(rows)} parts reconstructed |" in line
