@@ -28,14 +28,8 @@ DATA_SETS = {"sysu-mm01", "regdb", "llcm"}
 
 
 LEFT: tuple[str, ...] = (
-    "harness/__init__.py",
-    "harness/inputs/__init__.py",
-    "harness/runs/configuration.py",
-    "harness/sweep/__init__.py",
-    "harness/tools/__init__.py",
     "harness/tools/cluster.py",
     "harness/tools/reference_core.py",
-    "harness/training/__init__.py",
     "methods/association/__init__.py",
     "methods/association/aggregation.py",
     "methods/association/embedding.py",

@@ -98,13 +98,13 @@ def parse_sets(sets: Iterable[str]) -> dict[str, str]:
     HarnessError
         If one has no ``=``.
     """
-    found = {}
+    pairs = {}
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise HarnessError(f"--set {text}: expected key=value, for example --set eps_high=0.5")
-        found[key.strip()] = value.strip()
-    return found
+        pairs[key.strip()] = value.strip()
+    return pairs
 
 
 def resolve(
@@ -154,16 +154,16 @@ def is_engine_key(key: str, method: type[Method]) -> bool:
     HarnessError
         If it is neither's; says the nearest.
     """
-    bare, own = key.removeprefix("engine."), leaves(method.Config)
-    if bare in EngineConfig.model_fields and (bare != key or key not in own):
+    bare, keys = key.removeprefix("engine."), leaves(method.Config)
+    if bare in EngineConfig.model_fields and (bare != key or key not in keys):
         return True
-    if key in own:
+    if key in keys:
         return False
-    inside = [leaf for leaf in own if leaf.startswith(f"{key}.")]
+    inside = [leaf for leaf in keys if leaf.startswith(f"{key}.")]
     fix = (
         f"it is a group of {', '.join(inside)}"
         if inside
-        else nearest(bare, [*own, *EngineConfig.model_fields])
+        else nearest(bare, [*keys, *EngineConfig.model_fields])
     )
     raise HarnessError(f"--set {key}: unknown key of {method.name}; {fix}")
 

@@ -33,13 +33,13 @@ CODE = Path(__file__).parents[2]
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that numbers depend on; absent ones are left out."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def cpu_model() -> str:

@@ -43,18 +43,18 @@ def leaves(cls: type[BaseModel], default: BaseModel | None = None) -> dict[str, 
     default : BaseModel, optional
         Where defaults come from; by default the fields' own.
     """
-    found: dict[str, Leaf] = {}
+    by_key: dict[str, Leaf] = {}
     for name, field in cls.model_fields.items():
         value = field.get_default(call_default_factory=True) if default is None else getattr(default, name)
         group = group_of(field)
         if group is None:
-            found[name] = Leaf(value, stated_source(cls, name), field.description or "")
+            by_key[name] = Leaf(value, stated_source(cls, name), field.description or "")
             continue
         for key, leaf in leaves(group, value if isinstance(value, BaseModel) else None).items():
             said = (overriding_source(cls, f"{name}.{key}"), leaf.source, stated_source(cls, name))
             source = next((one for one in said if one != UNKNOWN), UNKNOWN)
-            found[f"{name}.{key}"] = replace(leaf, source=source)
-    return found
+            by_key[f"{name}.{key}"] = replace(leaf, source=source)
+    return by_key
 
 
 def group_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -71,9 +71,9 @@ def overriding_source(cls: type[BaseModel], key: str) -> str:
 def stated_source(cls: type[BaseModel], name: str) -> str:
     """Say who a field's value comes from: the class's ``sources``, else the field itself."""
     extra = cls.model_fields[name].json_schema_extra
-    own = str(extra.get("source", UNKNOWN)) if isinstance(extra, dict) else UNKNOWN
+    declared = str(extra.get("source", UNKNOWN)) if isinstance(extra, dict) else UNKNOWN
     over = overriding_source(cls, name)
-    return own if over == UNKNOWN else over
+    return declared if over == UNKNOWN else over
 
 
 def value_at(config: BaseModel, key: str) -> Any:
@@ -83,14 +83,14 @@ def value_at(config: BaseModel, key: str) -> Any:
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested values by dotted key."""
-    found: dict[str, Any] = {}
+    dotted: dict[str, Any] = {}
     for name, value in values.items():
         inner = value.model_dump() if isinstance(value, BaseModel) else value
         if isinstance(inner, Mapping):
-            found |= {f"{name}.{key}": leaf for key, leaf in flat(inner).items()}
+            dotted |= {f"{name}.{key}": leaf for key, leaf in flat(inner).items()}
         else:
-            found[name] = inner
-    return found
+            dotted[name] = inner
+    return dotted
 
 
 def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,16 +101,16 @@ def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     >>> merged({"first": {"k1": 30, "k2": 6}}, {"first.k1": 20})
     {'first': {'k1': 20, 'k2': 6}}
     """
-    found = dict(values)
+    result = dict(values)
     for name, value in over.items():
         top, dot, rest = name.partition(".")
         new = value.model_dump() if isinstance(value, BaseModel) else value
         new = {rest: new} if dot else new
         if isinstance(new, Mapping):
-            below = found.get(top)
+            below = result.get(top)
             new = merged(below if isinstance(below, Mapping) else {}, new)
-        found[top] = new
-    return found
+        result[top] = new
+    return result
 
 
 def with_group_defaults(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -179,9 +179,9 @@ def imported_modules(tree: ast.Module, package: str) -> set[str]:
 def module_source(name: str) -> tuple[str, str] | None:
     """Return the source text of a module and its package, or None if there is no such module (an attribute, say)."""
     try:
-        found = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:
         return None
-    if found is None or not found.origin or not found.origin.endswith(".py"):
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
-    return Path(found.origin).read_text(encoding="utf-8"), found.parent or ""
+    return Path(spec.origin).read_text(encoding="utf-8"), spec.parent or ""

@@ -54,7 +54,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """Arrays that an expansion needs beside the features."""
 INTEGERS = ("modality", "camera", "identity")
 CAMERA_AWARE = frozenset({"k1_intra", "k1_inter", "k2_intra", "k2_inter"})
-TABLE = ("ari", "nmi", "pair_f1", "split")
+TABLE = ("ari", "nmi", "pair_f1", "fragmentation")
 """Columns of the table of variants that need identities."""
 
 
@@ -257,13 +257,13 @@ class Outcome:
         within = [
             f"{q[key]:.2f} within a {name}"
             for name in ("camera", "modality")
-            if (key := f"split_{name}") in q
+            if (key := f"fragmentation_{name}") in q
         ]
         return [
             f"ARI      {q['ari']:.4f}",
             f"NMI      {q['nmi']:.4f}",
             f"pairs    precision {q['pair_precision']:.4f}, recall {q['pair_recall']:.4f}, F1 {q['pair_f1']:.4f}",
-            "split    " + ", ".join([f"{q['split']:.2f} clusters an identity", *within]),
+            "fragmentation " + ", ".join([f"{q['fragmentation']:.2f} clusters an identity", *within]),
         ]
 
 

@@ -55,10 +55,10 @@ def doctor(out: Path) -> list[Check]:
     ]
 
 
-def check_packages(found: dict[str, str]) -> Check:
+def check_packages(versions: dict[str, str]) -> Check:
     """Check that every needed package is installed, and name versions."""
-    missing = [name for name in PACKAGES if name not in found and name not in OPTIONAL]
-    detail = ", ".join(f"{name} {number}" for name, number in found.items())
+    missing = [name for name in PACKAGES if name not in versions and name not in OPTIONAL]
+    detail = ", ".join(f"{name} {number}" for name, number in versions.items())
     fix = f"install {', '.join(missing)}: pip install -c constraints.txt -e '.[dev]'" if missing else ""
     return Check("versions", not missing, f"Python {platform.python_version()}, {detail}", fix)
 
@@ -102,17 +102,17 @@ def installed_faiss() -> list[str]:
 
 def check_faiss(installed: Iterable[str] | None = None) -> Check:
     """Check the optional neighbour back end: two distributions overwrite each other's files."""
-    found = installed_faiss() if installed is None else list(installed)
-    if len(found) > 1:
-        fix = f"pip uninstall {' '.join(found)}, then install one of them again"
-        return Check("faiss", False, f"{' and '.join(found)} overwrite each other's files", fix)
-    if not found:
+    names = installed_faiss() if installed is None else list(installed)
+    if len(names) > 1:
+        fix = f"pip uninstall {' '.join(names)}, then install one of them again"
+        return Check("faiss", False, f"{' and '.join(names)} overwrite each other's files", fix)
+    if not names:
         return Check("faiss", True, "not installed; neighbours are searched by torch")
     if importlib.util.find_spec("faiss") is None:
         return Check(
-            "faiss", False, f"{found[0]} is installed, but cannot be found", f"install {found[0]} again"
+            "faiss", False, f"{names[0]} is installed, but cannot be found", f"install {names[0]} again"
         )
-    return Check("faiss", True, f"{found[0]} {version(found[0])}")
+    return Check("faiss", True, f"{names[0]} {version(names[0])}")
 
 
 def existing_parent(path: Path) -> Path:

@@ -81,10 +81,10 @@ def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
         whole = values.dtype.kind == "f" and bool(np.all(values == np.round(values)))
         hint = f"; write {key}.astype('int64')" if whole else ""
         raise HarnessError(f"{path}: {key} holds {values.dtype}; expected integers{hint}")
-    found = values.astype(np.int64)
-    if values.dtype.kind == "u" and (found < 0).any():
+    integers = values.astype(np.int64)
+    if values.dtype.kind == "u" and (integers < 0).any():
         raise HarnessError(f"{path}: {key} has numbers of 2**63 and more; number the images from 0")
-    return found
+    return integers
 
 
 def distance_of(path: Path, arrays: Arrays) -> npt.NDArray[np.floating]:

@@ -19,9 +19,9 @@ IntArray = npt.NDArray[np.int64]
 def singletons(labels: IntArray) -> IntArray:
     """Give every noise sample (label < 0) a label of its own."""
     noise = labels < 0
-    own = labels.copy()
-    own[noise] = labels.max(initial=-1) + 1 + np.arange(noise.sum())
-    return own
+    numbered = labels.copy()
+    numbered[noise] = labels.max(initial=-1) + 1 + np.arange(noise.sum())
+    return numbered
 
 
 def pairs(counts: npt.NDArray[np.int64]) -> float:
@@ -39,7 +39,7 @@ def contingency(labels: IntArray, identity: IntArray) -> tuple[IntArray, IntArra
     return cells.data, np.bincount(a), np.bincount(b)
 
 
-def mean_spread(labels: IntArray, group: IntArray) -> float:
+def fragmentation(labels: IntArray, group: IntArray) -> float:
     """Return the mean number of clusters that a group's clustered samples lie in."""
     kept = labels >= 0
     if not kept.any():
@@ -58,36 +58,37 @@ def cluster_quality(
     labels : int64 array (n,), negative is noise
     identity : int64 array (n,)
     camera, modality : int64 arrays (n,), optional
-        Add the split rate within a camera (within a modality): below the overall one, clusters split at them.
+        Add the fragmentation within a camera (within a modality): below the overall one, clusters break at them.
 
     Returns
     -------
     dict
         clusters, noise, size_min, size_median, size_max, ari, nmi, pair_precision, pair_recall, pair_f1,
-        split (mean number of clusters an identity is spread over), split_camera, split_modality.
+        fragmentation (mean number of clusters that an identity lies in), fragmentation_camera,
+        fragmentation_modality.
     """
     labels, identity = np.asarray(labels, np.int64), np.asarray(identity, np.int64)
-    found: dict[str, float] = {"clusters": 0.0, "noise": float((labels < 0).sum())}
+    quality: dict[str, float] = {"clusters": 0.0, "noise": float((labels < 0).sum())}
     sizes = np.bincount(labels[labels >= 0])
     sizes = sizes[sizes > 0]
-    found["clusters"] = float(len(sizes))
+    quality["clusters"] = float(len(sizes))
     for name, function in (("min", np.min), ("median", np.median), ("max", np.max)):
-        found[f"size_{name}"] = float(function(sizes)) if len(sizes) else 0.0
-    own = singletons(labels)
-    found["ari"] = float(adjusted_rand_score(identity, own)) if len(own) else 1.0
-    found["nmi"] = float(normalized_mutual_info_score(identity, own)) if len(own) else 1.0
-    cells, by_label, by_identity = contingency(own, identity)
+        quality[f"size_{name}"] = float(function(sizes)) if len(sizes) else 0.0
+    clusters = singletons(labels)
+    quality["ari"] = float(adjusted_rand_score(identity, clusters)) if len(clusters) else 1.0
+    quality["nmi"] = float(normalized_mutual_info_score(identity, clusters)) if len(clusters) else 1.0
+    cells, by_label, by_identity = contingency(clusters, identity)
     together, same_label, same_identity = pairs(cells), pairs(by_label), pairs(by_identity)
     precision = together / same_label if same_label else 1.0
     recall = together / same_identity if same_identity else 1.0
-    found |= {"pair_precision": precision, "pair_recall": recall}
-    found["pair_f1"] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-    found["split"] = mean_spread(labels, identity)
+    quality |= {"pair_precision": precision, "pair_recall": recall}
+    quality["pair_f1"] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    quality["fragmentation"] = fragmentation(labels, identity)
     for name, part in (("camera", camera), ("modality", modality)):
         if part is not None:
             group = identity * (int(np.max(part, initial=0)) + 1) + np.asarray(part, np.int64)
-            found[f"split_{name}"] = mean_spread(labels, group)
-    return found
+            quality[f"fragmentation_{name}"] = fragmentation(labels, group)
+    return quality
 
 
 def label_quality(labels: Mapping[str, Tensor], training: LabelledImages) -> dict[str, float]:

@@ -58,14 +58,14 @@ class Engine:
         backbone.eval()
         size = self.config.extract_batch
         blocks = range(0, len(store), size)
-        found = []
+        features = []
         with torch.inference_mode():
             for start in self.reporter.track(blocks, len(blocks), what):
                 rows = np.arange(start, min(start + size, len(store)))
                 images = normalise(torch.from_numpy(store[rows])).to(self.device)
                 kind = torch.from_numpy(modality[rows]).to(self.device)
                 with self.fabric.autocast():
-                    found.append(
+                    features.append(
                         embed(
                             backbone,
                             images.contiguous(memory_format=self._format),
@@ -75,7 +75,7 @@ class Engine:
                         )
                     )
         # a clone made outside inference mode may take part in autograd
-        return torch.cat(found).float().clone()
+        return torch.cat(features).float().clone()
 
     def train_epoch(
         self,
@@ -157,7 +157,7 @@ class Engine:
                 "lower learning_rate, or use --precision 32"
             )
 
-    def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
+    def negated_products(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
         """Return -(Q Gᵀ) in float64 as the public evaluation code does: on a GPU where it is, on the CPU as an array.
 
         Neither is a copy; protocols score an array by compiled loops and a tensor on its device.

@@ -94,7 +94,7 @@ class Evaluation:
         query = torch.tensor(self._rows(trial.query), device=features.device)
         gallery = torch.tensor(self._rows(trial.gallery), device=features.device)
         return protocol.score(
-            engine.distances(features[query], features[gallery]),
+            engine.negated_products(features[query], features[gallery]),
             trial.query.identity,
             trial.gallery.identity,
             trial.query.images.camera,

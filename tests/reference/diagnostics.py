@@ -35,7 +35,7 @@ def adjusted_rand(labels: Sequence[int], identity: Sequence[int]) -> float:
     return 1.0 if largest == expected else (both - expected) / (largest - expected)
 
 
-def split(labels: Sequence[int], groups: Sequence[tuple[int, ...]]) -> float:
+def fragmentation(labels: Sequence[int], groups: Sequence[tuple[int, ...]]) -> float:
     """Mean number of clusters of a group, over the groups that have a clustered sample."""
     found: dict[tuple[int, ...], set[int]] = {}
     for label, group in zip(labels, groups, strict=True):

@@ -203,7 +203,7 @@ def test_variants_cover_the_grid_and_say_what_is_left_out(tmp_path: Path) -> Non
     one = configuration(["k1=10", "eps=0.4", "clusterer=infomap"])
     quality = cluster_file(path, one, CPU).quality
     row = frame.query("expansion == 'plain' and clusterer == 'infomap' and eps == 0.4").iloc[0]
-    for key in ("ari", "nmi", "pair_f1", "split", "clusters", "noise"):
+    for key in ("ari", "nmi", "pair_f1", "fragmentation", "clusters", "noise"):
         assert row[key] == quality[key]
     with pytest.raises(HarnessError, match="varies"):
         variants_of_file(path, ["eps=0.3"], "0.4", CPU, said.append)

@@ -28,9 +28,9 @@ def test_equal_to_pair_counting(cases: list[tuple[int, int, int, int]]) -> None:
         "pair_precision": precision,
         "pair_recall": recall,
         "pair_f1": f1,
-        "split": slow.split(labels.tolist(), [(i,) for i in people]),
-        "split_camera": slow.split(labels.tolist(), list(zip(people, cams, strict=True))),
-        "split_modality": slow.split(labels.tolist(), list(zip(people, kinds, strict=True))),
+        "fragmentation": slow.fragmentation(labels.tolist(), [(i,) for i in people]),
+        "fragmentation_camera": slow.fragmentation(labels.tolist(), list(zip(people, cams, strict=True))),
+        "fragmentation_modality": slow.fragmentation(labels.tolist(), list(zip(people, kinds, strict=True))),
         "noise": float((labels == -1).sum()),
         "clusters": float(len(set(labels.tolist()) - {-1})),
     }
@@ -46,7 +46,7 @@ def test_noise_samples_are_singletons_for_nmi() -> None:
 def test_perfect_labels() -> None:
     identity = np.array([7, 7, 9, 9, 9])
     found = cluster_quality(np.array([1, 1, 0, 0, 0]), identity)
-    for key in ("ari", "nmi", "pair_precision", "pair_recall", "pair_f1", "split"):
+    for key in ("ari", "nmi", "pair_precision", "pair_recall", "pair_f1", "fragmentation"):
         assert found[key] == pytest.approx(1)
     assert (found["size_min"], found["size_median"], found["size_max"]) == (2, 2.5, 3)
 
@@ -54,11 +54,16 @@ def test_perfect_labels() -> None:
 @pytest.mark.parametrize("labels", [[], [-1, -1, -1]])
 def test_nothing_clustered(labels: list[int]) -> None:
     found = cluster_quality(np.array(labels, dtype=np.int64), np.zeros(len(labels), dtype=np.int64))
-    assert (found["clusters"], found["noise"], found["size_max"], found["split"]) == (0, len(labels), 0, 0)
+    assert (found["clusters"], found["noise"], found["size_max"], found["fragmentation"]) == (
+        0,
+        len(labels),
+        0,
+        0,
+    )
     assert found["pair_recall"] == (0.0 if labels else 1.0)
 
 
-def test_split_says_where_an_identity_falls_apart() -> None:
+def test_fragmentation_says_where_an_identity_falls_apart() -> None:
     """One person, one cluster a camera: two clusters in all, one within a camera."""
     found = cluster_quality(np.array([0, 0, 1, 1]), np.zeros(4, dtype=np.int64), np.array([1, 1, 2, 2]))
-    assert (found["split"], found["split_camera"]) == (2, 1)
+    assert (found["fragmentation"], found["fragmentation_camera"]) == (2, 1)

@@ -31,8 +31,8 @@ class Pixels(nn.Module):
 class OnDevice(Engine):
     """Hands over tensors, as on a GPU."""
 
-    def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
-        return torch.as_tensor(super().distances(query, gallery))
+    def negated_products(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
+        return torch.as_tensor(super().negated_products(query, gallery))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_tensors_give_the_rows_of_arrays(
 def test_distances_are_float64_products_of_float32_features(reporter: Reporter) -> None:
     engine = Engine(EngineConfig(**SMALL), "cpu", 0, reporter)
     q, g = torch.randn(5, 64), torch.randn(7, 64)
-    found = engine.distances(q, g)
+    found = engine.negated_products(q, g)
     assert isinstance(found, np.ndarray)
     assert found.dtype == np.float64
     np.testing.assert_allclose(
