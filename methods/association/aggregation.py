@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.clustering.dense_search import top_neighbours
+from methods.clustering.neighbours import top_neighbours
 
 NOISE = -1
 TIE = 1e-12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from methods.clustering.dense_search import top_neighbours
+from methods.clustering.neighbours import top_neighbours
 
 
 def mutual_neighbours(

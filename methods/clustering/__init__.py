@@ -1,12 +1,15 @@
 """The clustering core: features in, pseudo-labels out; exact, sparse, deterministic.
 
 neighbours -> k-reciprocal sets -> encoding V -> expansion V' = W V -> Jaccard distances below a radius ->
-density clustering. Every stage is a function that can be used alone.
+density clustering. A method calls :func:`jaccard_clusters` or :func:`camera_aware_clusters`; every stage is a
+function that can be used alone, given the back end of :func:`kernels_for`. ``kernels`` holds the loops, ``values``
+what the stages hand on, ``labels`` what anybody may do with pseudo-labels. Nothing here knows a method, an image or
+a file: arrays in, arrays out.
 """
 
 from methods.clustering.camera_aware import CameraAware, camera_aware_clusters, camera_aware_graph
 from methods.clustering.dbscan import dbscan
-from methods.clustering.encoding import Encoding, encode, expand
+from methods.clustering.encoding import encode, expand
 from methods.clustering.expansion import (
     MIE,
     Capped,
@@ -14,12 +17,12 @@ from methods.clustering.expansion import (
     MeanExpansion,
     ModalityCamera,
     ModalityMean,
-    NoExpansion,
     Plain,
 )
 from methods.clustering.first_pass import has_bfloat16_units
-from methods.clustering.jaccard import Graph, jaccard_distances
-from methods.clustering.neighbours import Neighbours, nearest_neighbours
+from methods.clustering.jaccard import jaccard_distances
+from methods.clustering.kernels import Kernels, kernels_for
+from methods.clustering.neighbours import nearest_neighbours
 from methods.clustering.other_clusterers import agglomerative, hdbscan, infomap, neighbour_infomap
 from methods.clustering.pipeline import (
     LARGEST_RADIUS,
@@ -30,9 +33,13 @@ from methods.clustering.pipeline import (
     jaccard_graph,
     summarise,
 )
-from methods.clustering.reciprocal import Sets, expanded_sets, reciprocal_sets
+from methods.clustering.reciprocal import expanded_sets, reciprocal_sets
+from methods.clustering.registry import EXPANSIONS
+from methods.clustering.values import CSR, Encoding, Neighbours, NeighbourSets, SparseDistances
 
 __all__ = [
+    "CSR",
+    "EXPANSIONS",
     "LARGEST_RADIUS",
     "MIE",
     "CameraAware",
@@ -40,14 +47,14 @@ __all__ = [
     "Clustering",
     "Encoding",
     "Expansion",
-    "Graph",
+    "Kernels",
     "MeanExpansion",
     "ModalityCamera",
     "ModalityMean",
+    "NeighbourSets",
     "Neighbours",
-    "NoExpansion",
     "Plain",
-    "Sets",
+    "SparseDistances",
     "agglomerative",
     "camera_aware_clusters",
     "camera_aware_graph",
@@ -63,6 +70,7 @@ __all__ = [
     "jaccard_clusters",
     "jaccard_distances",
     "jaccard_graph",
+    "kernels_for",
     "nearest_neighbours",
     "neighbour_infomap",
     "reciprocal_sets",

@@ -1,4 +1,4 @@
-"""CA-Jaccard: camera-aware k-reciprocal Jaccard distances (Chen et al., CVPR 2024; methods-spec section 4)."""
+"""CA-Jaccard: camera-aware k-reciprocal Jaccard distances (Chen et al., CVPR 2024)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from torch import Tensor
 
 from methods.clustering.checks import check_eps, check_features, check_group, check_k, check_min_samples
 from methods.clustering.encoding import encode, mix
-from methods.clustering.jaccard import Graph, jaccard_distances
-from methods.clustering.locality import side_by_side
-from methods.clustering.neighbours import Neighbours, other_group_neighbours, same_group_neighbours
+from methods.clustering.jaccard import jaccard_distances
+from methods.clustering.kernels import Kernels, kernels_for
+from methods.clustering.locality import locality_order
+from methods.clustering.neighbours import other_group_neighbours, same_group_neighbours
 from methods.clustering.pipeline import LARGEST_RADIUS, Clustering, density_clusters, summarise
-from methods.clustering.reciprocal import Sets, reciprocal_sets
+from methods.clustering.reciprocal import reciprocal_sets
+from methods.clustering.values import Neighbours, NeighbourSets, SparseDistances
 from methods.errors import MethodError
 from methods.timing import timed
 
@@ -55,7 +57,9 @@ class CameraAware:
             raise MethodError("k2_intra and k2_inter are both 0: there is nothing to average over")
 
 
-def camera_aware_graph(features: Tensor, settings: CameraAware, *, radius: float) -> tuple[Graph, Neighbours]:
+def camera_aware_graph(
+    features: Tensor, settings: CameraAware, *, radius: float
+) -> tuple[SparseDistances, Neighbours]:
     """Compute CA-Jaccard distances at or below a radius.
 
     A camera with fewer samples than its lists ask for has shorter lists, unless the settings fill them.
@@ -69,28 +73,30 @@ def camera_aware_graph(features: Tensor, settings: CameraAware, *, radius: float
 
     Returns
     -------
-    Graph, Neighbours
+    SparseDistances, Neighbours
         The lists are the intra list followed by the inter list.
     """
     check_features(features)
     settings.check(len(features))
+    kernels = kernels_for(features)
     with timed("neighbours"):
-        intra, inter = _intra_and_inter(features, settings)
+        intra, inter = _intra_and_inter(features, settings, kernels)
         lists = Neighbours(
             torch.cat([intra.index, inter.index], 1), torch.cat([intra.similarity, inter.similarity], 1)
         )
     with timed("reciprocal"):
-        order = side_by_side(lists.index)
+        order = locality_order(lists.index)
         intra, inter, reordered = (part.reordered(order) for part in (intra, inter, lists))
-        sets = _union(reciprocal_sets(intra.index), reciprocal_sets(inter.index))
+        sets = _union(reciprocal_sets(intra.index, kernels), reciprocal_sets(inter.index, kernels))
     with timed("encode"):
-        encoding = encode(features, reordered, sets, order)
+        encoding = encode(features, reordered, sets, kernels, order)
     with timed("expand"):
         near = torch.cat([intra.index[:, : settings.k2_intra], inter.index[:, : settings.k2_inter]], 1)
-        there = near >= 0
-        encoding = mix(encoding, near, there / there.sum(1, keepdim=True).clamp(min=1).double())
+        listed = near >= 0
+        weights = listed / listed.sum(1, keepdim=True).clamp(min=1).double()
+        encoding = mix(encoding, near, weights, kernels)
     with timed("jaccard"):
-        graph = jaccard_distances(encoding, radius, order)
+        graph = jaccard_distances(encoding, radius, kernels, order)
     return graph, lists
 
 
@@ -103,7 +109,7 @@ def camera_aware_clusters(
     ----------
     eps : float
         Radius, in (0, 1].
-    features, settings, stage
+    features, settings
         As in :func:`camera_aware_graph`.
     """
     check_eps(eps)
@@ -115,15 +121,17 @@ def camera_aware_clusters(
     return summarise(labels, Neighbours(lists.index, ordered))
 
 
-def _intra_and_inter(features: Tensor, settings: CameraAware) -> tuple[Neighbours, Neighbours]:
+def _intra_and_inter(
+    features: Tensor, settings: CameraAware, kernels: Kernels
+) -> tuple[Neighbours, Neighbours]:
     """List the nearest samples of the same camera, the sample among them, and those of the others."""
     k_intra, k_inter = settings.k1_intra + 1, settings.k1_inter + 1
     if not settings.fill_lists:
-        intra = same_group_neighbours(features, k_intra, settings.camera)
-        return intra, other_group_neighbours(features, k_inter, settings.camera)
+        intra = same_group_neighbours(features, k_intra, settings.camera, kernels)
+        return intra, other_group_neighbours(features, k_inter, settings.camera, kernels)
     longest = max(k_intra, k_inter)
-    intra = same_group_neighbours(features, longest, settings.camera)
-    inter = other_group_neighbours(features, longest, settings.camera)
+    intra = same_group_neighbours(features, longest, settings.camera, kernels)
+    inter = other_group_neighbours(features, longest, settings.camera, kernels)
     return _followed(intra, inter).first(k_intra), _followed(inter, intra).first(k_inter)
 
 
@@ -135,13 +143,10 @@ def _followed(lists: Neighbours, others: Neighbours) -> Neighbours:
     return Neighbours(index.gather(1, order), similarity.gather(1, order))
 
 
-def _union(first: Sets, second: Sets) -> Sets:
+def _union(first: NeighbourSets, second: NeighbourSets) -> NeighbourSets:
     """Unite sets of the same samples."""
     n = len(first)
-    samples = torch.arange(n + 1, device=first.start.device)
-    keys = [
-        s.member + n * torch.repeat_interleave(samples[:-1], s.start[1:] - s.start[:-1])
-        for s in (first, second)
-    ]
-    united = torch.cat(keys).unique()
-    return Sets(torch.searchsorted(united, n * samples), (united % n).int())
+    united = torch.cat([s.indices + n * s.rows for s in (first, second)]).unique()
+    indptr = torch.searchsorted(united, n * torch.arange(n + 1, device=united.device))
+    indices = (united % n).int()
+    return NeighbourSets(indptr, indices, indices[:0])

@@ -1,18 +1,15 @@
-"""Density clustering of a sparse distance graph (methods-spec section 1.5)."""
+"""Density clustering of a sparse distance graph (DBSCAN; Ester et al., KDD 1996)."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from methods.clustering.checks import check_min_samples
-from methods.clustering.jaccard import Graph
-from methods.clustering.kernels import numba_kernels as compiled
-from methods.clustering.kernels import torch_kernels as portable
+from methods.clustering.kernels import kernels_for
+from methods.clustering.values import SparseDistances
 
 
-def dbscan(graph: Graph, eps: float, min_samples: int) -> Tensor:
+def dbscan(graph: SparseDistances, eps: float, min_samples: int) -> Tensor:
     """Cluster by DBSCAN; labels equal scikit-learn's on the same distances, numbers included.
 
     A core point has at least `min_samples` samples, itself counted, within `eps` (``<=``). Clusters are
@@ -21,7 +18,7 @@ def dbscan(graph: Graph, eps: float, min_samples: int) -> Tensor:
 
     Parameters
     ----------
-    graph : Graph
+    graph : SparseDistances
         Distances up to at least `eps`.
 
     Returns
@@ -36,11 +33,4 @@ def dbscan(graph: Graph, eps: float, min_samples: int) -> Tensor:
     """
     check_min_samples(min_samples)
     near = graph if eps == graph.radius else graph.below(eps)
-    core = near.start[1:] - near.start[:-1] >= min_samples
-    if core.device.type != "cpu":
-        return portable.density_labels(near.row, near.neighbour, core)
-    return torch.from_numpy(
-        compiled.density_labels(
-            near.start.numpy(), near.neighbour.numpy(), np.ascontiguousarray(core.numpy())
-        )
-    )
+    return kernels_for(near.indptr).density_labels(near, near.sizes >= min_samples)

@@ -43,31 +43,15 @@ class Expansion(ABC):
 
     def reordered(self, order: Tensor) -> Expansion:
         """Return the expansion of the samples in another order."""
-        del order
         return self
 
     def check(self, n: int, k1: int) -> None:
         """Refuse settings that do not fit n samples with lists of k1."""
-        del n
         if not 1 <= self.reach <= k1:
             raise MethodError(
                 f"k2 = {self.reach} must lie between 1 and k1 = {k1}: "
                 "the expansion averages over the first k2 of the k1 neighbours"
             )
-
-
-@dataclass(frozen=True)
-class NoExpansion(Expansion):
-    """V' = V."""
-
-    @property
-    def reach(self) -> int:
-        """Return how many first neighbours can have weight."""
-        return 1
-
-    def weights(self, index: Tensor, empty: Tensor) -> Tensor:
-        """Return W beside the neighbour lists."""
-        raise NotImplementedError("an encoding that is not expanded needs no weights")
 
 
 @dataclass(frozen=True)
@@ -83,13 +67,12 @@ class MeanExpansion(Expansion):
 
     def weights(self, index: Tensor, empty: Tensor) -> Tensor:
         """Return W beside the neighbour lists."""
-        del empty
         return torch.full(index.shape, 1 / self.k2, dtype=torch.float64, device=index.device)
 
 
 @dataclass(frozen=True)
 class ModalityMean(Expansion):
-    """Mean over modalities of the mean over their neighbours (PCA, methods-spec section 9).
+    """Mean over modalities of the mean over their neighbours (PCA).
 
     Attributes
     ----------
@@ -115,14 +98,13 @@ class ModalityMean(Expansion):
 
     def weights(self, index: Tensor, empty: Tensor) -> Tensor:
         """Return W beside the neighbour lists."""
-        del empty
         counted = torch.ones(index.shape, dtype=torch.bool, device=index.device)
         return balanced_weights(index, counted, self.modality, torch.zeros_like(self.modality))
 
 
 @dataclass(frozen=True)
 class MIE(Expansion):
-    """MIE: one vote per camera within its modality, one vote per modality (DMIC, dmic-spec section 3).
+    """MIE: one vote per camera within its modality, one vote per modality (DMIC, Eq. 6, with modalities balanced).
 
     Attributes
     ----------
@@ -190,8 +172,8 @@ class Capped(Expansion):
         near = group.to(index.device)[index]
         counted = ~empty.to(index.device)[index]
         for g in range(len(modality_of)):
-            mine = (near == g) & counted
-            counted &= ~mine | (mine.cumsum(1, dtype=torch.int32) <= self.cap)
+            of_group = (near == g) & counted
+            counted &= ~of_group | (of_group.cumsum(1, dtype=torch.int32) <= self.cap)
         return balanced_weights(index, counted, self.modality, self.camera)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,16 @@ HALF_ULP = 2.0**-8
 """Largest relative error of rounding to bfloat16 (8 significant bits)."""
 
 
+class ErrorBound(NamedTuple):
+    """An approximation v differs from the exact similarity by at most ``absolute + relative * |v|``."""
+
+    absolute: float
+    relative: float
+
+
+NO_ERROR = ErrorBound(0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class FirstPass:
     """Rows in the precision of the first pass.
@@ -20,12 +31,12 @@ class FirstPass:
     Attributes
     ----------
     rows : bfloat16 or float32 tensor (n, d)
-    bound : float64 array (2,)
-        (a, b): an approximation v differs from the exact similarity by at most a + b |v|.
+    bound : ErrorBound
+        Of their inner products.
     """
 
     rows: Tensor
-    bound: NDArray[np.float64]
+    bound: ErrorBound
 
     @property
     def bits(self) -> int:
@@ -43,11 +54,6 @@ class FirstPass:
         return product.view(torch.int16 if self.bits == 16 else torch.int32).numpy()
 
 
-def preferred_pass(features: Tensor) -> FirstPass:
-    """Choose bfloat16 where the hardware multiplies it natively, else float32."""
-    return bfloat16_pass(features) if has_bfloat16_units(features.device) else float32_pass(features)
-
-
 def has_bfloat16_units(device: torch.device) -> bool:
     """Say whether a device multiplies bfloat16 matrices faster than float32 ones."""
     if device.type == "cuda":
@@ -57,7 +63,7 @@ def has_bfloat16_units(device: torch.device) -> bool:
 
 def float32_pass(features: Tensor) -> FirstPass:
     """Return the rows as they are; sums of d products are off by at most about d 2^-24 |x||y|."""
-    return FirstPass(features, np.array([summation_error(features), 0.0]))
+    return FirstPass(features, ErrorBound(summation_error(features), 0.0))
 
 
 def bfloat16_pass(features: Tensor) -> FirstPass:
@@ -72,7 +78,7 @@ def bfloat16_pass(features: Tensor) -> FirstPass:
     )
     length = _longest(features)
     absolute = error * (2.01 * length + error) + 1.05 * summation_error(features)
-    return FirstPass(rows, np.array([absolute, HALF_ULP * 1.001]))
+    return FirstPass(rows, ErrorBound(absolute, HALF_ULP * 1.001))
 
 
 def summation_error(features: Tensor) -> float:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FEW = 16
+HASHED_NEIGHBOURS = 16
 """First neighbours by which samples are grouped."""
 
 
-def side_by_side(index: Tensor) -> Tensor:
+def locality_order(index: Tensor) -> Tensor:
     """Return the samples, those that have near neighbours in common next to each other.
 
     The smallest index among a sample's first neighbours is a minimum hash of them: lists that have much in
-    common tend to share it. The median of the neighbours' hashes mends those that one stray neighbour spoils.
+    common tend to share it. Taking the median over the neighbours makes the hash robust to one outlier.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def side_by_side(index: Tensor) -> Tensor:
     -------
     int64 tensor (n,)
     """
-    near = index[:, :FEW]
+    near = index[:, :HASHED_NEIGHBOURS]
     smallest = near.int().amin(1)
     return torch.take(smallest, near).median(1).values.argsort(stable=True)
 

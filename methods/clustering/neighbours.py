@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by inner product.
+"""Exact nearest neighbours by inner product, and by Euclidean distance for rows that are not unit vectors.
 
 A similarity is the inner product of two float32 rows, summed in float64 and rounded to float32, so it is the
 same number whatever found the pair: block sizes, precision of the first pass, thread count and device change
@@ -12,55 +12,21 @@ first pass is one in the leading directions of the features, or a whole one in f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from methods.clustering.checks import check_features, check_group, check_k
-from methods.clustering.first_pass import FirstPass, float32_pass, has_bfloat16_units, preferred_pass
-from methods.clustering.kernels import numba_kernels as compiled
-from methods.clustering.kernels import numba_search as compiled_search
-from methods.clustering.kernels import torch_kernels as portable
-from methods.clustering.locality import ranks
-from methods.clustering.projection import Projection, leading_projection
+from methods.clustering.kernels import Kernels, kernels_for
+from methods.clustering.kernels.torch_search import repair
+from methods.clustering.values import Neighbours
 from methods.errors import MethodError
 
-BLOCK = 1024
-"""Rows and columns of a block of the first pass on a CPU (its 4 MB of float32 stay in cache)."""
-KEEP = 4
-"""Candidates for each of the k neighbours that a search by projections looks at exactly."""
-FEW = 0.05
+REPAIRABLE = 0.05
 """Share of rows up to which failed proofs are repaired row by row instead of by a whole float32 pass."""
 
 Backend = Literal["auto", "float32", "faiss"]
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Nearest neighbours of every sample, nearest first; a list that ends early is filled with -1 and -inf.
-
-    Attributes
-    ----------
-    index : int64 or int32 tensor (n, k)
-        The sample itself is in its list like any other; duplicates of it with a smaller index precede it.
-    similarity : float32 tensor (n, k)
-    """
-
-    index: Tensor
-    similarity: Tensor
-
-    def first(self, k: int) -> Neighbours:
-        """Return the first `k` entries of every list."""
-        return Neighbours(self.index[:, :k], self.similarity[:, :k])
-
-    def reordered(self, order: Tensor) -> Neighbours:
-        """Return the lists of the samples in another order, and numbered by it, as int32."""
-        rank = torch.cat([ranks(order), order.new_full((1,), -1)]).int()  # -1, the end of a list, stays -1
-        index = torch.take(rank, self.index).index_select(0, order)
-        return Neighbours(index, self.similarity.index_select(0, order))
 
 
 def nearest_neighbours(features: Tensor, k: int, *, backend: Backend = "auto") -> Neighbours:
@@ -85,163 +51,128 @@ def nearest_neighbours(features: Tensor, k: int, *, backend: Backend = "auto") -
     check_k(len(features), k)
     if backend == "faiss":
         return _faiss_search(features, k)
-    nobody = torch.full((len(features),), -1, dtype=torch.int32)
-    if backend == "float32":
-        return _search(features, k, nobody, float32_pass(features))
-    return _fastest_search(features, k, nobody)
+    return exact_neighbours(features, k, kernels_for(features), fastest=backend == "auto")
 
 
-def other_group_neighbours(features: Tensor, k: int, group: Tensor) -> Neighbours:
+def exact_neighbours(
+    features: Tensor, k: int, kernels: Kernels, *, group: Tensor | None = None, fastest: bool = True
+) -> Neighbours:
+    """Find the k nearest samples of every sample; the features are known to be good.
+
+    Parameters
+    ----------
+    group : integer tensor (n,), optional
+        Pairs of one group (>= 0) do not count; lists are shorter than k where the other groups have fewer samples.
+    fastest : bool
+        False takes no first pass but the one in float32.
+    """
+    if group is None:
+        group = torch.full((len(features),), -1, dtype=torch.int32)
+    for result in kernels.searches(features, k, group, fastest=fastest):
+        if len(result.unproven) <= REPAIRABLE * len(features):
+            break
+    repair(features, group, result.unproven, result.lists)
+    return result.lists
+
+
+def other_group_neighbours(features: Tensor, k: int, group: Tensor, kernels: Kernels) -> Neighbours:
     """Find, for every sample, the k nearest samples of other groups (cameras).
 
     Parameters
     ----------
+    features : float32 tensor (n, d)
+        Unit rows.
     group : int64 tensor (n,)
         Lists are shorter than k where the other groups have fewer samples.
     """
-    check_features(features)
     check_group("camera", group, len(features))
     numbered = torch.unique(group, return_inverse=True)[1].to(torch.int32)
-    return _fastest_search(features, min(k, len(features)), numbered)
+    return exact_neighbours(features, min(k, len(features)), kernels, group=numbered)
 
 
-def same_group_neighbours(features: Tensor, k: int, group: Tensor) -> Neighbours:
+def same_group_neighbours(features: Tensor, k: int, group: Tensor, kernels: Kernels) -> Neighbours:
     """Find, for every sample, the k nearest samples of its own group (camera), itself included.
 
     Parameters
     ----------
+    features : float32 tensor (n, d)
+        Unit rows.
     group : int64 tensor (n,)
         Lists are shorter than k where a group has fewer samples.
     """
-    check_features(features)
     check_group("camera", group, len(features))
-    found = _empty(len(features), k, features.device)
+    lists = Neighbours.empty(len(features), k, features.device)
     for g in torch.unique(group):
-        mine = (group.to(features.device) == g.to(features.device)).nonzero().squeeze(1)
-        part = nearest_neighbours(features[mine], min(k, len(mine)))
+        members = (group.to(features.device) == g.to(features.device)).nonzero().squeeze(1)
+        part = exact_neighbours(features[members], min(k, len(members)), kernels)
         width = part.index.shape[1]
-        found.index[mine, :width] = mine[part.index]
-        found.similarity[mine, :width] = part.similarity
-    return found
+        lists.index[members, :width] = members[part.index]
+        lists.similarity[members, :width] = part.similarity
+    return lists
 
 
-def _empty(n: int, k: int, device: torch.device) -> Neighbours:
-    index = torch.full((n, k), -1, dtype=torch.int64, device=device)
-    return Neighbours(index, torch.full((n, k), -torch.inf, device=device))
+def top_neighbours(
+    queries: Tensor, keys: Tensor, top_k: int, *, own: bool = False, block: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """List the `top_k` keys most similar to every query.
 
+    Equal similarities at the end of a list go to the lower indices. Memory: `block` x keys.
 
-def _fastest_search(features: Tensor, k: int, group: Tensor) -> Neighbours:
-    """Search by projections where bfloat16 is not the cheaper first pass and they prove enough, else by blocks."""
-    if features.device.type == "cpu" and not has_bfloat16_units(features.device):
-        keep = KEEP * k
-        projection = leading_projection(features, k, keep, group)
-        if projection is not None:
-            found = _empty(len(features), k, features.device)
-            failed = _projected(features.contiguous(), group, projection, keep, found)
-            if len(failed) <= FEW * len(features):
-                _repair(features, group, failed, found)
-                return found
-    return _search(features, k, group, preferred_pass(features))
-
-
-def _search(features: Tensor, k: int, group: Tensor, first_pass: FirstPass) -> Neighbours:
-    found = _empty(len(features), k, features.device)
-    if features.device.type == "cpu":
-        failed = _blockwise(features.contiguous(), group, first_pass, found)
-    else:
-        failed = portable.search(
-            features, group.to(features.device), first_pass, found.index, found.similarity
-        )
-    if len(failed) > FEW * len(features) and first_pass.bits == 16:
-        return _search(features, k, group, float32_pass(features))
-    _repair(features, group, failed, found)
-    return found
-
-
-def _blockwise(features: Tensor, group: Tensor, first_pass: FirstPass, found: Neighbours) -> Tensor:
-    """Fill `found` from blocks of the first pass; return the rows that failed."""
-    k = found.index.shape[1]
-    room = max(192, 4 * k)
-    keys, ids, size, _ = _candidates(first_pass, group, k, room)
-    failed = compiled_search.settle(
-        features.numpy(),
-        keys,
-        ids,
-        size,
-        k,
-        first_pass.bits,
-        first_pass.bound,
-        found.index.numpy(),
-        found.similarity.numpy(),
-    )
-    return torch.from_numpy(failed).nonzero().squeeze(1)
-
-
-def _projected(
-    features: Tensor, group: Tensor, projection: Projection, keep: int, found: Neighbours
-) -> Tensor:
-    """Fill `found` from the `keep` nearest by projection; return the rows that these do not prove."""
-    # no bound yet: what is dropped is only remembered, and compared with the exact k-th nearest in the end
-    bare = FirstPass(projection.rows, np.zeros(2))
-    keys, ids, size, cut = _candidates(bare, group, keep, 2 * keep)
-    failed = compiled_search.settle_projected(
-        features.numpy(),
-        keys,
-        ids,
-        size,
-        cut,
-        keep,
-        projection.residual,
-        projection.slack,
-        found.index.numpy(),
-        found.similarity.numpy(),
-    )
-    return torch.from_numpy(failed).nonzero().squeeze(1)
-
-
-def _candidates(
-    first_pass: FirstPass, group: Tensor, k: int, room: int
-) -> tuple[compiled_search.Keys, compiled.Ints, compiled.Ints, compiled_search.Keys]:
-    """Collect candidates of the k nearest in lists of `room`, from blocks of the first pass, each pair once.
+    Parameters
+    ----------
+    queries, keys : float32 tensors (n, d) and (m, d), unit rows
+    top_k : int
+        At most m entries are listed.
+    own : bool
+        Queries are the keys, and a sample is in its own list even if it has more than `top_k` duplicates.
+    block : int
+        Queries at a time.
 
     Returns
     -------
-    keys, ids : integer arrays (n, room)
-    size : int32 array (n,)
-        Candidates of a row; -1 where they did not fit.
-    cut : integer array (n,)
-        No dropped sample has a key above it.
+    similarity, index : float32 and int64 tensors (n, min(top_k, m))
+        Each list in increasing order of *index*.
     """
-    n, dtype = len(first_pass.rows), first_pass.key_dtype
-    room = min(n, room)
-    keys, ids = np.empty((n, room), dtype), np.empty((n, room), np.int32)
-    size, cut = np.zeros(n, np.int32), np.full(n, np.iinfo(dtype).min, dtype)
-    groups = group.to(torch.int32).contiguous().numpy()
-    for first_row in range(0, n, BLOCK):
-        for first_column in range(first_row, n, BLOCK):
-            block = first_pass.block(
-                slice(first_row, first_row + BLOCK), slice(first_column, first_column + BLOCK)
-            )
-            compiled_search.sift(
-                block, first_row, first_column, keys, ids, size, cut, groups, k, first_pass.bound
-            )
-    return keys, ids, size, cut
+    top_k = min(top_k, len(keys))
+    parts = []
+    for start in range(0, len(queries), block):
+        similarity = queries[start : start + block] @ keys.T
+        ranked = similarity
+        if own:
+            at = torch.arange(len(similarity), device=similarity.device)
+            ranked = similarity.index_put((at, at + start), similarity.new_tensor(torch.inf))
+        index = _largest(ranked, top_k)
+        parts.append((similarity.gather(1, index), index))
+    if not parts:
+        return queries.new_empty(0, top_k), torch.empty(0, top_k, dtype=torch.int64, device=queries.device)
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
-def _repair(features: Tensor, group: Tensor, rows: Tensor, found: Neighbours) -> None:
-    """Search some rows in float32 with room for any number of candidates, and re-rank those exactly."""
-    if len(rows) == 0:
-        return
-    k = found.index.shape[1]
-    groups = group.to(features.device)
-    slack = 2 * float(float32_pass(features).bound[0]) + 1e-6
-    for part in rows.split(256):
-        near = features[part] @ features.T
-        near[(groups[part, None] == groups[None]) & (groups[part, None] >= 0)] = -torch.inf
-        kth = near.topk(k, dim=1).values[:, -1:]
-        row, candidate = ((near > kth - slack) & near.isfinite()).nonzero(as_tuple=True)
-        start = torch.searchsorted(row, torch.arange(len(part) + 1, device=row.device))
-        portable.rank(features, part, start, candidate, found.index, found.similarity)
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Return the indices (b, count) of the largest entries of each row, the first ones on ties."""
+    if not count:
+        return torch.empty(len(values), 0, dtype=torch.int64, device=values.device)
+    # topk alone leaves open which of several equal entries it takes
+    last = values.topk(count, sorted=True).values[:, -1:]
+    above, equal = values > last, values == last
+    room = count - above.sum(1, keepdim=True)
+    taken = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
+    return taken.nonzero()[:, 1].view(len(values), count)
+
+
+def euclidean_neighbours(rows: Tensor, k: int) -> Neighbours:
+    """Find the k samples of least Euclidean distance, itself included; `rows` (n, d) need not be unit.
+
+    Lists are ordered by (distance, index); similarities are inner products.
+    """
+    squares = (rows * rows).sum(1, keepdim=True)
+    # the larger 2 a.b - b.b, the smaller |a - b|
+    score, index = top_neighbours(
+        torch.cat([2 * rows, -torch.ones_like(squares)], 1), torch.cat([rows, squares], 1), k, own=True
+    )
+    score, order = score.sort(dim=1, descending=True, stable=True)
+    index = index.gather(1, order)
+    return Neighbours(index, (score + squares[index].squeeze(2)) / 2)
 
 
 def _faiss_search(features: Tensor, k: int) -> Neighbours:

@@ -13,16 +13,15 @@ from sklearn.cluster import HDBSCAN, AgglomerativeClustering
 from torch import Tensor
 
 from methods.clustering.checks import check_min_samples
-from methods.clustering.jaccard import Graph
 from methods.clustering.labels import NOISE
-from methods.clustering.neighbours import Neighbours
+from methods.clustering.values import Neighbours, SparseDistances
 from methods.errors import MethodError
 
 LARGEST_COMPONENT = 16_384
 """Samples of one connected piece up to which average linkage is computed (2 GB of float64 distances)."""
 
 
-def hdbscan(graph: Graph, min_samples: int) -> Tensor:
+def hdbscan(graph: SparseDistances, min_samples: int) -> Tensor:
     """Cluster by HDBSCAN (scikit-learn), `min_samples` being the smallest cluster too.
 
     Pairs that the graph does not hold count as distance 1, the largest there is, so a graph with a radius near 1
@@ -37,7 +36,7 @@ def hdbscan(graph: Graph, min_samples: int) -> Tensor:
     check_min_samples(min_samples)
     smallest = max(2, min_samples)
     if len(graph) < smallest:
-        return torch.full((len(graph),), NOISE, device=graph.start.device)
+        return torch.full((len(graph),), NOISE, device=graph.indptr.device)
     model = HDBSCAN(
         min_cluster_size=smallest,
         min_samples=min_samples,
@@ -46,11 +45,11 @@ def hdbscan(graph: Graph, min_samples: int) -> Tensor:
         copy=False,
     )
     labels = model.fit(_completed(graph, min_samples)).labels_
-    sparse_rows = (graph.start[1:] - graph.start[:-1]).cpu().numpy() < min_samples
-    return _numbered(np.where(sparse_rows, NOISE, labels), 1, graph.start.device)
+    sparse_rows = graph.sizes.cpu().numpy() < min_samples
+    return _numbered(np.where(sparse_rows, NOISE, labels), 1, graph.indptr.device)
 
 
-def agglomerative(graph: Graph, eps: float, min_samples: int) -> Tensor:
+def agglomerative(graph: SparseDistances, eps: float, min_samples: int) -> Tensor:
     """Cluster by average linkage (scikit-learn), merging while the mean distance is below `eps`.
 
     Only pieces that are connected at `eps` can hold a cluster, so linkage runs on each of them alone. Pairs that
@@ -72,19 +71,19 @@ def agglomerative(graph: Graph, eps: float, min_samples: int) -> Tensor:
     pieces, piece = connected_components(_linked(graph.below(eps)), directed=False)
     members = np.split(np.argsort(piece, kind="stable"), np.cumsum(np.bincount(piece, minlength=pieces))[:-1])
     labels = np.empty(len(graph), np.int64)
-    found = 0
-    for mine in members:
-        if len(mine) > LARGEST_COMPONENT:
+    n_clusters = 0
+    for piece_members in members:
+        if len(piece_members) > LARGEST_COMPONENT:
             raise MethodError(
-                f"{len(mine)} samples are connected at eps = {eps:g}, more than the {LARGEST_COMPONENT} that average "
-                "linkage can take; choose a smaller eps, or dbscan"
+                f"{len(piece_members)} samples are connected at eps = {eps:g}, more than the {LARGEST_COMPONENT} that "
+                "average linkage can take; choose a smaller eps, or dbscan"
             )
-        labels[mine] = found + _linkage(whole, mine, eps)
-        found = labels[mine].max() + 1
-    return _numbered(labels, min_samples, graph.start.device)
+        labels[piece_members] = n_clusters + _linkage(whole, piece_members, eps)
+        n_clusters = labels[piece_members].max() + 1
+    return _numbered(labels, min_samples, graph.indptr.device)
 
 
-def infomap(graph: Graph, eps: float, min_samples: int, *, seed: int = 1) -> Tensor:
+def infomap(graph: SparseDistances, eps: float, min_samples: int, *, seed: int = 1) -> Tensor:
     """Cluster by two-level Infomap; pairs at or below `eps` are linked with weight 1 - distance.
 
     Parameters
@@ -107,7 +106,7 @@ def infomap(graph: Graph, eps: float, min_samples: int, *, seed: int = 1) -> Ten
     check_min_samples(min_samples)
     upper = sparse.triu(graph.below(eps).matrix(), 1).tocoo()
     links = (*upper.coords, 1 - upper.data)
-    return _numbered(_modules(len(graph), links, False, seed), min_samples, graph.start.device)
+    return _numbered(_modules(len(graph), links, False, seed), min_samples, graph.indptr.device)
 
 
 def neighbour_infomap(
@@ -164,14 +163,14 @@ def _modules(
     return labels
 
 
-def _linked(graph: Graph) -> sparse.csr_array:
+def _linked(graph: SparseDistances) -> sparse.csr_array:
     """Return the graph with every distance as 1: SciPy's graph routines take a stored 0 for no link."""
     matrix = sparse.csr_array(graph.matrix())
     matrix.data = np.ones_like(matrix.data)
     return matrix
 
 
-def _completed(graph: Graph, min_samples: int) -> sparse.csr_array:
+def _completed(graph: SparseDistances, min_samples: int) -> sparse.csr_array:
     """Return distances, above 0, with the pairs of distance 1 that HDBSCAN needs to see.
 
     It asks for one connected piece and for `min_samples` entries in every row, the sample itself counted.
@@ -192,10 +191,11 @@ def _completed(graph: Graph, min_samples: int) -> sparse.csr_array:
     return sparse.csr_array(matrix + absent)
 
 
-def _linkage(whole: sparse.csr_array, mine: NDArray[np.int64], eps: float) -> NDArray[np.int64]:
-    if len(mine) == 1:
+def _linkage(whole: sparse.csr_array, members: NDArray[np.int64], eps: float) -> NDArray[np.int64]:
+    """Return the clusters (from 0) of some samples by average linkage."""
+    if len(members) == 1:
         return np.zeros(1, np.int64)
-    part = sparse.coo_array(whole[mine][:, mine])
+    part = sparse.coo_array(whole[members][:, members])
     distance = np.ones(part.shape)
     distance[part.coords] = part.data
     model = AgglomerativeClustering(
@@ -206,11 +206,11 @@ def _linkage(whole: sparse.csr_array, mine: NDArray[np.int64], eps: float) -> ND
 
 def _numbered(labels: NDArray[np.int64], min_size: int, device: torch.device) -> Tensor:
     """Drop clusters of fewer than `min_size` members, and number the rest by their first member."""
-    found, first, inverse, size = np.unique(
+    values, first, inverse, size = np.unique(
         labels, return_index=True, return_inverse=True, return_counts=True
     )
-    kept = (found != NOISE) & (size >= min_size)
-    number = np.full(len(found), NOISE, np.int64)
+    kept = (values != NOISE) & (size >= min_size)
+    number = np.full(len(values), NOISE, np.int64)
     number[np.argsort(np.where(kept, first, len(labels)), kind="stable")[: kept.sum()]] = np.arange(
         kept.sum()
     )

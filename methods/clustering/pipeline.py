@@ -10,14 +10,15 @@ from torch import Tensor
 
 from methods.clustering.checks import check_eps, check_features, check_k, check_min_samples
 from methods.clustering.dbscan import dbscan
-from methods.clustering.dense_search import euclidean_neighbours
 from methods.clustering.encoding import encode, expand
 from methods.clustering.expansion import Expansion
-from methods.clustering.jaccard import Graph, jaccard_distances
+from methods.clustering.jaccard import jaccard_distances
+from methods.clustering.kernels import Kernels, kernels_for
 from methods.clustering.labels import NOISE
-from methods.clustering.locality import side_by_side
-from methods.clustering.neighbours import Neighbours, nearest_neighbours
+from methods.clustering.locality import locality_order
+from methods.clustering.neighbours import euclidean_neighbours, exact_neighbours
 from methods.clustering.reciprocal import expanded_sets
+from methods.clustering.values import Neighbours, SparseDistances
 from methods.timing import timed
 
 
@@ -55,7 +56,7 @@ class Clustering:
 
 def jaccard_graph(
     features: Tensor, *, k1: int, radius: float, expansion: Expansion, unit: bool = True
-) -> tuple[Graph, Neighbours]:
+) -> tuple[SparseDistances, Neighbours]:
     """Compute the Jaccard distances at or below a radius; several eps can share one graph.
 
     Parameters
@@ -73,7 +74,7 @@ def jaccard_graph(
 
     Returns
     -------
-    Graph, Neighbours
+    SparseDistances, Neighbours
 
     Raises
     ------
@@ -83,24 +84,27 @@ def jaccard_graph(
     check_features(features, unit=unit)
     check_k(len(features), k1)
     expansion.check(len(features), k1)
+    kernels = kernels_for(features)
     with timed("neighbours"):
-        search = nearest_neighbours if unit else euclidean_neighbours
-        neighbours = search(features, k1)
-    return graph_of(features, neighbours, radius=radius, expansion=expansion), neighbours
+        neighbours = exact_neighbours(features, k1, kernels) if unit else euclidean_neighbours(features, k1)
+    graph = graph_of(features, neighbours, radius=radius, expansion=expansion, kernels=kernels)
+    return graph, neighbours
 
 
-def graph_of(features: Tensor, neighbours: Neighbours, *, radius: float, expansion: Expansion) -> Graph:
+def graph_of(
+    features: Tensor, neighbours: Neighbours, *, radius: float, expansion: Expansion, kernels: Kernels
+) -> SparseDistances:
     """Compute the Jaccard distances at or below a radius from neighbour lists that are known."""
     with timed("reciprocal"):
-        order = side_by_side(neighbours.index)
+        order = locality_order(neighbours.index)
         lists = neighbours.reordered(order)
-        sets = expanded_sets(lists.index)
+        sets = expanded_sets(lists.index, kernels)
     with timed("encode"):
-        encoding = encode(features, lists, sets, order)
+        encoding = encode(features, lists, sets, kernels, order)
     with timed("expand"):
-        encoding = expand(encoding, lists.index, expansion.reordered(order))
+        encoding = expand(encoding, lists.index, expansion.reordered(order), kernels)
     with timed("jaccard"):
-        return jaccard_distances(encoding, radius, order)
+        return jaccard_distances(encoding, radius, kernels, order)
 
 
 def jaccard_clusters(
@@ -141,11 +145,11 @@ LARGEST_RADIUS = float(np.nextafter(np.float32(1), np.float32(0)))
 """Largest radius of a sparse graph: samples that share nothing are at distance 1."""
 
 
-def density_clusters(graph: Graph, eps: float, min_samples: int) -> Tensor:
+def density_clusters(graph: SparseDistances, eps: float, min_samples: int) -> Tensor:
     """Run DBSCAN, eps = 1 included, where all samples are neighbours and the graph says nothing."""
     if np.float32(eps) < 1:
         return dbscan(graph, eps, min_samples)
-    return torch.full((len(graph),), 0 if len(graph) >= min_samples else NOISE, device=graph.start.device)
+    return torch.full((len(graph),), 0 if len(graph) >= min_samples else NOISE, device=graph.indptr.device)
 
 
 def summarise(labels: Tensor, neighbours: Neighbours) -> Clustering:

@@ -16,16 +16,16 @@ from torch import Tensor
 
 from methods.clustering.first_pass import summation_error
 
-SHARES = (8, 4)
-"""Dimensions are divided by these, the cheapest first."""
+DIMENSION_DIVISORS = (8, 4)
+"""Directions are a share of the features' dimensions: divided by these, the cheapest first."""
 SAMPLE = 4096
 """Rows that decide the directions."""
 PROBES = 128
 """Rows that are searched exactly, to see whether the proof would succeed."""
-UNPROVEN = 1 / 32
+UNPROVEN_PROBES = 1 / 32
 """Share of the probes that may fail: rows without a proof are searched one by one."""
-ENOUGH = 8
-"""Samples per dimension from which the search is dear enough to look for directions."""
+MIN_SAMPLES_PER_DIMENSION = 8
+"""Minimum samples per dimension for projection to pay off."""
 ROUNDING = 1e-6
 """Far above the rounding of a similarity, or of a squared length, to float32."""
 
@@ -64,11 +64,11 @@ def leading_projection(features: Tensor, k: int, keep: int, group: Tensor) -> Pr
         None if there are too few samples to pay for it, or the features fill too many directions.
     """
     n, d = features.shape
-    if n < ENOUGH * d or d < 16 * SHARES[-1]:
+    if n < MIN_SAMPLES_PER_DIMENSION * d or d < 16 * DIMENSION_DIVISORS[-1]:
         return None
     sample = features[:: max(1, n // SAMPLE)]
-    for share in SHARES:
-        candidate = project(features, leading_directions(sample, d // share))
+    for divisor in DIMENSION_DIVISORS:
+        candidate = project(features, leading_directions(sample, d // divisor))
         if proves(features, candidate, k, keep, group):
             return candidate
     return None
@@ -109,4 +109,4 @@ def proves(features: Tensor, projection: Projection, k: int, keep: int, group: T
     near = (projection.rows[rows] @ projection.rows.T).masked_fill_(same, -torch.inf)
     margin = projection.slack + residual[rows, None] * residual.max() + 2 * ROUNDING
     candidates = (near.double() >= kth - margin).sum(1)
-    return float((candidates > keep).double().mean()) <= UNPROVEN
+    return float((candidates > keep).double().mean()) <= UNPROVEN_PROBES
