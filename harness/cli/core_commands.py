@@ -53,8 +53,8 @@ def variants(
 ) -> None:
     """Try every expansion with every clusterer and eps on the same features, in one table."""
     from harness.runs.files import check_folder, write_atomic
-    from harness.tools.cluster import variants_of_file
     from harness.tools.tables import text_table
+    from harness.tools.variants import variants_of_file
     from harness.training.fabric import make_fabric
 
     check_folder(out)

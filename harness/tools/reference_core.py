@@ -1,4 +1,4 @@
-"""The clustering core as public code computes it: dense N x N matrices and Python loops (dmic-spec section 2).
+"""The clustering core as public code computes it: dense N x N matrices and Python loops.
 
 Written from the mathematics, as plainly as the public programs work, so that ``reidbench time`` can compare the
 core with what it replaces on the same machine. It needs 12 N^2 bytes at its peak.

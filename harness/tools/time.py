@@ -25,7 +25,7 @@ from harness.runs.files import write_atomic
 from harness.tools.reference_core import reference_clusters
 from harness.training.kernels import compile_kernels
 from harness.training.stage_times import StageTimers
-from methods.clustering import Plain, jaccard_clusters, nearest_neighbours
+from methods.clustering import MeanExpansion, jaccard_clusters, nearest_neighbours
 from methods.timing import recording, timed
 from results.figures import to_png
 
@@ -154,7 +154,7 @@ def warm_up(plan: Plan, device: torch.device) -> None:
         k1=plan.k1,
         eps=plan.eps,
         min_samples=plan.min_samples,
-        expansion=Plain(plan.k2),
+        expansion=MeanExpansion(plan.k2),
     )
 
 
@@ -167,7 +167,7 @@ def time_core(plan: Plan, features: Tensor) -> tuple[np.ndarray, pd.DataFrame]:
             k1=plan.k1,
             eps=plan.eps,
             min_samples=plan.min_samples,
-            expansion=Plain(plan.k2),
+            expansion=MeanExpansion(plan.k2),
         )
         return found.labels.cpu().numpy()
 

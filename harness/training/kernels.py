@@ -11,7 +11,7 @@ import torch
 
 def compile_kernels() -> float:
     """Compile the kernels of clustering and evaluation, or load compiled ones; return the seconds it took."""
-    from methods.clustering import ModalityCamera, jaccard_clusters, nearest_neighbours
+    from methods.clustering import MIE, jaccard_clusters, nearest_neighbours
     from protocols.metrics import distances, evaluate
 
     start = time.perf_counter()
@@ -20,7 +20,7 @@ def compile_kernels() -> float:
     rows = torch.randn(1024, 8, generator=generator) @ torch.randn(8, 128, generator=generator)
     rows = torch.nn.functional.normalize(rows)
     half, quarter = torch.arange(1024) // 512, torch.arange(1024) // 256
-    jaccard_clusters(rows, k1=8, eps=0.6, min_samples=4, expansion=ModalityCamera(4, half, quarter))
+    jaccard_clusters(rows, k1=8, eps=0.6, min_samples=4, expansion=MIE(4, half, quarter))
     nearest_neighbours(rows, 8, backend="float32")  # what a search falls back on
     some, ids = rows[::16].numpy(), half[::16].numpy()
     with warnings.catch_warnings(action="ignore"):  # two people are a short gallery

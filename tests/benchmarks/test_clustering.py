@@ -20,16 +20,17 @@ from harness.tools import reference_core
 from harness.tools.time import synthetic_features
 from methods.clustering import (
     Encoding,
-    Graph,
+    MeanExpansion,
     Neighbours,
-    Plain,
-    Sets,
+    NeighbourSets,
+    SparseDistances,
     dbscan,
     encode,
     expand,
     expanded_sets,
     jaccard_clusters,
     jaccard_distances,
+    kernels_for,
     nearest_neighbours,
 )
 
@@ -55,32 +56,36 @@ class Stages:
 
     features: Tensor
     neighbours: Neighbours
-    sets: Sets
+    sets: NeighbourSets
     encoding: Encoding
     expanded: Encoding
-    graph: Graph
+    graph: SparseDistances
 
     @classmethod
     def of(cls, features: Tensor) -> Stages:
+        kernels = kernels_for(features)
         neighbours = nearest_neighbours(features, K1)
-        sets = expanded_sets(neighbours.index)
-        encoding = encode(features, neighbours, sets)
-        expanded = expand(encoding, neighbours.index, Plain(K2))
-        return cls(features, neighbours, sets, encoding, expanded, jaccard_distances(expanded, EPS))
+        sets = expanded_sets(neighbours.index, kernels)
+        encoding = encode(features, neighbours, sets, kernels)
+        expanded = expand(encoding, neighbours.index, MeanExpansion(K2), kernels)
+        return cls(features, neighbours, sets, encoding, expanded, jaccard_distances(expanded, EPS, kernels))
 
     def call(self, stage: str) -> Callable[[], Any]:
+        kernels = kernels_for(self.features)
         return {
             "neighbours": lambda: nearest_neighbours(self.features, K1),
-            "reciprocal": lambda: expanded_sets(self.neighbours.index),
-            "encode": lambda: encode(self.features, self.neighbours, self.sets),
-            "expand": lambda: expand(self.encoding, self.neighbours.index, Plain(K2)),
-            "jaccard": lambda: jaccard_distances(self.expanded, EPS),
+            "reciprocal": lambda: expanded_sets(self.neighbours.index, kernels),
+            "encode": lambda: encode(self.features, self.neighbours, self.sets, kernels),
+            "expand": lambda: expand(self.encoding, self.neighbours.index, MeanExpansion(K2), kernels),
+            "jaccard": lambda: jaccard_distances(self.expanded, EPS, kernels),
             "cluster": lambda: dbscan(self.graph, EPS, MIN_SAMPLES),
             "whole": self.labels,
         }[stage]
 
     def labels(self) -> Tensor:
-        found = jaccard_clusters(self.features, k1=K1, eps=EPS, min_samples=MIN_SAMPLES, expansion=Plain(K2))
+        found = jaccard_clusters(
+            self.features, k1=K1, eps=EPS, min_samples=MIN_SAMPLES, expansion=MeanExpansion(K2)
+        )
         return found.labels
 
 

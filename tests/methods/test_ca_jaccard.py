@@ -75,7 +75,7 @@ def test_distances_are_the_naive_ones(case: str) -> None:
     expected = naive_distances(features.double().numpy(), camera, (5, 20), (2, 4))
     graph, _ = camera_aware_graph(features, CameraAware(torch.from_numpy(camera)), radius=0.9)
     found = np.ones((60, 60))
-    found[graph.row.numpy(), graph.neighbour.numpy()] = graph.distance.numpy()
+    found[graph.rows.numpy(), graph.indices.numpy()] = graph.values.numpy()
     expected[expected > 0.9] = 1
     assert (expected < 1).sum() > 60
     np.testing.assert_allclose(found, expected, atol=2e-5)

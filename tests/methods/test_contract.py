@@ -40,7 +40,7 @@ from harness.training.progress import Reporter
 from harness.training.recorder import Recorder
 from harness.training.state import State
 from methods.base import Method, Source, TrainingData
-from methods.clustering.kernels import numba_kernels as compiled
+from methods.clustering.kernels import numba_kernels
 from methods.errors import MethodError
 from methods.gur import GUR
 from protocols.regdb import RegDB
@@ -312,15 +312,15 @@ def test_idle_phases_end_a_run_only_if_whole_epochs_are_idle(
     assert history(done)["skipped"].sum() > PATIENCE
 
 
-def all_noise(_start: Any, _neighbour: Any, core: np.ndarray) -> np.ndarray:
-    return np.full(len(core), -1, dtype=np.int64)
+def all_noise(_graph: Any, core: Tensor) -> Tensor:
+    return torch.full((len(core),), -1)
 
 
 @pytest.mark.parametrize("name", UNSUPERVISED)
 def test_gives_up_clearly_when_all_is_noise(
     name: str, task: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "density_labels", all_noise)
+    monkeypatch.setattr(numba_kernels, "density_labels", all_noise)
     planned = task(name, "regdb", "noise", epochs=PATIENCE)
     with pytest.raises(HarnessError, match=f"{PATIENCE} epochs in a row"):
         go(planned)
@@ -331,7 +331,7 @@ def test_gives_up_clearly_when_all_is_noise(
 
 @pytest.mark.parametrize("name", UNSUPERVISED)
 def test_goes_on_after_an_epoch_of_noise(name: str, task: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
-    labels, begin, now = compiled.density_labels, load_method(name).begin_epoch, [0]
+    labels, begin, now = numba_kernels.density_labels, load_method(name).begin_epoch, [0]
 
     def begin_epoch(method: Method, epoch: Any, bank: Any) -> Any:
         now[0] = epoch.number
@@ -339,7 +339,7 @@ def test_goes_on_after_an_epoch_of_noise(name: str, task: Planner, monkeypatch: 
 
     monkeypatch.setattr(load_method(name), "begin_epoch", begin_epoch)
     monkeypatch.setattr(
-        compiled, "density_labels", lambda *graph: labels(*graph) if now[0] else all_noise(*graph)
+        numba_kernels, "density_labels", lambda *graph: labels(*graph) if now[0] else all_noise(*graph)
     )
     table = history(go(task(name, "regdb", "recovered", epochs=2)))
     skipped = table.groupby("epoch")["skipped"].all()

@@ -1,4 +1,4 @@
-"""Association by plain loops in float64 (methods-spec 3, 5, 6, 7, 8, 10, 10b)."""
+"""Association by plain loops in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clustering core pair by pair, from the definitions (dmic-spec sections 2 and 3, methods-spec section 4).
+"""The clustering core pair by pair, from the definitions.
 
 Encodings are dictionaries {sample: weight} in float64; distances are rounded to float32 at the end.
 """

@@ -14,8 +14,9 @@ import torch
 
 from harness.cli.app import main
 from harness.errors import HarnessError
-from harness.tools.cluster import ClusterConfig, cluster_file, configuration, read_samples, variants_of_file
+from harness.tools.cluster import ClusterConfig, cluster_file, configuration
 from harness.tools.reference_core import reference_clusters
+from harness.tools.samples import read_samples
 from harness.tools.time import (
     Plan,
     draw,
@@ -26,7 +27,8 @@ from harness.tools.time import (
     synthetic_features,
     with_ratios,
 )
-from methods.clustering import Plain, jaccard_clusters
+from harness.tools.variants import variants_of_file
+from methods.clustering import MeanExpansion, jaccard_clusters
 from tests.methods.clustering.cases import blobs
 
 
@@ -240,7 +242,7 @@ def test_time_command_writes_table_and_figure(reidbench: Command, tmp_path: Path
 def test_reference_is_the_same_algorithm() -> None:
     features = synthetic_features(400, 64, 1)
     for k1, k2 in ((10, 1), (20, 6)):
-        found = jaccard_clusters(features, k1=k1, eps=0.6, min_samples=4, expansion=Plain(k2))
+        found = jaccard_clusters(features, k1=k1, eps=0.6, min_samples=4, expansion=MeanExpansion(k2))
         labels = reference_clusters(features.numpy(), k1=k1, k2=k2, eps=0.6, min_samples=4)
         assert found.labels.tolist() == labels.tolist()
 

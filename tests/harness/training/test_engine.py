@@ -12,11 +12,11 @@ from tests.conftest import process_environment
 CODE = """
 import torch
 from harness.training.fabric import share_threads
-from methods.clustering import Plain, jaccard_clusters
+from methods.clustering import MeanExpansion, jaccard_clusters
 share_threads()
 before = torch.get_num_threads()
 features = torch.nn.functional.normalize(torch.randn(40, 8, generator=torch.Generator().manual_seed(0)))
-jaccard_clusters(features, k1=5, eps=0.5, min_samples=2, expansion=Plain(2))
+jaccard_clusters(features, k1=5, eps=0.5, min_samples=2, expansion=MeanExpansion(2))
 print(before, torch.get_num_threads())
 """
 

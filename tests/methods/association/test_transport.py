@@ -35,7 +35,7 @@ def test_labels_equal_the_plain_scaling(seed: int, n: int, k: int) -> None:
 @given(st.integers(0, 10_000), st.integers(2, 10), st.integers(2, 5), st.sampled_from([1.0, 10.0]))
 @settings(max_examples=20, deadline=None)
 def test_labels_equal_the_log_domain_reference(seed: int, n: int, k: int, sharpness: float) -> None:
-    """Methods-spec section 15, item 9: powers of such probabilities may underflow."""
+    """Powers of such probabilities may underflow."""
     p = predictions(seed, n, k, sharpness)
     plan = reference.sinkhorn_log(p.numpy(), 25, 0.1)
     ranked = np.sort(plan, axis=1)

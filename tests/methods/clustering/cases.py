@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.clustering import Graph
+from methods.clustering import SparseDistances
 
 
 def unit(rows: npt.NDArray[np.floating]) -> Tensor:
@@ -62,7 +62,7 @@ def groups(n: int, number: int, seed: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, number, n))
 
 
-def dense(graph: Graph) -> npt.NDArray[np.float32]:
+def dense(graph: SparseDistances) -> npt.NDArray[np.float32]:
     """Distances of every pair; those that the graph does not hold are 1."""
     matrix = graph.matrix().tocoo()
     distance = np.ones(matrix.shape, np.float32)

@@ -10,15 +10,13 @@ from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 from torch import Tensor
 
-from methods.base import NOISE
 from methods.clustering import (
     LARGEST_RADIUS,
+    MIE,
     Capped,
     Expansion,
-    ModalityCamera,
+    MeanExpansion,
     ModalityMean,
-    NoExpansion,
-    Plain,
     dbscan,
     encode,
     expand,
@@ -29,6 +27,8 @@ from methods.clustering import (
     nearest_neighbours,
     reciprocal_sets,
 )
+from methods.clustering.kernels import numba_kernels
+from methods.clustering.labels import NOISE
 from methods.clustering.reciprocal import half_of
 from methods.errors import MethodError
 from tests.methods.clustering import cases
@@ -42,10 +42,10 @@ def expansion_of(kind: str, n: int, k1: int, k2: int, cameras: int = 4) -> tuple
     camera = cases.groups(n, cameras, 1)
     modality = camera % 2
     made: dict[str, Expansion] = {
-        "none": NoExpansion(),
-        "plain": Plain(k2),
+        "none": MeanExpansion(1),
+        "plain": MeanExpansion(k2),
         "modality-mean": ModalityMean(k2, modality),
-        "mie": ModalityCamera(k2, modality, camera),
+        "mie": MIE(k2, modality, camera),
         "capped": Capped(pool=k1, cap=2, modality=modality, camera=camera),
     }
     return made[kind], modality, camera
@@ -89,10 +89,11 @@ def test_distances_and_labels_of_every_expansion(
 @given(cases.features(), st.integers(1, 12))
 def test_sets(features: Tensor, k1: int) -> None:
     lists = nearest_neighbours(features, k1).index
-    assert [set(s) for s in map(Tensor.tolist, reciprocal_sets(lists))] == slow.reciprocal(lists.tolist())
-    found = [mine.tolist() for mine in expanded_sets(lists)]
-    assert [set(mine) for mine in found] == slow.expanded(lists.tolist())
-    assert all(len(mine) == len(set(mine)) for mine in found)
+    reciprocal = [set(members.tolist()) for members in reciprocal_sets(lists, numba_kernels)]
+    assert reciprocal == slow.reciprocal(lists.tolist())
+    expanded = [members.tolist() for members in expanded_sets(lists, numba_kernels)]
+    assert [set(members) for members in expanded] == slow.expanded(lists.tolist())
+    assert all(len(members) == len(set(members)) for members in expanded)
 
 
 @QUICK
@@ -100,14 +101,14 @@ def test_sets(features: Tensor, k1: int) -> None:
 def test_encodings_are_row_stochastic_and_distances_a_similarity(
     features: Tensor, kind: str, k1: int
 ) -> None:
-    """Section 15 item 1: symmetric, in [0, 1], 0 for a sample and itself and its exact copies in company."""
+    """Symmetric, in [0, 1], 0 for a sample and itself and its exact copies in company."""
     neighbours = nearest_neighbours(features, k1)
-    encoding = encode(features, neighbours, expanded_sets(neighbours.index))
+    encoding = encode(features, neighbours, expanded_sets(neighbours.index, numba_kernels), numba_kernels)
     expansion = expansion_of(kind, len(features), k1, max(1, k1 // 2))[0]
-    mixed = expand(encoding, neighbours.index, expansion)
+    mixed = expand(encoding, neighbours.index, expansion, numba_kernels)
     total = mixed.matrix().sum(axis=1)
     np.testing.assert_allclose(total[~mixed.empty.numpy()], 1, atol=1e-6)
-    distance = cases.dense(jaccard_distances(mixed, LARGEST_RADIUS))
+    distance = cases.dense(jaccard_distances(mixed, LARGEST_RADIUS, numba_kernels))
     np.testing.assert_array_equal(distance, distance.T)
     assert distance.min() >= 0
     assert distance.max() <= 1
@@ -124,7 +125,7 @@ def test_lists_and_half_sets_have_the_published_lengths() -> None:
 def test_two_identical_points_are_at_distance_0() -> None:
     one = cases.blobs(20, 8, 4, 0.3, 3)
     features = torch.cat([one, one])
-    graph, _ = jaccard_graph(features, k1=8, radius=LARGEST_RADIUS, expansion=Plain(4))
+    graph, _ = jaccard_graph(features, k1=8, radius=LARGEST_RADIUS, expansion=MeanExpansion(4))
     assert np.diag(cases.dense(graph)[:20, 20:]).max() == 0
 
 
@@ -135,18 +136,18 @@ def test_mie_is_the_modality_mean_where_each_modality_has_one_camera(
 ) -> None:
     modality = cases.groups(len(features), 2, seed)
     k2 = max(1, k1 // 2)
-    pair = (ModalityCamera(k2, modality, modality + 5), ModalityMean(k2, modality))
+    pair = (MIE(k2, modality, modality + 5), ModalityMean(k2, modality))
     a, b = (jaccard_graph(features, k1=k1, radius=LARGEST_RADIUS, expansion=e)[0] for e in pair)
-    assert torch.equal(a.neighbour, b.neighbour)
-    assert torch.equal(a.distance, b.distance)
+    assert torch.equal(a.indices, b.indices)
+    assert torch.equal(a.values, b.values)
 
 
 def test_expansion_weights() -> None:
-    """Section 15 item 11: rows sum to 1; one modality is the plain mean; MIE's weights by hand."""
+    """Rows sum to 1; one modality is the plain mean; MIE's weights by hand."""
     index = torch.tensor([[0, 1, 2, 3], [1, 0, 2, 3], [2, 0, 1, 3], [3, 0, 1, 2]])
     nobody = torch.zeros(4, dtype=torch.bool)
     modality, camera = torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 2, 3])
-    mie = ModalityCamera(4, modality, camera).weights(index, nobody)
+    mie = MIE(4, modality, camera).weights(index, nobody)
     assert mie[0].tolist() == [1 / 8, 1 / 8, 1 / 4, 1 / 2]
     assert ModalityMean(4, modality).weights(index, nobody)[0].tolist() == pytest.approx(
         [1 / 6] * 3 + [1 / 2]
@@ -157,7 +158,7 @@ def test_expansion_weights() -> None:
     assert capped[0].tolist() == [1 / 4, 0, 1 / 4, 1 / 2]
     assert torch.equal(mie.sum(1), torch.ones(4, dtype=torch.float64))
     empty = torch.tensor([False, False, True, False])
-    left = ModalityCamera(4, modality, camera).weights(index, empty)
+    left = MIE(4, modality, camera).weights(index, empty)
     assert left[0].tolist() == [1 / 4, 1 / 4, 0, 1 / 2]
 
 
@@ -167,7 +168,7 @@ def test_dbscan_equals_scikit_learn_on_the_same_distances(
     features: Tensor, k1: int, min_samples: int, data: st.DataObject
 ) -> None:
     """Also where eps is exactly one of the float32 distances, or the next number below."""
-    graph, _ = jaccard_graph(features, k1=k1, radius=LARGEST_RADIUS, expansion=Plain(1))
+    graph, _ = jaccard_graph(features, k1=k1, radius=LARGEST_RADIUS, expansion=MeanExpansion(1))
     distance = cases.dense(graph)
     inside = distance[(distance > 0) & (distance < 1)]
     assume(len(inside) > 0)
@@ -184,17 +185,17 @@ def test_dbscan_equals_scikit_learn_on_the_same_distances(
 def test_a_smaller_radius_gives_the_part_of_the_graph_below_it(
     features: Tensor, k1: int, radius: float
 ) -> None:
-    small, _ = jaccard_graph(features, k1=k1, radius=radius, expansion=Plain(2))
-    large, _ = jaccard_graph(features, k1=k1, radius=LARGEST_RADIUS, expansion=Plain(2))
+    small, _ = jaccard_graph(features, k1=k1, radius=radius, expansion=MeanExpansion(2))
+    large, _ = jaccard_graph(features, k1=k1, radius=LARGEST_RADIUS, expansion=MeanExpansion(2))
     part = large.below(radius)
-    for name in ("start", "neighbour", "distance"):
+    for name in ("indptr", "indices", "values"):
         assert torch.equal(getattr(small, name), getattr(part, name))
 
 
 def test_labels_do_not_depend_on_the_order_of_samples_where_nothing_ties() -> None:
     features = cases.blobs(200, 16, 12, 0.4, 0)
     order = torch.from_numpy(np.random.default_rng(1).permutation(200))
-    settings_ = {"k1": 12, "eps": 0.5, "min_samples": 1, "expansion": Plain(3)}
+    settings_ = {"k1": 12, "eps": 0.5, "min_samples": 1, "expansion": MeanExpansion(3)}
     labels = jaccard_clusters(features, **settings_).labels[order]  # type: ignore[arg-type]
     shuffled = jaccard_clusters(features[order], **settings_).labels  # type: ignore[arg-type]
     assert torch.equal(labels[:, None] == labels, shuffled[:, None] == shuffled)
@@ -202,20 +203,20 @@ def test_labels_do_not_depend_on_the_order_of_samples_where_nothing_ties() -> No
 
 def test_all_noise_one_cluster_and_pieces() -> None:
     scattered = cases.unit(np.eye(12))
-    found = jaccard_clusters(scattered, k1=1, eps=0.5, min_samples=2, expansion=Plain(1))
+    found = jaccard_clusters(scattered, k1=1, eps=0.5, min_samples=2, expansion=MeanExpansion(1))
     assert found.labels.tolist() == [NOISE] * 12
     assert (found.n_clusters, found.n_noise) == (0, 12)
     one = cases.blobs(30, 8, 1, 0.01, 0)
-    found = jaccard_clusters(one, k1=30, eps=0.6, min_samples=4, expansion=Plain(6))
+    found = jaccard_clusters(one, k1=30, eps=0.6, min_samples=4, expansion=MeanExpansion(6))
     assert found.labels.tolist() == [0] * 30
     pieces = cases.unit(np.repeat(np.eye(3), 5, axis=0))
-    found = jaccard_clusters(pieces, k1=5, eps=0.5, min_samples=4, expansion=Plain(5))
+    found = jaccard_clusters(pieces, k1=5, eps=0.5, min_samples=4, expansion=MeanExpansion(5))
     assert found.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
 
 
 def test_eps_1_joins_everybody() -> None:
     pieces = cases.unit(np.repeat(np.eye(3), 5, axis=0))
-    found = jaccard_clusters(pieces, k1=5, eps=1.0, min_samples=4, expansion=Plain(1))
+    found = jaccard_clusters(pieces, k1=5, eps=1.0, min_samples=4, expansion=MeanExpansion(1))
     assert found.labels.tolist() == [0] * 15
 
 
@@ -224,10 +225,10 @@ def test_one_camera_makes_mie_the_plain_mean() -> None:
     same = torch.zeros(60, dtype=torch.int64)
     graphs = [
         jaccard_graph(features, k1=10, radius=0.9, expansion=e)[0]
-        for e in (Plain(4), ModalityCamera(4, same, same), ModalityMean(4, same))
+        for e in (MeanExpansion(4), MIE(4, same, same), ModalityMean(4, same))
     ]
-    assert torch.equal(graphs[0].distance, graphs[1].distance)
-    assert torch.equal(graphs[0].distance, graphs[2].distance)
+    assert torch.equal(graphs[0].values, graphs[1].values)
+    assert torch.equal(graphs[0].values, graphs[2].values)
 
 
 @pytest.mark.parametrize(
@@ -235,8 +236,8 @@ def test_one_camera_makes_mie_the_plain_mean() -> None:
     [
         ({"k1": 21}, ["k1 = 21", "20"]),
         ({"k1": 0}, ["k1 = 0"]),
-        ({"expansion": Plain(7)}, ["k2 = 7", "k1 = 6"]),
-        ({"expansion": Plain(0)}, ["k2 = 0"]),
+        ({"expansion": MeanExpansion(7)}, ["k2 = 7", "k1 = 6"]),
+        ({"expansion": MeanExpansion(0)}, ["k2 = 0"]),
         ({"eps": 0.0}, ["eps = 0"]),
         ({"eps": 1.5}, ["eps = 1.5"]),
         ({"min_samples": 0}, ["min_samples = 0"]),
@@ -245,7 +246,7 @@ def test_one_camera_makes_mie_the_plain_mean() -> None:
     ],
 )
 def test_refusals(changes: dict[str, object], words: list[str]) -> None:
-    values: dict[str, object] = {"k1": 6, "eps": 0.5, "min_samples": 4, "expansion": Plain(2)}
+    values: dict[str, object] = {"k1": 6, "eps": 0.5, "min_samples": 4, "expansion": MeanExpansion(2)}
     with pytest.raises(MethodError) as caught:
         jaccard_clusters(cases.blobs(20, 8, 3, 0.3, 0), **(values | changes))  # type: ignore[arg-type]
     for word in words:
@@ -257,10 +258,10 @@ def test_features_at_fault_are_named(bad: float) -> None:
     features = cases.blobs(20, 8, 3, 0.3, 0)
     features[7] *= bad
     with pytest.raises(MethodError, match="sample 7"):
-        jaccard_clusters(features, k1=5, eps=0.5, min_samples=4, expansion=Plain(2))
+        jaccard_clusters(features, k1=5, eps=0.5, min_samples=4, expansion=MeanExpansion(2))
 
 
 def test_a_graph_is_not_asked_beyond_its_radius() -> None:
-    graph, _ = jaccard_graph(cases.blobs(20, 8, 3, 0.3, 0), k1=5, radius=0.4, expansion=Plain(2))
+    graph, _ = jaccard_graph(cases.blobs(20, 8, 3, 0.3, 0), k1=5, radius=0.4, expansion=MeanExpansion(2))
     with pytest.raises(MethodError, match=r"0\.4"):
         dbscan(graph, 0.5, 4)

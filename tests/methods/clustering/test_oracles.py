@@ -12,11 +12,11 @@ from torch import Tensor
 
 from methods.clustering import (
     LARGEST_RADIUS,
+    MIE,
     Capped,
     Expansion,
-    ModalityCamera,
+    MeanExpansion,
     ModalityMean,
-    Plain,
     jaccard_clusters,
     jaccard_graph,
 )
@@ -63,11 +63,11 @@ class Oracle:
             pool = 2 * cap if tag.endswith("_visible") else self.number("k1")
             return Capped(pool=pool, cap=cap, modality=modality, camera=camera)
         if tag == "":
-            return Plain(self.number("k2"))
+            return MeanExpansion(self.number("k2"))
         if tag == "_modality_mean":
             return ModalityMean(self.number("k2_mie"), modality)
         k2 = self.number("k2_mie_wide" if tag == "_mie_wide" else "k2_mie")
-        return ModalityCamera(k2, modality, camera)
+        return MIE(k2, modality, camera)
 
 
 ORACLES = {name: Oracle(name) for name in NAMES}

@@ -14,23 +14,23 @@ from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from methods.base import NOISE
 from methods.clustering import (
     LARGEST_RADIUS,
-    Graph,
-    Plain,
+    MeanExpansion,
+    SparseDistances,
     agglomerative,
     hdbscan,
     infomap,
     jaccard_graph,
     nearest_neighbours,
     neighbour_infomap,
+    other_clusterers,
 )
-from methods.clustering import other_clusterers as variants
+from methods.clustering.labels import NOISE
 from methods.errors import MethodError
 from tests.methods.clustering import cases
 
-Clusterer = Callable[[Graph, float, int], Tensor]
+Clusterer = Callable[[SparseDistances, float, int], Tensor]
 CLUSTERERS: dict[str, Clusterer] = {
     "hdbscan": lambda graph, _eps, size: hdbscan(graph, size),
     "agglomerative": agglomerative,
@@ -45,8 +45,8 @@ def clusterer(request: pytest.FixtureRequest) -> Clusterer:
     return CLUSTERERS[request.param]
 
 
-def graph_of(features: Tensor, k1: int = 8) -> Graph:
-    return jaccard_graph(features, k1=k1, radius=LARGEST_RADIUS, expansion=Plain(3))[0]
+def graph_of(features: Tensor, k1: int = 8) -> SparseDistances:
+    return jaccard_graph(features, k1=k1, radius=LARGEST_RADIUS, expansion=MeanExpansion(3))[0]
 
 
 def numbered_by_first_member(labels: Tensor) -> bool:
@@ -68,10 +68,10 @@ def test_samples_that_share_nothing_are_noise(clusterer: Clusterer) -> None:
     assert clusterer(jaccard_alone(12), 0.6, 4).tolist() == [NOISE] * 12
 
 
-def jaccard_alone(n: int) -> Graph:
+def jaccard_alone(n: int) -> SparseDistances:
     """Every sample knows only itself."""
     own = torch.arange(n)
-    return Graph(torch.arange(n + 1), own.int(), torch.zeros(n), LARGEST_RADIUS)
+    return SparseDistances(torch.arange(n + 1), own.int(), torch.zeros(n), LARGEST_RADIUS)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -82,7 +82,9 @@ def test_fewer_samples_than_a_cluster_needs(clusterer: Clusterer, n: int) -> Non
 def test_pieces_and_strays(clusterer: Clusterer) -> None:
     """Two copies-only pieces, and three samples of their own."""
     rows = np.concatenate([np.repeat(np.eye(8)[:2], 6, axis=0), np.eye(8)[2:5]])
-    labels = clusterer(jaccard_graph(cases.unit(rows), k1=6, radius=0.99, expansion=Plain(1))[0], 0.6, 4)
+    labels = clusterer(
+        jaccard_graph(cases.unit(rows), k1=6, radius=0.99, expansion=MeanExpansion(1))[0], 0.6, 4
+    )
     assert labels.tolist() == [0] * 6 + [1] * 6 + [NOISE] * 3
 
 
@@ -108,7 +110,7 @@ def test_average_linkage_equals_scipy_on_the_whole_matrix(eps: float) -> None:
 
 
 def test_average_linkage_says_which_piece_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(variants, "LARGEST_COMPONENT", 10)
+    monkeypatch.setattr(other_clusterers, "LARGEST_COMPONENT", 10)
     one = graph_of(cases.blobs(30, 8, 1, 0.01, 0), 30)
     with pytest.raises(MethodError, match="30 samples"):
         agglomerative(one, 0.6, 4)

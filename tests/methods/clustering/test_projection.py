@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.clustering import Neighbours, nearest_neighbours, neighbours, projection
+from methods.clustering import Neighbours, nearest_neighbours, projection
+from methods.clustering.kernels import numba_kernels, numba_search
+from methods.clustering.neighbours import other_group_neighbours
 from methods.clustering.projection import Projection, leading_directions, leading_projection, project
 from tests.methods.clustering import cases
 from tests.methods.clustering.test_search import by_product, nobody
@@ -30,18 +32,17 @@ def projected(
     features: Tensor, k: int, r: int, keep: int, group: Tensor | None = None
 ) -> tuple[Neighbours, Tensor]:
     """Search by `r` directions: lists, and the rows that are not proven."""
-    found = neighbours._empty(len(features), k, features.device)
     group = nobody(len(features)) if group is None else group
     near = project(features, leading_directions(features, r))
-    return found, neighbours._projected(features, group, near, keep, found)
+    return numba_search.search_projected(features, k, group, near, keep)
 
 
 @pytest.fixture
 def no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor without bfloat16 units, on which few samples are worth a projection."""
-    monkeypatch.setattr(neighbours, "has_bfloat16_units", lambda device: False)
-    monkeypatch.setattr(projection, "ENOUGH", 1)
-    monkeypatch.setattr(neighbours, "BLOCK", 256)
+    monkeypatch.setattr(numba_search, "has_bfloat16_units", lambda device: False)
+    monkeypatch.setattr(projection, "MIN_SAMPLES_PER_DIMENSION", 1)
+    monkeypatch.setattr(numba_search, "BLOCK", 256)
 
 
 @pytest.mark.parametrize("r", [4, 12, 24])
@@ -65,7 +66,7 @@ def test_few_directions_give_the_neighbours_of_many_samples(no_bfloat16: None) -
 def test_pairs_of_one_group_stay_out(no_bfloat16: None) -> None:
     features, group = few_directions(700, 2), cases.groups(700, 3, 0)
     assert leading_projection(features, 10, 40, group.to(torch.int32)) is not None
-    found = neighbours.other_group_neighbours(features, 10, group)
+    found = other_group_neighbours(features, 10, group, numba_kernels)
     similarity = slow.similarities(features.numpy())
     for i in range(0, 700, 50):
         among = [j for j in range(700) if group[i] != group[j]]
@@ -95,8 +96,7 @@ def test_a_residual_that_is_too_small_is_noticed() -> None:
     features = few_directions(600, 4)
     honest = project(features, leading_directions(features, 4))
     boast = Projection(honest.rows, 1e-6 * honest.residual, honest.slack)
-    found = neighbours._empty(600, 10, features.device)
-    assert len(neighbours._projected(features, nobody(600), boast, 40, found)) > 500
+    assert len(numba_search.search_projected(features, 10, nobody(600), boast, 40).unproven) > 500
 
 
 def test_too_many_unproven_rows_are_searched_in_float32(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from methods.clustering import Neighbours, nearest_neighbours, neighbours
-from methods.clustering.first_pass import FirstPass, bfloat16_pass, float32_pass
-from methods.clustering.kernels import torch_kernels as portable
+from methods.clustering.first_pass import ErrorBound, FirstPass, bfloat16_pass, float32_pass
+from methods.clustering.kernels import numba_kernels, numba_search, torch_search
+from methods.clustering.kernels.interface import SearchResult
 from methods.errors import MethodError
 from tests.methods.clustering import cases
 from tests.reference import clustering as slow
@@ -28,8 +30,16 @@ def nobody(n: int) -> Tensor:
 
 def blockwise(features: Tensor, k: int, first_pass: FirstPass) -> tuple[Neighbours, Tensor]:
     """The compiled pass alone: lists, and the rows whose proof failed."""
-    found = neighbours._empty(len(features), k, features.device)
-    return found, neighbours._blockwise(features, nobody(len(features)), first_pass, found)
+    return numba_search.search_blocks(features, k, nobody(len(features)), first_pass)
+
+
+def passes_of(name: str) -> Callable[..., Iterator[SearchResult]]:
+    """The searches of the compiled back end with one first pass."""
+
+    def searches(features: Tensor, k: int, group: Tensor, *, fastest: bool) -> Iterator[SearchResult]:
+        yield numba_search.search_blocks(features, k, group, PASSES[name](features))
+
+    return searches
 
 
 def by_product(features: Tensor, k: int) -> Neighbours:
@@ -54,10 +64,11 @@ def test_either_first_pass_finds_the_neighbours_of_many_samples(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several blocks, the last of them ragged; both sides of every pair of blocks are used."""
-    monkeypatch.setattr(neighbours, "BLOCK", 256)
+    monkeypatch.setattr(numba_search, "BLOCK", 256)
     features = cases.blobs(1300, 32, 60, 0.4, 0)
     expected = by_product(features, 20)
-    found = neighbours._search(features, 20, nobody(1300), PASSES[name](features))
+    monkeypatch.setattr(numba_kernels, "searches", passes_of(name))
+    found = nearest_neighbours(features, 20)
     assert torch.equal(found.index, expected.index)
     assert torch.equal(found.similarity, expected.similarity)
 
@@ -86,11 +97,11 @@ def test_rows_that_are_proven_are_right_and_the_others_are_said() -> None:
     assert torch.equal(nearest_neighbours(features, 10).index, expected.index)
 
 
-def test_few_failures_are_repaired_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_failures_are_repaired_row_by_row() -> None:
     features = cases.blobs(500, 16, 25, 0.4, 3)
     expected = by_product(features, 8)
-    found = neighbours._empty(500, 8, features.device)
-    neighbours._repair(features, nobody(500), torch.arange(0, 500, 7), found)
+    found = Neighbours.empty(500, 8, features.device)
+    torch_search.repair(features, nobody(500), torch.arange(0, 500, 7), found)
     assert torch.equal(found.index[::7], expected.index[::7])
     assert torch.equal(found.similarity[::7], expected.similarity[::7])
 
@@ -99,7 +110,7 @@ def test_a_bound_that_is_too_small_is_noticed() -> None:
     """A first pass that is farther off than it claims fails the rows that it misled."""
     features = cases.blobs(300, 64, 20, 0.3, 4)
     honest = bfloat16_pass(features)
-    boast = FirstPass(honest.rows, np.array([1e-9, 1e-9]))
+    boast = FirstPass(honest.rows, ErrorBound(1e-9, 1e-9))
     assert len(blockwise(features, 10, boast)[1]) > 250
 
 
@@ -116,7 +127,7 @@ def test_as_many_neighbours_as_samples() -> None:
 def test_the_number_of_threads_and_block_size_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features = cases.blobs(900, 24, 40, 0.4, 6)
     whole = nearest_neighbours(features, 15)
-    monkeypatch.setattr(neighbours, "BLOCK", 200)
+    monkeypatch.setattr(numba_search, "BLOCK", 200)
     parts = nearest_neighbours(features, 15)
     assert torch.equal(whole.index, parts.index)
     assert torch.equal(whole.similarity, parts.similarity)
@@ -132,7 +143,7 @@ def test_neighbours_of_own_and_of_other_groups(features: Tensor, k: int, number:
         (neighbours.same_group_neighbours, True),
         (neighbours.other_group_neighbours, False),
     ):
-        found = search(features, k, group).index.tolist()
+        found = search(features, k, group, numba_kernels).index.tolist()
         for i in everybody:
             among = [j for j in everybody if (group[i] == group[j]) == same]
             expected = slow.ranked(similarity, i, among, k)
@@ -141,14 +152,12 @@ def test_neighbours_of_own_and_of_other_groups(features: Tensor, k: int, number:
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_portable_search(name: str) -> None:
+def test_search_in_tensor_operations(name: str) -> None:
     for features in (cases.blobs(600, 32, 30, 0.4, 7), cases.lattice(300, 1)):
         expected = by_product(features, 12)
-        found = neighbours._empty(len(features), 12, features.device)
-        failed = portable.search(
-            features, nobody(len(features)), PASSES[name](features), found.index, found.similarity
-        )
-        neighbours._repair(features, nobody(len(features)), failed, found)
+        group = nobody(len(features))
+        found, failed = torch_search.search_blocks(features, 12, group, PASSES[name](features))
+        torch_search.repair(features, group, failed, found)
         assert torch.equal(found.index, expected.index)
         assert torch.equal(found.similarity, expected.similarity)
 

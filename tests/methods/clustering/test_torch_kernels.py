@@ -11,25 +11,25 @@ from torch import Tensor
 
 from methods.clustering import (
     LARGEST_RADIUS,
+    MIE,
     CameraAware,
-    Graph,
-    Plain,
-    Sets,
+    Encoding,
+    MeanExpansion,
+    SparseDistances,
     camera_aware_graph,
     dbscan,
     encode,
     expanded_sets,
+    graph_of,
     jaccard_distances,
     jaccard_graph,
     nearest_neighbours,
 )
 from methods.clustering.encoding import mix
-from methods.clustering.jaccard import least_shared
-from methods.clustering.kernels import numba_kernels as compiled
-from methods.clustering.kernels import torch_kernels as portable
-from methods.clustering.reciprocal import half_of
+from methods.clustering.kernels import Kernels, numba_kernels, numba_sets, torch_blocks, torch_kernels
 from tests.methods.clustering import cases
 
+BACK_ENDS: tuple[Kernels, ...] = (numba_kernels, torch_kernels)
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 
 
@@ -38,57 +38,59 @@ QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 def test_every_stage(features: Tensor, k: int, integer: torch.dtype) -> None:
     neighbours = nearest_neighbours(features, k)
     lists = neighbours.index.to(integer)
-    rank = compiled.reverse_rank(np.ascontiguousarray(lists.numpy(), dtype=np.int32))
-    assert portable.reverse_rank(lists).tolist() == rank.tolist()
-    sets = expanded_sets(lists)
-    others = Sets(*portable.expanded_sets(lists, half_of(k)))
-    assert torch.equal(others.start, sets.start)
+    rank = numba_sets.reverse_rank(np.ascontiguousarray(lists.numpy(), dtype=np.int32))
+    assert torch_kernels.reverse_rank(lists).tolist() == rank.tolist()
+    sets, others = (expanded_sets(lists, kernels) for kernels in BACK_ENDS)
+    assert torch.equal(others.indptr, sets.indptr)
     assert [sorted(other) for other in map(Tensor.tolist, others)] == [
-        sorted(mine) for mine in map(Tensor.tolist, sets)
+        sorted(members) for members in map(Tensor.tolist, sets)
     ]
 
-    encoding = encode(features, neighbours, sets)
-    weight = portable.softmax_weights(features, torch.arange(len(features)), sets.start, sets.member)
-    assert (weight - encoding.weight).abs().max() <= 1, "exp may differ in its last bit"
+    encoding, other = (encode(features, neighbours, sets, kernels) for kernels in BACK_ENDS)
+    assert (other.values - encoding.values).abs().max() <= 1, "exp may differ in its last bit"
 
     near, weights = lists[:, : max(1, k // 2)], torch.full((len(lists), max(1, k // 2)), 1 / max(1, k // 2))
-    mixed = mix(encoding, near, weights.double())
-    share = torch.round(weights.double() * compiled.ONE).int()
-    parts = portable.mix_rows(encoding.start, encoding.column, encoding.weight, near, share)
-    matrix = mixed.matrix()
-    other = type(mixed)(*parts).matrix()
-    assert (matrix != other).nnz == 0
+    mixed, other = (mix(encoding, near, weights.double(), kernels) for kernels in BACK_ENDS)
+    assert (mixed.matrix() != other.matrix()).nnz == 0
 
     radius = 0.7
-    graph = jaccard_distances(mixed, radius)
-    start, column, shared = portable.overlaps(mixed.start, mixed.column, mixed.weight, least_shared(radius))
-    assert torch.equal(start, graph.start)
-    assert torch.equal(column, graph.neighbour)
-    assert compiled.distance_of(shared.numpy()).tolist() == graph.distance.tolist()
-    backwards = torch.arange(len(features)).flip(0)
-    named = jaccard_distances(mixed, radius, backwards)
-    called = portable.renamed(start, column, shared, backwards)
-    assert torch.equal(called[0], named.start)
-    assert torch.equal(called[1], named.neighbour)
-    assert compiled.distance_of(called[2].numpy()).tolist() == named.distance.tolist()
+    for order in (None, torch.arange(len(features)).flip(0)):
+        graph, other_graph = (jaccard_distances(mixed, radius, kernels, order) for kernels in BACK_ENDS)
+        assert torch.equal(other_graph.indptr, graph.indptr)
+        assert torch.equal(other_graph.indices, graph.indices)
+        assert torch.equal(other_graph.values, graph.values)
 
     near_enough = graph.below(0.5)
-    core = near_enough.start.diff() >= 3
-    labels = portable.density_labels(near_enough.row, near_enough.neighbour, core)
-    assert torch.equal(labels, dbscan(graph, 0.5, 3))
+    core = near_enough.sizes >= 3
+    assert torch.equal(torch_kernels.density_labels(near_enough, core), dbscan(graph, 0.5, 3))
+
+
+def test_a_whole_clustering_is_the_same_on_either_back_end() -> None:
+    features, camera = cases.blobs(300, 16, 20, 0.4, 1), cases.groups(300, 4, 1)
+    neighbours = nearest_neighbours(features, 12)
+    for expansion in (MeanExpansion(1), MeanExpansion(4), MIE(6, camera % 2, camera)):
+        one, other = (
+            graph_of(features, neighbours, radius=0.8, expansion=expansion, kernels=kernels)
+            for kernels in BACK_ENDS
+        )
+        assert torch.equal(one.indices, other.indices)
+        torch.testing.assert_close(one.values, other.values, rtol=0, atol=1e-6)
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features = cases.blobs(200, 8, 10, 0.4, 0)
     neighbours = nearest_neighbours(features, 10)
-    whole = portable.expanded_sets(neighbours.index, 6)
     order = torch.arange(len(features))
-    weight = portable.softmax_weights(features, order, *whole)
-    overlaps = portable.overlaps(*whole, weight, 1000)
-    monkeypatch.setattr(portable, "BLOCK", 3000)
-    assert all(map(torch.equal, portable.expanded_sets(neighbours.index, 6), whole))
-    assert torch.equal(portable.softmax_weights(features, order, *whole), weight)
-    assert all(map(torch.equal, portable.overlaps(*whole, weight, 1000), overlaps))
+
+    def stages() -> list[Tensor]:
+        sets = torch_kernels.expanded_sets(neighbours.index, 6)
+        weight = torch_kernels.softmax_weights(features, order, neighbours, sets)
+        shared = torch_kernels.overlaps(Encoding(sets.indptr, sets.indices, weight), 1000, order)
+        return [sets.indptr, sets.indices, weight, shared.indptr, shared.indices, shared.values]
+
+    whole = stages()
+    monkeypatch.setattr(torch_blocks, "BLOCK", 3000)
+    assert all(map(torch.equal, stages(), whole))
 
 
 @pytest.mark.cuda
@@ -96,13 +98,13 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cuda_gives_the_numbers_of_the_cpu() -> None:
     features, camera = cases.blobs(2000, 64, 100, 0.4, 0), cases.groups(2000, 4, 0)
 
-    def graphs(device: str) -> list[Graph]:
-        there = features.to(device)
+    def graphs(device: str) -> list[SparseDistances]:
+        on_device = features.to(device)
         aware = CameraAware(camera.to(device))
-        plain = jaccard_graph(there, k1=20, radius=LARGEST_RADIUS, expansion=Plain(6))[0]
-        return [plain, camera_aware_graph(there, aware, radius=0.7)[0]]
+        plain = jaccard_graph(on_device, k1=20, radius=LARGEST_RADIUS, expansion=MeanExpansion(6))[0]
+        return [plain, camera_aware_graph(on_device, aware, radius=0.7)[0]]
 
     for ours, theirs in zip(graphs("cuda"), graphs("cpu"), strict=True):
-        assert torch.equal(ours.neighbour.cpu(), theirs.neighbour)
-        torch.testing.assert_close(ours.distance.cpu(), theirs.distance, rtol=0, atol=1e-6)
+        assert torch.equal(ours.indices.cpu(), theirs.indices)
+        torch.testing.assert_close(ours.values.cpu(), theirs.values, rtol=0, atol=1e-6)
         assert torch.equal(dbscan(ours, 0.5, 4).cpu(), dbscan(theirs, 0.5, 4))
