@@ -54,7 +54,7 @@ def search(features: Floats, k: int) -> Longs:
 def reciprocal_sets(near: Longs) -> list[set[int]]:
     """Return, for every sample, who is in its list and has it in theirs."""
     members = [set(row) for row in near.tolist()]
-    return [{j for j in mine if i in members[j]} for i, mine in enumerate(members)]
+    return [{j for j in listed if i in members[j]} for i, listed in enumerate(members)]
 
 
 def expanded_sets(near: Longs) -> list[Longs]:
@@ -62,14 +62,14 @@ def expanded_sets(near: Longs) -> list[Longs]:
     k1 = near.shape[1]
     whole = reciprocal_sets(near)
     half = reciprocal_sets(near[:, : round(k1 / 2) + 1])
-    found = []
-    for mine in whole:
-        expanded = set(mine)
-        for j in mine:
-            if 3 * len(half[j] & mine) > 2 * len(half[j]):
+    sets = []
+    for reciprocal in whole:
+        expanded = set(reciprocal)
+        for j in reciprocal:
+            if 3 * len(half[j] & reciprocal) > 2 * len(half[j]):
                 expanded |= half[j]
-        found.append(np.sort(np.fromiter(expanded, np.int64, len(expanded))))
-    return found
+        sets.append(np.sort(np.fromiter(expanded, np.int64, len(expanded))))
+    return sets
 
 
 def encode(features: Floats, sets: list[Longs]) -> Floats:

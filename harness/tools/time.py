@@ -162,14 +162,14 @@ def time_core(plan: Plan, features: Tensor) -> tuple[np.ndarray, pd.DataFrame]:
     """Time the stages of the core; return its labels too."""
 
     def run() -> np.ndarray:
-        found = jaccard_clusters(
+        clustering = jaccard_clusters(
             features,
             k1=plan.k1,
             eps=plan.eps,
             min_samples=plan.min_samples,
             expansion=MeanExpansion(plan.k2),
         )
-        return found.labels.cpu().numpy()
+        return clustering.labels.cpu().numpy()
 
     return repeated(run, plan.repeat, features.device)
 
@@ -256,15 +256,15 @@ def with_extrapolation(
     for n in (plan.reference_limit // 2, plan.reference_limit):
         if base["n"].nunique() < 2 and n not in set(base["n"]) and n >= plan.k1:
             features = synthetic_features(n, plan.dim, plan.seed).to(device)
-            found = time_reference(plan, features)[1].assign(n=n, implementation=REFERENCE)
-            base = pd.concat([base, found.assign(extrapolated=False)], ignore_index=True)
-            say(f"{REFERENCE}, n {n}: {found['wall_median_s'].iloc[-1]:.3g} s")
+            added = time_reference(plan, features)[1].assign(n=n, implementation=REFERENCE)
+            base = pd.concat([base, added.assign(extrapolated=False)], ignore_index=True)
+            say(f"{REFERENCE}, n {n}: {added['wall_median_s'].iloc[-1]:.3g} s")
     if base["n"].nunique() < 2:
         say(f"{REFERENCE} is not extrapolated: a power law needs two sizes up to --reference-limit")
         return frame
-    added = [power_law(part, n) for n in beyond for _, part in base.groupby("stage", sort=False)]
+    predicted = [power_law(part, n) for n in beyond for _, part in base.groupby("stage", sort=False)]
     say(f"{REFERENCE} beyond {plan.reference_limit}: power law through {sorted(set(base['n']))}")
-    return pd.concat([frame, pd.DataFrame(added)], ignore_index=True)
+    return pd.concat([frame, pd.DataFrame(predicted)], ignore_index=True)
 
 
 def power_law(part: pd.DataFrame, n: int) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
     """Add each stage's share of the whole, and how many times faster it is than the others' same stage."""
     wall = frame.set_index(["n", "implementation", "stage"])["wall_median_s"]
     keys = list(frame[["n", "implementation", "stage"]].itertuples(index=False, name=None))
-    found = frame.assign(
+    rated = frame.assign(
         share=[wall[key] / wall.get((key[0], key[1], WHOLE), np.nan) for key in keys],
         vs_reference=[
             wall.get((n, REFERENCE, stage), np.nan) / wall[n, who, stage] for n, who, stage in keys
@@ -289,9 +289,9 @@ def with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
         vs_faiss=[wall.get((n, FAISS, stage), np.nan) / wall[n, who, stage] for n, who, stage in keys],
     )
     columns = ["n", "implementation", "stage", *MEASURES, "share", "vs_reference", "vs_faiss", "extrapolated"]
-    order = found["implementation"].map({OURS: 0, REFERENCE: 1, FAISS: 2})
+    order = rated["implementation"].map({OURS: 0, REFERENCE: 1, FAISS: 2})
     return (
-        found.assign(order=order).sort_values(["n", "order"], kind="stable")[columns].reset_index(drop=True)
+        rated.assign(order=order).sort_values(["n", "order"], kind="stable")[columns].reset_index(drop=True)
     )
 
 

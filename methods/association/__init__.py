@@ -1,1 +1,6 @@
-"""Association across modalities (and reliability of labels) as pure functions of tensors."""
+"""Association across modalities, and the reliability of labels: pure functions of tensors.
+
+Matching of clusters (PGM), transport of labels (OTLA), counts and votes (ADCA, GUR, MPJL), mutual neighbours (ECUL),
+embeddings by memories (GUR), and which clusters survive other radii (SpCL). Features and labels in, labels, partners
+or moved rows out; no networks, no losses, and no state but what a caller holds.
+"""

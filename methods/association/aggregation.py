@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from methods.clustering.labels import NOISE, n_clusters
 from methods.clustering.neighbours import top_neighbours
 
-NOISE = -1
 TIE = 1e-12
 """Relative difference up to which sums of votes are equal, whatever the order of summation."""
 
@@ -40,7 +40,7 @@ def pair_counts(
     *,
     block: int = 1024,
 ) -> PairCounts:
-    """Count the similar image pairs of every pair of clusters (ADCA, methods-spec 5, steps 1 and 2).
+    """Count the similar image pairs of every pair of clusters (ADCA).
 
     Memory: `block` x infrared images, and clusters x clusters.
 
@@ -60,7 +60,7 @@ def pair_counts(
     """
     visible, y_v = _without_noise(visible_features, visible_labels)
     infrared, y_r = _without_noise(infrared_features, infrared_labels)
-    k_v, k_r = _clusters(y_v), _clusters(y_r)
+    k_v, k_r = n_clusters(y_v), n_clusters(y_r)
     counts = torch.zeros(k_v, k_r, dtype=torch.int64, device=visible.device)
     best = visible.new_full((k_v, k_r), -torch.inf)
     for start in range(0, len(visible), block):
@@ -75,7 +75,7 @@ def pair_counts(
 
 
 def aggregate_by_counts(pairs: PairCounts) -> Tensor:
-    """Accept cluster pairs greedily by decreasing count, every cluster at most once (ADCA, step 3).
+    """Accept cluster pairs greedily by decreasing count, every cluster at most once (ADCA).
 
     Equal counts: the pair whose best similarity is larger first, then the lower numbers.
 
@@ -99,7 +99,7 @@ def aggregate_by_counts(pairs: PairCounts) -> Tensor:
 def aggregate_rows(
     visible_rows: Tensor, infrared_rows: Tensor, partner: Tensor, mixing: float = 0.1
 ) -> Tensor:
-    """Move visible memory rows to their partners' (ADCA, step 4; one-directional and not normalised, Q11).
+    """Move visible memory rows to their partners' (ADCA; one way only, not normalised: quirk Q11).
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def aggregate_rows(
 def propagate_labels(
     features_to: Tensor, features_from: Tensor, labels_from: Tensor, top_k: int, *, block: int = 1024
 ) -> Tensor:
-    """Give every sample the label its nearest neighbours of the other modality vote for (GUR, steps 1 and 2).
+    """Give every sample the label its nearest neighbours of the other modality vote for (GUR).
 
     A vote weighs softmax(cosine) over all neighbours; the softmax's denominator is common to all votes of a
     sample and is left out. Noise votes as a class of its own; the lowest class wins a tie, noise before all.
@@ -145,7 +145,7 @@ def propagate_labels(
 
 
 def smooth_labels(features: Tensor, labels: Tensor, top_k: int, *, block: int = 1024) -> Tensor:
-    """Replace labels by the unweighted vote of the `top_k` nearest samples, itself included (GUR, step 3).
+    """Replace labels by the unweighted vote of the `top_k` nearest samples, itself included (GUR).
 
     Noise votes as a class of its own; the lowest class wins a tie, noise before all.
 
@@ -161,7 +161,7 @@ def smooth_labels(features: Tensor, labels: Tensor, top_k: int, *, block: int = 
     -------
     int64 tensor (n,)
     """
-    index = top_neighbours(features, features, top_k, own=True, block=block)[1]
+    index = top_neighbours(features, features, top_k, include_self=True, block=block)[1]
     votes = _merge_noise(labels.to(index.device))[index]
     return _vote(votes, torch.ones(votes.shape, dtype=torch.float64, device=votes.device), block)
 
@@ -175,7 +175,7 @@ def refine_rows(
     *,
     block: int = 1024,
 ) -> Tensor:
-    """Move each memory row by the clusters of the other modality that prefer it (MPJL's SBMR, 10b).
+    """Move each memory row by the clusters of the other modality that prefer it (MPJL's SBMR).
 
     Cluster p prefers the row q with the largest mean over its members of max(0, cosine - threshold), the
     first one on ties. If that is positive: row q <- momentum * row + (1 - momentum) * mean of the members
@@ -213,8 +213,8 @@ def refine_rows(
 def _preferred_rows(
     features: Tensor, labels: Tensor, rows: Tensor, threshold: float, block: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the best score and its row for every cluster; sums stand for means, the row is the same."""
-    score = features.new_zeros(_clusters(labels), len(rows))
+    """Return the best score and its row for every cluster; sums replace means: the argmax is the same."""
+    score = features.new_zeros(n_clusters(labels), len(rows))
     for part, y in zip(features.split(block), labels.split(block), strict=True):
         score.index_add_(0, y, (part @ rows.T - threshold).clamp(min=0))
     preferred = score.argmax(1)
@@ -252,7 +252,3 @@ def _merge_noise(labels: Tensor) -> Tensor:
 def _without_noise(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     labels = labels.to(features.device)
     return features[labels >= 0], labels[labels >= 0]
-
-
-def _clusters(labels: Tensor) -> int:
-    return int(labels.max()) + 1 if len(labels) else 0

@@ -1,4 +1,4 @@
-"""Cross-memory association embedding (GUR, ICCV 2023; methods-spec 8)."""
+"""Cross-memory association embedding (GUR, ICCV 2023)."""
 
 from __future__ import annotations
 

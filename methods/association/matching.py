@@ -1,4 +1,4 @@
-"""Bipartite matching of visible and infrared clusters (PGM, CVPR 2023; methods-spec 7)."""
+"""Bipartite matching of visible and infrared clusters (PGM, CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Matching:
         """Boolean (K_v,): the visible clusters whose partner points back at them."""
         if not len(self.infrared_to_visible):
             return torch.zeros_like(self.visible_to_infrared, dtype=torch.bool)
-        own = torch.arange(len(self.visible_to_infrared), device=self.visible_to_infrared.device)
-        return self.infrared_to_visible[self.visible_to_infrared] == own
+        visible = torch.arange(len(self.visible_to_infrared), device=self.visible_to_infrared.device)
+        return self.infrared_to_visible[self.visible_to_infrared] == visible
 
 
 def match_clusters(visible_rows: Tensor, infrared_rows: Tensor) -> Matching:

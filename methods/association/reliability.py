@@ -1,4 +1,4 @@
-"""Which clusters survive a looser and a tighter clustering (SpCL, NeurIPS 2020; methods-spec 3)."""
+"""Which clusters survive a looser and a tighter clustering (SpCL, NeurIPS 2020)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def label_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def reliability(labels: Tensor, tight: Tensor, loose: Tensor) -> Reliability:
-    """Compare a labeling with a tighter and a looser one (steps 2 to 4).
+    """Compare a labeling with a tighter and a looser one.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def reliability(labels: Tensor, tight: Tensor, loose: Tensor) -> Reliability:
     )
 
 
-def independence_threshold(found: Reliability, fraction: float = 0.9) -> float | None:
-    """Return the independence that about `fraction` of the clusters attain (step 5; fixed at epoch 0).
+def independence_threshold(scores: Reliability, fraction: float = 0.9) -> float | None:
+    """Return the independence that about `fraction` of the clusters attain (SpCL fixes it at epoch 0).
 
     Returns
     -------
@@ -80,20 +80,22 @@ def independence_threshold(found: Reliability, fraction: float = 0.9) -> float |
         The sorted values' entry min(m - 1, round(fraction * m)) over the m labels with two members or more;
         None if there is no such label, so that nothing can be fixed yet.
     """
-    values = found.cluster_independence[found.size > 1].sort().values
+    values = scores.cluster_independence[scores.size > 1].sort().values
     if not len(values):
         return None
     return float(values[min(len(values) - 1, round(fraction * len(values)))])
 
 
-def reliable_labels(found: Reliability, threshold: float) -> Tensor:
-    """Keep the reliable members of independent clusters; all others become singletons (step 6).
+def reliable_labels(scores: Reliability, threshold: float) -> Tensor:
+    """Keep the reliable members of independent clusters; all others become singletons.
 
     Returns
     -------
     int64 tensor (n,)
         New singletons are numbered after all labels, in index order; numbers may be missing.
     """
-    y = found.labels
-    kept = (found.cluster_independence[y] <= threshold) & (found.compactness <= found.cluster_compactness[y])
-    return torch.where(kept, y, len(found.size) + (~kept).cumsum(0) - 1)
+    y = scores.labels
+    kept = (scores.cluster_independence[y] <= threshold) & (
+        scores.compactness <= scores.cluster_compactness[y]
+    )
+    return torch.where(kept, y, len(scores.size) + (~kept).cumsum(0) - 1)

@@ -1,4 +1,4 @@
-"""Labels by balanced optimal transport (OTLA, ECCV 2022; methods-spec 6, step 3)."""
+"""Labels by balanced optimal transport (OTLA, ECCV 2022)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from methods.errors import MethodError
 
-FLAT = 1e-6
+FLAT_PLAN = 1e-6
 """Spread of the log plan over classes below which no class is preferred."""
 
 
@@ -56,7 +56,7 @@ def sinkhorn_labels(
     if not len(probabilities):
         return possible.new_empty(0)
     plan = _log_plan(power * probabilities[:, possible].double().log(), tolerance, test_every, max_steps)
-    if len(possible) > 1 and bool((plan.max(1).values - plan.min(1).values <= FLAT).all()):
+    if len(possible) > 1 and bool((plan.max(1).values - plan.min(1).values <= FLAT_PLAN).all()):
         warnings.warn(
             "optimal transport is degenerate: the predictions do not tell the samples apart, so that all of "
             f"them get class {int(possible[0])}",
@@ -82,9 +82,9 @@ class MeanPredictions:
         # probabilities add up to 1, so a row adds up to the number of times it was seen
         count, labels = self._total.sum(1, keepdim=True), before.clone()
         seen = count[:, 0] > 0
-        found = sinkhorn_labels(self._total[seen] / count[seen], power, tolerance).to(before.device)
-        if len(found.unique()) > 1:
-            labels[seen.to(before.device)] = found
+        transported = sinkhorn_labels(self._total[seen] / count[seen], power, tolerance).to(before.device)
+        if len(transported.unique()) > 1:
+            labels[seen.to(before.device)] = transported
         return labels
 
 

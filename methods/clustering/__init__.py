@@ -15,9 +15,7 @@ from methods.clustering.expansion import (
     Capped,
     Expansion,
     MeanExpansion,
-    ModalityCamera,
     ModalityMean,
-    Plain,
 )
 from methods.clustering.first_pass import has_bfloat16_units
 from methods.clustering.jaccard import jaccard_distances
@@ -49,11 +47,9 @@ __all__ = [
     "Expansion",
     "Kernels",
     "MeanExpansion",
-    "ModalityCamera",
     "ModalityMean",
     "NeighbourSets",
     "Neighbours",
-    "Plain",
     "SparseDistances",
     "agglomerative",
     "camera_aware_clusters",

@@ -177,10 +177,6 @@ class Capped(Expansion):
         return balanced_weights(index, counted, self.modality, self.camera)
 
 
-Plain, ModalityCamera = MeanExpansion, MIE
-"""Former names."""
-
-
 def balanced_weights(index: Tensor, counted: Tensor, modality: Tensor, camera: Tensor) -> Tensor:
     """Share a row's weight equally among modalities, then among their cameras, then among their neighbours.
 

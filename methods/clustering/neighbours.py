@@ -112,7 +112,7 @@ def same_group_neighbours(features: Tensor, k: int, group: Tensor, kernels: Kern
 
 
 def top_neighbours(
-    queries: Tensor, keys: Tensor, top_k: int, *, own: bool = False, block: int = 1024
+    queries: Tensor, keys: Tensor, top_k: int, *, include_self: bool = False, block: int = 1024
 ) -> tuple[Tensor, Tensor]:
     """List the `top_k` keys most similar to every query.
 
@@ -123,7 +123,7 @@ def top_neighbours(
     queries, keys : float32 tensors (n, d) and (m, d), unit rows
     top_k : int
         At most m entries are listed.
-    own : bool
+    include_self : bool
         Queries are the keys, and a sample is in its own list even if it has more than `top_k` duplicates.
     block : int
         Queries at a time.
@@ -138,7 +138,7 @@ def top_neighbours(
     for start in range(0, len(queries), block):
         similarity = queries[start : start + block] @ keys.T
         ranked = similarity
-        if own:
+        if include_self:
             at = torch.arange(len(similarity), device=similarity.device)
             ranked = similarity.index_put((at, at + start), similarity.new_tensor(torch.inf))
         index = _largest(ranked, top_k)
@@ -161,14 +161,17 @@ def _largest(values: Tensor, count: int) -> Tensor:
 
 
 def euclidean_neighbours(rows: Tensor, k: int) -> Neighbours:
-    """Find the k samples of least Euclidean distance, itself included; `rows` (n, d) need not be unit.
+    """Find the k samples of least Euclidean distance, itself included; `rows` (n, d) need not be unit vectors.
 
     Lists are ordered by (distance, index); similarities are inner products.
     """
     squares = (rows * rows).sum(1, keepdim=True)
     # the larger 2 a.b - b.b, the smaller |a - b|
     score, index = top_neighbours(
-        torch.cat([2 * rows, -torch.ones_like(squares)], 1), torch.cat([rows, squares], 1), k, own=True
+        torch.cat([2 * rows, -torch.ones_like(squares)], 1),
+        torch.cat([rows, squares], 1),
+        k,
+        include_self=True,
     )
     score, order = score.sort(dim=1, descending=True, stable=True)
     index = index.gather(1, order)

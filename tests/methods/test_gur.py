@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from methods.association.aggregation import propagate_labels, smooth_labels
 from methods.association.embedding import memory_embedding
 from methods.base import INFRARED, VISIBLE, Epoch, EpochPlan, FeatureBank, Phase, Stage
-from methods.clustering.dense_search import euclidean_neighbours
+from methods.clustering.neighbours import euclidean_neighbours
 from methods.gur import GUR, GURConfig
 from methods.parts.spaces import label_space
 from tests.methods.contrast_cases import (

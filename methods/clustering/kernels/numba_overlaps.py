@@ -199,7 +199,7 @@ def _row_overlaps(i: int, encoding: Rows, columns: Columns, min_overlap: int, sc
         weight_left += values[t]
     order = _cheapest_first(price)
     size = done = 0
-    # up to 0.85: a little before nobody new could get there, pruning is already worth its while
+    # with less than min_overlap left nobody new gets there; going on to 0.85 of it leaves fewer candidates to verify
     while done < len(order) and 20 * weight_left > 17 * min_overlap:
         t = first + order[done]
         begin, end = start[indices[t]] + place[t], start[indices[t] + 1]
