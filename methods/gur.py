@@ -187,12 +187,12 @@ class GUR(TwoStreamMethod):
 
     def travel(self, spaces: Mapping[str, LabelSpace], smooth: bool) -> LabelSpace:
         """Label visible images by vote of infrared neighbours, then of visible ones (quirk Q31: one way)."""
-        visible, infrared = spaces["visible"].bank, spaces["infrared"].bank
+        visible, infrared = (normalize(spaces[name].bank.features) for name in MODALITIES)
         votes = self.config.unification_top_k
-        labels = propagate_labels(visible.features, infrared.features, spaces["infrared"].labels, votes)
+        labels = propagate_labels(visible, infrared, spaces["infrared"].labels, votes)
         if smooth:
-            labels = smooth_labels(visible.features, labels, votes)
-        return label_space(visible, labels, len(self.data))
+            labels = smooth_labels(visible, labels, votes)
+        return label_space(spaces["visible"].bank, labels, len(self.data))
 
     def joint_level(self, bank: FeatureBank, generator: torch.Generator) -> EpochPlan:
         """Train on joint clusters of embeddings in the memories that the modality level left."""
@@ -200,8 +200,8 @@ class GUR(TwoStreamMethod):
         record = {"eps": c.eps, "k2": float(c.k2)}
         if not self.modality_memories:
             return skipped({}, "the modality level found no clusters", record)
-        rows = [normalize(memory.centroids) for memory in self.modality_memories.values()]
-        labels = self.cluster_embedding(memory_embedding(bank.features, rows, c.embedding_scale))
+        rows = [memory.centroids for memory in self.modality_memories.values()]
+        labels = self.cluster_embedding(self.embed(bank, rows))
         joint = label_space(bank, labels, len(bank))
         if len(joint) < 2:
             return self.nothing_found({JOINT: joint}, record)
@@ -239,10 +239,19 @@ class GUR(TwoStreamMethod):
         ]
         if not memories:
             return cluster_plainly(c, bank).labels
-        blocks = [normalize(memory.centroids) for memory in memories]
+        blocks = [memory.centroids for memory in memories]
         if name == "visible" and c.camera_blocks == "misread":
             blocks = list(torch.cat(blocks).split(misread_block_sizes([len(rows) for rows in blocks])))
-        return self.cluster_embedding(memory_embedding(bank.features, blocks, c.embedding_scale))
+        return self.cluster_embedding(self.embed(bank, blocks))
+
+    def embed(self, bank: FeatureBank, blocks: Sequence[Tensor]) -> Tensor:
+        """Describe images by their similarities to blocks of centroids.
+
+        Features that were averaged with their mirrors' are of unit length here, and where they vote, even if the
+        clustering of features takes them shorter (quirk Q2).
+        """
+        rows = [normalize(block) for block in blocks]
+        return memory_embedding(normalize(bank.features), rows, self.config.embedding_scale)
 
     def cluster_embedding(self, embedding: Tensor) -> Tensor:
         """Cluster descriptions by Jaccard distances; their neighbours are Euclidean unless they are normalised."""

@@ -183,9 +183,12 @@ class Stream:
         The batch is ordered by view, then by sample.
     cross_camera : bool
         Draw companions from other cameras than the anchor's where possible.
+    repeat_singletons : bool
+        Repeat the image of a label that has only one to K; the public sampler gives it once (quirk Q8), and then a
+        label may lie across two batches.
     batch_indices : int64 tensor (iterations, b), optional
         Positions in `sample_index` that each batch takes, where the method draws by itself; `num_ids`,
-        `num_instances` and `cross_camera` then decide nothing.
+        `num_instances`, `cross_camera` and `repeat_singletons` then decide nothing.
     """
 
     name: str
@@ -197,6 +200,7 @@ class Stream:
     visible_views: tuple[str, ...] = ("plain",)
     infrared_views: tuple[str, ...] = ("plain",)
     cross_camera: bool = True
+    repeat_singletons: bool = False
     batch_indices: Tensor | None = None
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from harness.inputs.images import ImageStore
 from harness.runs.seeds import numpy_generator, seed_for
 from methods.base import INFRARED, VISIBLE, Part, Stream
-from methods.parts.samplers import random_multiple_gallery
+from methods.parts.samplers import gallery_with_singletons, random_multiple_gallery
 from methods.parts.views import RECIPES
 
 
@@ -44,10 +44,12 @@ class EpochBatches(Dataset[dict[str, Part]]):
         """Positions in the stream's own arrays, (iterations, batch)."""
         if stream.batch_indices is not None:
             return stream.batch_indices.numpy()
-        return random_multiple_gallery(
+        repeat = stream.repeat_singletons
+        draw = random_multiple_gallery if repeat else gallery_with_singletons
+        return draw(
             stream.pseudo_label.numpy(),
             self._camera[stream.sample_index.numpy()],
-            stream.num_ids,
+            stream.num_ids if repeat else stream.num_ids * stream.num_instances,
             stream.num_instances,
             iterations,
             numpy_generator(*self._seeds, "sampler", stream.name),

@@ -76,6 +76,11 @@ class ContrastConfig(TrainingConfig):
     )
     labels_per_batch: int = value(8, "published code", "pseudo-identities in a visible batch", ge=1)
     infrared_labels: int = value(16, "published code", "pseudo-identities in an infrared batch", ge=1)
+    repeat_singletons: bool = value(
+        False,
+        "published code",
+        "repeat an image that is alone under its label to a full K; the public sampler gives it once (quirk Q8)",
+    )
 
 
 class TwoStageConfig(ContrastConfig):

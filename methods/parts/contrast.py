@@ -71,7 +71,7 @@ def dual_streams(
 ) -> tuple[Stream, ...]:
     """Draw from each modality's own clusters; a modality of which no cluster took an image stays out."""
     return tuple(
-        stream_of(name, name, space, num_ids(config, name), config.instances, views)
+        side_stream(config, name, name, name, space, views)
         for name, space in spaces.items()
         if bool((space.labels > NOISE).any())
     )
@@ -85,14 +85,23 @@ def joint_streams(
     """Draw from the images of each modality in those joint clusters that both modalities share."""
     shared = joint.shared()
     return tuple(
-        stream_of(f"joint-{name}", JOINT, shared.of(m), num_ids(config, name), config.instances, views)
+        side_stream(config, name, f"joint-{name}", JOINT, shared.of(m), views)
         for name, m in MODALITIES.items()
     )
 
 
-def num_ids(config: ContrastConfig, modality: str) -> int:
-    """Return P of a modality's streams."""
-    return config.labels_per_batch if modality == "visible" else config.infrared_labels
+def side_stream(
+    config: ContrastConfig,
+    modality: str,
+    name: str,
+    space_name: str,
+    space: LabelSpace,
+    views: tuple[tuple[str, ...], tuple[str, ...]],
+) -> Stream:
+    """Draw from the images of one modality, P x K as the settings have it for that modality."""
+    num_ids = config.labels_per_batch if modality == "visible" else config.infrared_labels
+    repeat = config.repeat_singletons
+    return stream_of(name, space_name, space, num_ids, config.instances, views, repeat_singletons=repeat)
 
 
 def contrast(memories: Mapping[str, ClusterMemory], seen: Seen, batch: Batch) -> dict[str, Tensor]:

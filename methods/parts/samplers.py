@@ -66,8 +66,9 @@ def gallery_with_singletons(
 ) -> IntArray:
     """Draw batches as :func:`random_multiple_gallery`, but a label with one sample gives it once (quirk Q8).
 
-    Batches are cut from a flat stream, so a label may straddle two of them. For SpCL, where noise samples are
-    labels of their own.
+    As the public sampler does. Batches are cut from a flat stream, so a label may straddle two of them. It matters to
+    SpCL, where noise samples are labels of their own, and to streams of one modality with labels made over both;
+    where every label has two samples, both functions draw the same.
 
     Returns
     -------

@@ -120,6 +120,8 @@ def stream_of(
     num_ids: int,
     num_instances: int,
     views: tuple[tuple[str, ...], tuple[str, ...]] = AUGMENTED_VIEWS,
+    *,
+    repeat_singletons: bool = False,
 ) -> Stream:
     """Draw P x K images from the clusters of a label space; `views` are those of visible and infrared images."""
     device = space.bank.sample_index.device
@@ -132,6 +134,7 @@ def stream_of(
         num_ids,
         num_instances,
         *views,
+        repeat_singletons=repeat_singletons,
     )
 
 
