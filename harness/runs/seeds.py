@@ -1,18 +1,15 @@
-"""Every draw of the project comes from a generator made from a run's seed, a purpose and indices.
+"""Seeds of a run's draws: each draw comes from a generator made from the run's seed, a purpose and indices.
 
-Nothing depends on how many draws came before, so adding a method or an epoch never shifts another's numbers.
+Nothing depends on how many draws came before, so adding a method or an epoch never shifts another's numbers. Twins,
+the galleries of protocols, projections of the neighbour search and ``reidbench time`` have seeds of other kinds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 
 def seed_for(run_seed: int, purpose: str, *indices: int | str) -> int:
@@ -32,10 +29,3 @@ def seed_for(run_seed: int, purpose: str, *indices: int | str) -> int:
 def numpy_generator(run_seed: int, purpose: str, *indices: int | str) -> np.random.Generator:
     """Return a NumPy generator seeded by :func:`seed_for`."""
     return np.random.Generator(np.random.PCG64(seed_for(run_seed, purpose, *indices)))
-
-
-def torch_generator(run_seed: int, purpose: str, *indices: int | str) -> torch.Generator:
-    """Return a PyTorch generator on the CPU seeded by :func:`seed_for`."""
-    import torch
-
-    return torch.Generator().manual_seed(seed_for(run_seed, purpose, *indices))

@@ -1,4 +1,4 @@
-"""``reidbench run all``: every registered method one after the other; what fails is reported, the rest goes on."""
+"""Runs in turn: those of one method, or of every registered one (``reidbench run all``)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from harness.runs.task import Execution, Task
 from harness.training.execute import execute
 from harness.training.progress import Reporter
 from methods.base import Method
-
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def run_all(tasks: Sequence[Task], reporter: Reporter) -> list[RunDirectory]:
     """Execute tasks one after the other; the first error ends them."""
     finished = []
     for i, task in enumerate(tasks):
-        reporter.line(f"[{i + 1}/{len(tasks)}] {describe_task(task)}")
+        reporter.line(f"[{i + 1}/{len(tasks)}] {describe_task(task)} on {task.spec.dataset}")
         finished.append(execute(task, reporter))
     return finished
 
@@ -95,23 +93,22 @@ def run_all(tasks: Sequence[Task], reporter: Reporter) -> list[RunDirectory]:
 def describe_task(task: Task) -> str:
     """Name a task in a line of progress."""
     spec = task.spec
-    return f"{spec.label} on {spec.dataset}, split {spec.split}, seed {spec.seed}: run {spec.id}"
+    return f"{spec.label}, split {spec.split}, seed {spec.seed} (run {spec.id})"
 
 
 def run_each(tasks: Sequence[Task], reporter: Reporter) -> tuple[list[RunDirectory], list[Failure]]:
     """Execute tasks one after the other; return the finished ones and those that stopped with an error."""
     finished, failures = [], []
     for i, task in enumerate(tasks):
-        spec = task.spec
-        what = f"{spec.label}, split {spec.split}, seed {spec.seed} (run {spec.id})"
-        reporter.line(f"[{i + 1}/{len(tasks)}] {what} on {spec.dataset}")
+        what = describe_task(task)
+        reporter.line(f"[{i + 1}/{len(tasks)}] {what} on {task.spec.dataset}")
         try:
             finished.append(execute(task, reporter))
         except Exception as error:
             if isinstance(error, user_errors()):
                 reason = format_error(error)[0]
             else:
-                # a bug, perhaps a plug-in's: it keeps its traceback, and costs nobody else the night
+                # an unexpected error, perhaps in a plug-in: log the traceback, go on with the other runs
                 reporter.line(traceback.format_exc())
                 reason = f"{error}" or type(error).__name__
             failures.append(Failure(what, reason))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.runs.seeds import numpy_generator, seed_for, torch_generator
+from harness.runs.seeds import numpy_generator, seed_for
 
 arguments = st.tuples(
     st.integers(0, 2**40), st.text(max_size=5), st.lists(st.integers(0, 99) | st.text(max_size=3), max_size=3)
@@ -33,7 +33,5 @@ def test_a_number_and_its_text_are_two_indices() -> None:
 def test_generators_repeat_and_leave_global_state_alone() -> None:
     state = torch.get_rng_state()
     assert numpy_generator(1, "x").integers(2**60) == numpy_generator(1, "x").integers(2**60)
-    draw = torch.rand(3, generator=torch_generator(1, "x"))
-    assert torch.equal(draw, torch.rand(3, generator=torch_generator(1, "x")))
-    assert not torch.equal(draw, torch.rand(3, generator=torch_generator(1, "y")))
+    assert numpy_generator(1, "x").integers(2**60) != numpy_generator(1, "y").integers(2**60)
     assert torch.equal(state, torch.get_rng_state())
