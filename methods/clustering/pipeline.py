@@ -21,6 +21,9 @@ from methods.clustering.reciprocal import expanded_sets
 from methods.clustering.values import Neighbours, SparseDistances
 from methods.timing import timed
 
+LARGEST_RADIUS = float(np.nextafter(np.float32(1), np.float32(0)))
+"""Largest radius of a sparse graph: samples that share nothing are at distance 1."""
+
 
 @dataclass(frozen=True)
 class Clustering:
@@ -69,8 +72,8 @@ def jaccard_graph(
     expansion : Expansion
         Local query expansion: ``MeanExpansion(k2)``, ``ModalityMean``, ``MIE``, ``Capped``.
     unit : bool
-        Rows are unit vectors, and must be. False takes rows of any length: neighbours are then those of least
-        Euclidean distance, weights and distances as for unit rows.
+        Rows are unit vectors, and must be. False takes rows of any length (quirks Q2 and Q29): neighbours are then
+        those of least Euclidean distance, weights and distances as for unit rows.
 
     Returns
     -------
@@ -139,10 +142,6 @@ def jaccard_clusters(
     with timed("cluster"):
         labels = density_clusters(graph, eps, min_samples)
     return summarise(labels, neighbours)
-
-
-LARGEST_RADIUS = float(np.nextafter(np.float32(1), np.float32(0)))
-"""Largest radius of a sparse graph: samples that share nothing are at distance 1."""
 
 
 def density_clusters(graph: SparseDistances, eps: float, min_samples: int) -> Tensor:

@@ -1,4 +1,8 @@
-"""Array types of the compiled kernels, and the two small functions that several of them share."""
+"""Array types of the compiled kernels, and the two small functions that several of them share.
+
+Careful with named tuples in a function with ``parallel=True``: numba drops ``tuple.array[i] = x`` as dead code there.
+Unpack the array first, or write in a function that is called.
+"""
 
 from __future__ import annotations
 
