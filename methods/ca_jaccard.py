@@ -115,7 +115,9 @@ class CAJaccard(TwoStreamMethod):
     def cluster(self, bank: FeatureBank, k2: tuple[int, int]) -> Clustering:
         """Cluster a bank by CA-Jaccard distances and DBSCAN."""
         c = self.config
-        settings = CameraAware(bank.camera, c.k1_intra, c.k1_inter, *k2, c.fill_lists)
+        # one camera (a modality of RegDB alone) has no other: lists would end after k1_intra + 1, whatever k1_inter
+        fill = c.fill_lists or len(bank.camera.unique()) == 1
+        settings = CameraAware(bank.camera, c.k1_intra, c.k1_inter, *k2, fill)
         return camera_aware_clusters(bank.features, settings, eps=c.eps, min_samples=c.min_samples)
 
     def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:

@@ -69,7 +69,16 @@ class OTLAConfig(WarmUpConfig, SelfPacedConfig):
     visible_rate: float = value(3.5e-4, "published code", "its Adam learning rate, x0.1 every 20", gt=0)
     epochs_transport: int = value(81, "published code", "epochs of label assignment and training", ge=1)
     iterations: int = value(
-        696, "published code", "iterations an epoch: images of the larger modality / 32, + 1", ge=1
+        696,
+        "published code",
+        "iterations an epoch while all visible images have a label; see passes",
+        ge=1,
+    )
+    passes: int = value(
+        1,
+        "published code",
+        "an epoch ends after this times max(visible images with a label, infrared images) / batch, + 1 iterations",
+        ge=1,
     )
     labels_per_batch: int = value(4, "published code", "classes in a batch", ge=2)
     instances: int = value(8, "published code", "images of each class and modality", ge=2)
@@ -190,6 +199,13 @@ class OTLA(Method):
         """The number of visible classes."""
         return n_clusters(self.labels["visible"])
 
+    @property
+    def iterations(self) -> int:
+        """Iterations of an epoch of stage II: fewer than configured if visible images have no label."""
+        c, labelled = self.config, int((self.labels["visible"] > NOISE).sum())
+        larger = max(labelled, len(self.rows["infrared"]))
+        return min(c.iterations, c.passes * larger // (c.labels_per_batch * c.instances) + 1)
+
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Stage I: cluster visible images. Stage II: draw batches and look, then assign infrared labels and train."""
         if epoch.stage.name == "visible":
@@ -232,7 +248,7 @@ class OTLA(Method):
             self.labels["infrared"].numpy(),
             c.labels_per_batch,
             c.instances,
-            c.iterations,
+            self.iterations,
             np.random.default_rng(self.data.seed("pairs", epoch.number)),
             blind=epoch.in_stage == 0,  # the infrared labels mean nothing yet
         )
@@ -242,7 +258,7 @@ class OTLA(Method):
         infrared = self.stream(
             "infrared", self.rows["infrared"], self.labels["infrared"], self.batches.chunk(2, 1)[1]
         )
-        return self.plan("label", infrared, c.iterations, optimiser=None)
+        return self.plan("label", infrared, len(self.batches), optimiser=None)
 
     def assign(self) -> EpochPlan:
         """Transport the mean predictions to labels, which the next epoch draws by; plan training on both halves."""
@@ -253,7 +269,7 @@ class OTLA(Method):
         seen, unseen = self.batches.chunk(2, 1)
         batches = torch.cat([seen, unseen + len(self.rows["visible"])], 1)
         both = self.stream("both", torch.cat([*self.rows.values()]), sampled, batches)
-        return self.plan("train", both, c.iterations)
+        return self.plan("train", both, len(self.batches))
 
     def stream(self, name: str, rows: Tensor, labels: Tensor, batches: Tensor) -> Stream:
         """Take the batches that were drawn."""
@@ -296,8 +312,9 @@ class OTLA(Method):
         y = part.pseudo_label.chunk(2)[0]
         visible, infrared = seen.logits.float().chunk(2)
         x_visible, x_infrared = seen.pooled.chunk(2)
-        # the network forgets the modalities little by little
-        scale = reversal_scale((epoch.in_stage * c.iterations + batch.iteration) * c.reversal_speed)
+        # the network forgets the modalities little by little; the first iteration counts as 1
+        iteration = epoch.in_stage * self.iterations + batch.iteration + 1
+        scale = reversal_scale(iteration * c.reversal_speed)
         dropout = self.data.generator("dropout", epoch.number, batch.iteration)
         return {
             "identity_visible": cross_entropy(visible, y),
@@ -332,7 +349,13 @@ class OTLA(Method):
     presets = {
         "paper": {
             "sysu-mm01": {},
-            "regdb": {"iterations": 129, "visible_iterations": 50, "eps": 0.3, "reversal_speed": 5},
+            "regdb": {
+                "iterations": 129,
+                "passes": 2,
+                "visible_iterations": 50,
+                "eps": 0.3,
+                "reversal_speed": 5,
+            },
         },
         "demo": {
             "*": DEMO_SIZES

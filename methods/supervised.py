@@ -209,6 +209,9 @@ class Supervised(Method):
 
 
 def softened_kl(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return T^2 KL(teacher || student) of predictions softened by the temperature T = 3, averaged over rows."""
-    log_p, log_q = ((x / KL_TEMPERATURE).log_softmax(1) for x in (student, teacher))
+    """Return T^2 KL(teacher || student) of predictions softened by the temperature T = 3, averaged over rows.
+
+    The teacher gets no gradient.
+    """
+    log_p, log_q = ((x / KL_TEMPERATURE).log_softmax(1) for x in (student, teacher.detach()))
     return KL_TEMPERATURE**2 * kl_div(log_p, log_q, reduction="batchmean", log_target=True)

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, normalize
 
-from methods.parts.backbone import BNNeck
-
 
 class ModalityDiscriminator(nn.Module):
     """Two hidden layers with ReLU and dropout, one output, batch normalised.
@@ -35,7 +33,9 @@ class ModalityDiscriminator(nn.Module):
             nn.init.normal_(self.out.weight, 0, 0.001)
             for layer in (first, second, self.out):
                 nn.init.zeros_(layer.bias)
-            self.norm = BNNeck(1)
+            # its scale starts at exactly 1, unlike that of the necks of the network
+            self.norm = nn.BatchNorm1d(1)
+            self.norm.bias.requires_grad_(False)
         self.hidden = nn.ModuleList((first, second))
 
     def forward(self, features: Tensor, generator: torch.Generator) -> Tensor:

@@ -37,18 +37,23 @@ START, SECOND = Epoch(0, STAGE, 0), Epoch(1, STAGE, 1)
 
 
 def naive_distances(
-    features: np.ndarray, camera: np.ndarray, k1: tuple[int, int], k2: tuple[int, int]
+    features: np.ndarray, camera: np.ndarray, k1: tuple[int, int], k2: tuple[int, int], fill: bool = False
 ) -> np.ndarray:
-    """CA-Jaccard as its paper tells it, sample by sample."""
+    """CA-Jaccard as its paper tells it, sample by sample; `fill` goes on with the other cameras."""
     n = len(features)
     d = 2 - 2 * features @ features.T
     ranked = [sorted(range(n), key=lambda j: (j != i, d[i, j], j)) for i in range(n)]
     intra = [[j for j in ranked[i] if camera[j] == camera[i]] for i in range(n)]
     inter = [[j for j in ranked[i] if camera[j] != camera[i]] for i in range(n)]
+    if fill:
+        intra, inter = (
+            [a + b for a, b in zip(*lists, strict=True)] for lists in ((intra, inter), (inter, intra))
+        )
     v = np.zeros((n, n))
     for i in range(n):
         mutual = [j for j in intra[i][: k1[0] + 1] if i in intra[j][: k1[0] + 1]]
         mutual += [j for j in inter[i][: k1[1] + 1] if i in inter[j][: k1[1] + 1]]
+        mutual = sorted(set(mutual))
         v[i, mutual] = np.exp(-d[i, mutual]) / np.exp(-d[i, mutual]).sum()
     expanded = np.stack([v[intra[i][: k2[0]] + inter[i][: k2[1]]].mean(0) for i in range(n)])
     shared = np.minimum(expanded[:, None], expanded[None]).sum(2)
@@ -84,13 +89,15 @@ def test_distances_are_the_naive_ones(case: str) -> None:
 @pytest.mark.parametrize("case", CAMERAS)
 def test_pseudo_labels_are_dbscan_on_the_naive_distances(case: str) -> None:
     features, camera = clumped(), CAMERAS[case]
-    method = CAJaccard(CAJaccardConfig(eps=0.4), training_data())
+    # where there is one camera only, lists are as long as the settings say all the same
+    fill, eps = case == "one camera", 0.25 if case == "one camera" else 0.4
+    method = CAJaccard(CAJaccardConfig(eps=eps), training_data())
     rows = FeatureBank(
         features, torch.zeros(60, dtype=torch.int64), torch.from_numpy(camera), torch.arange(60)
     )
     for epoch, k2 in ((START, (3, 3)), (SECOND, (2, 4))):
-        expected = DBSCAN(eps=0.4, min_samples=4, metric="precomputed").fit(
-            naive_distances(features.double().numpy(), camera, (5, 20), k2)
+        expected = DBSCAN(eps=eps, min_samples=4, metric="precomputed").fit(
+            naive_distances(features.double().numpy(), camera, (5, 20), k2, fill)
         )
         found = method.begin_epoch(epoch, rows).labels["joint"]
         assert found.tolist() == expected.labels_.tolist()
@@ -103,6 +110,26 @@ def test_warm_up_overwrites_both_k2_in_the_first_epoch_only() -> None:
     assert [(c["k2_intra"], c["k2_inter"]) for c in counts] == [(3, 3), (2, 4), (2, 4)]
     without = CAJaccard(CAJaccardConfig(warm_up_k2=0), training_data())
     assert without.begin_epoch(START, bank()).record["k2_inter"] == 4
+
+
+def test_dual_on_one_camera_a_modality_has_lists_as_long_as_its_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[CameraAware] = []
+
+    def noted(features: torch.Tensor, settings: CameraAware, **more: float) -> Clustering:
+        seen.append(settings)
+        return camera_aware_clusters(features, settings, **more)
+
+    monkeypatch.setattr("methods.ca_jaccard.camera_aware_clusters", noted)
+    method = CAJaccard(CAJaccardConfig(spaces="dual"), training_data(identities=12))
+    rows = bank(identities=12)
+    method.begin_epoch(SECOND, rows)
+    assert len(seen) == 2
+    for settings, modality in zip(seen, (0, 1), strict=True):
+        _, lists = camera_aware_graph(rows.of(modality).features, settings, radius=0.6)
+        # k1_intra + 1 and k1_inter + 1 neighbours
+        assert ((lists.index >= 0).sum(1) == 6 + 21).all()
 
 
 def test_public_fills_the_lists_of_small_cameras() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.runs.configuration import resolve
 from methods.association.transport import MeanPredictions, sinkhorn_labels
-from methods.base import TRAIN, VISIBLE, Batch, Epoch, EpochPlan, Part, Phase, Stream
+from methods.base import NOISE, TRAIN, VISIBLE, Batch, Epoch, EpochPlan, Part, Phase, Stream
 from methods.otla import LABEL, OTLA, OTLAConfig
 from methods.parts.alignment import GradientReversal, prediction_alignment, reversal_scale
 from methods.parts.backbone import BNNeck
@@ -20,7 +20,14 @@ from tests.methods.episodes import bank, identity, pairwise, shuffled, training_
 
 SMALL = {
     **{"k1": 6, "k2": 2, "eps": 0.6, "min_samples": 2, "visible_iterations": 2, "visible_batch": 8},
-    **{"iterations": 5, "labels_per_batch": 3, "instances": 2, "epochs_visible": 2, "epochs_transport": 3},
+    **{
+        "iterations": 5,
+        "passes": 3,
+        "labels_per_batch": 3,
+        "instances": 2,
+        "epochs_visible": 2,
+        "epochs_transport": 3,
+    },
 }
 FIRST_STAGE, SECOND_STAGE = OTLA.stages(OTLAConfig(**SMALL))
 VISIBLE_STAGE = Epoch(0, FIRST_STAGE, 0)
@@ -192,7 +199,7 @@ def test_the_reversed_gradient_comes_in_with_training_iterations(monkeypatch: py
     assert not scales
     drawn = Batch("train", 3, {"both": drawn_part(method, train.streams[0], 0)})
     method.loss(method.forward(drawn), drawn, transport_epoch(2, TRAIN))
-    assert scales == [reversal_scale(5 * (2 * 5 + 3))]
+    assert scales == [reversal_scale(5 * (2 * 5 + 3 + 1))]
 
 
 @pytest.mark.parametrize("label_pass", ["train", "eval"])
@@ -272,6 +279,21 @@ def test_labels_outlive_the_process() -> None:
         assert torch.equal(mine, other.labels[name])
 
 
+def test_images_without_a_label_shorten_the_epoch() -> None:
+    """N is that of visible images with a label or of infrared ones, whichever is larger: times N / batch + 1."""
+    method = started(iterations=50, passes=2)
+    assert method.begin_epoch(transport_epoch(0, LABEL), bank()).skipped == ""
+    assert method.iterations == 2 * 30 // 6 + 1
+    few = OTLA(OTLAConfig(**SMALL | {"iterations": 50, "passes": 1}), training_data(images=20))
+    few.rows["infrared"] = few.rows["infrared"][:30]
+    few.labels["visible"] = identity(images=20)[:120].clone()
+    assert few.iterations == 120 // 6 + 1
+    few.labels["visible"][40:] = NOISE
+    assert few.iterations == 40 // 6 + 1
+    few.labels["visible"][20:] = NOISE
+    assert few.iterations == 30 // 6 + 1
+
+
 @pytest.mark.parametrize(
     ("dataset", "larger", "times", "speed"), [("sysu-mm01", 22_258, 1, 1), ("regdb", 2_060, 2, 5)]
 )
@@ -279,6 +301,7 @@ def test_paper_is_published(dataset: str, larger: int, times: int, speed: int) -
     config = resolve(OTLA, dataset, "paper", None, [])[0]
     assert isinstance(config, OTLAConfig)
     assert config.iterations == times * larger // 32 + 1
+    assert config.passes == times
     assert config.reversal_speed == speed
     assert config.visible_iterations == (800 if times == 1 else 50)
     assert [stage.epochs for stage in OTLA.stages(config)] == [51, 81]

@@ -94,6 +94,13 @@ def test_loss_is_the_sum_of_its_formulas(metric: str, formula) -> None:
         assert float(terms[name].detach()) == pytest.approx(float(value.detach()), rel=1e-4, abs=1e-7)
 
 
+def test_the_teacher_of_the_divergence_gets_no_gradient() -> None:
+    student, teacher = (torch.randn(4, 5, requires_grad=True) for _ in range(2))
+    softened_kl(student, teacher).backward()
+    assert student.grad is not None
+    assert teacher.grad is None
+
+
 def test_equal_predictions_cost_no_divergence() -> None:
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     assert float(softened_kl(logits, logits)) == pytest.approx(0, abs=1e-6)
