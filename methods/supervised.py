@@ -54,6 +54,7 @@ VIEWS = {
     "channel": (("plain", "channel-exchange"), ("channel-adapt-gray",)),
 }
 KL_TEMPERATURE = 3.0
+KL_EPSILON = 1e-7
 
 
 class SupervisedConfig(WarmUpConfig):
@@ -211,7 +212,8 @@ class Supervised(Method):
 def softened_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """Return T^2 KL(teacher || student) of predictions softened by the temperature T = 3, averaged over rows.
 
-    The teacher gets no gradient.
+    The teacher gets no gradient, and 1e-7 is added to its probabilities, as published.
     """
-    log_p, log_q = ((x / KL_TEMPERATURE).log_softmax(1) for x in (student, teacher.detach()))
-    return KL_TEMPERATURE**2 * kl_div(log_p, log_q, reduction="batchmean", log_target=True)
+    log_p = (student / KL_TEMPERATURE).log_softmax(1)
+    q = (teacher.detach() / KL_TEMPERATURE).softmax(1) + KL_EPSILON
+    return KL_TEMPERATURE**2 * kl_div(log_p, q, reduction="batchmean")

@@ -103,7 +103,7 @@ def test_the_teacher_of_the_divergence_gets_no_gradient() -> None:
 
 def test_equal_predictions_cost_no_divergence() -> None:
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
-    assert float(softened_kl(logits, logits)) == pytest.approx(0, abs=1e-6)
+    assert float(softened_kl(logits, logits)) == pytest.approx(0, abs=1e-5)
 
 
 def test_neck_and_classifier_learn_ten_times_as_fast() -> None:
