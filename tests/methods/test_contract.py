@@ -43,7 +43,7 @@ from methods.base import Method, Source, TrainingData
 from methods.clustering.kernels import numba_kernels
 from methods.errors import MethodError
 from methods.gur import GUR
-from protocols.regdb import RegDB
+from protocols.regdb import RegDBData
 from tests.conftest import TINY
 
 METHODS = sorted(name for name, entry in registry.methods().items() if not entry.error)
@@ -234,18 +234,18 @@ def test_only_the_supervised_learn_from_identities(
     undisturbed: Callable[..., RunDirectory],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    true, make, given = RegDB.training, setup.make_method, []
+    true, make, given = RegDBData.training, setup.make_method, []
     expected = weights(undisturbed(name, "regdb"))
 
-    def mixed_up(protocol: RegDB, *place: Any, **options: Any) -> Any:
-        found = true(protocol, *place, **options)
+    def mixed_up(dataset: RegDBData, *place: Any, **options: Any) -> Any:
+        found = true(dataset, *place, **options)
         return replace(found, identity=np.random.default_rng(0).permutation(found.identity))
 
     def make_and_keep(*started: Any) -> Method:
         given.append(make(*started))
         return given[-1]
 
-    monkeypatch.setattr(RegDB, "training", mixed_up)
+    monkeypatch.setattr(RegDBData, "training", mixed_up)
     monkeypatch.setattr(setup, "make_method", make_and_keep)
     found = weights(go(task(name, "regdb", "mixed")))
     same = found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)

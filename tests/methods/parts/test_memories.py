@@ -308,3 +308,28 @@ def test_losses_are_float32_under_autocast(kind: str) -> None:
         low = memory.loss(features, labels)
     assert torch.equal(low, memory.loss(features, labels))
     assert memory.loss(features.bfloat16(), labels).dtype == torch.float32
+
+
+def test_rows_of_some_images_are_found_by_their_place_in_the_training_set() -> None:
+    generator = np.random.default_rng(6)
+    rows, features = units(generator, 3, 5).float(), units(generator, 2, 5).float()
+    labels, row_of = torch.tensor([0, 0, 1]), torch.tensor([-1, 2, -1, 0, 1])
+    plain = InstanceMemory(rows.clone(), labels, 0.05, 0.2)
+    placed = InstanceMemory(rows.clone(), labels, 0.05, 0.2, row_of=row_of)
+    images = torch.tensor([1, 3])
+    assert torch.equal(placed.loss(features, images), plain.loss(features, row_of[images]))
+    placed.update(features, images)
+    plain.update(features, row_of[images])
+    assert torch.equal(placed.rows, plain.rows)
+    assert torch.equal(placed.rows[1], rows[1])
+
+
+def test_other_classes_leave_the_rows() -> None:
+    generator = np.random.default_rng(7)
+    rows, features = units(generator, 4, 5).float(), units(generator, 2, 5).float()
+    memory = InstanceMemory(rows, torch.full((4,), -1), 0.05, 0.2)
+    memory.relabel(torch.tensor([0, 0, 3, -1]))
+    fresh = InstanceMemory(rows.clone(), torch.tensor([0, 0, 3, -1]), 0.05, 0.2)
+    assert memory.rows is rows
+    index = torch.tensor([1, 3])
+    assert torch.equal(memory.loss(features, index), fresh.loss(features, index))
