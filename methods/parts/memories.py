@@ -90,7 +90,7 @@ def random(
         Without a generator.
     """
     if generator is None:
-        raise MethodError("the random memory update needs a generator; pass update(..., generator=...)")
+        raise MethodError("the random memory update needs a generator; pass ClusterMemory(..., generator=...)")
     order = torch.randperm(len(group), generator=generator, device=generator.device).to(group.device)
     if momentum:
         return sequential(rows, features[order], group[order], momentum)
@@ -305,7 +305,7 @@ def compute_centroids(features: Tensor, labels: Tensor, modality: Tensor | None 
 
 
 def random_members(features: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return one uniformly drawn member of every cluster; arguments and errors as :func:`cluster_means`."""
+    """Return one uniformly drawn member of every cluster; arguments and errors as :func:`compute_centroids`."""
     labels = labels.to(features.device)
     counts = _counts(labels)
     order = torch.randperm(len(labels), generator=generator, device=generator.device).to(labels.device)
