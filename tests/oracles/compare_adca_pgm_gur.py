@@ -43,7 +43,7 @@ from tests.oracles.cases import (
 )
 
 METHODS: dict[str, Any] = {"adca": ADCA, "pgm": PGM, "gur": GUR}
-CAMERAS = {
+CAMERAS: dict[str, dict[str, tuple[int, ...]]] = {
     "sysu-mm01": {"visible": (1, 2, 4, 5), "infrared": (3, 6)},
     "regdb": {"visible": (1,), "infrared": (2,)},
 }
@@ -71,7 +71,7 @@ class Toy(nn.Module):
         pooled = self.shared(stemmed)[torch.cat([*rows.values()]).argsort()]
         return self.neck(pooled) + self.common, pooled
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Any]:
         """Weights and statistics by the names in the files."""
         return {
             **{side: self.stems[side].weight for side in MODALITIES},
