@@ -95,6 +95,8 @@ class MethodConfig(BaseModel):
 
     sources: ClassVar[Mapping[str, str]] = {}
     """Sources of inherited fields, where this method's differ from those that the fields were declared with."""
+    replaced: ClassVar[Mapping[str, str]] = {}
+    """Former settings -> what stands for them now; whoever sets one is told."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,13 @@ class Method(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     """Preset name -> data set (``*`` for every one) -> values, over the defaults. ``paper`` is always applied
     first, ``demo`` holds the small sizes of the twins, the rest are variants (``METHOD:variant``)."""
+    replaced: ClassVar[Mapping[str, str]] = {}
+    """Former variants -> the one that stands for them now, or nothing; whoever names one is told."""
 
     renormalise_flip: bool = True
     """Whether features averaged with their mirrors' are normalised again (quirk Q2)."""
+    test_feature: Literal["post-bn", "pooled"] = "post-bn"
+    """Features at test: after the BNNeck, as the closed division has them, or pooled ones."""
 
     def __init__(self, config: MethodConfig, data: TrainingData, **modules: nn.Module) -> None:
         self.config = config

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import torch
@@ -308,6 +308,10 @@ class Batch:
     def label_spaces(self) -> tuple[str, ...]:
         """The label spaces of the parts, in order of first appearance."""
         return tuple(dict.fromkeys(part.label_space for part in self.parts.values()))
+
+    def only(self, names: Collection[str]) -> Batch:
+        """Return the parts of some of the streams, in their order."""
+        return replace(self, parts={name: part for name, part in self.parts.items() if name in names})
 
     def of(self, label_space: str) -> Part:
         """Return all images whose pseudo-labels belong to a label space."""

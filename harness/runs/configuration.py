@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=BaseModel)
 CLOSED = {"height": 288, "width": 144, "architecture": "resnet50", "flip": True}
-"""What a protocol's closed division fixes."""
+"""What a protocol's closed division fixes, besides features after the BNNeck."""
 
 
 class EngineConfig(BaseModel):
@@ -43,10 +43,10 @@ class EngineConfig(BaseModel):
     extract_batch: int = Field(128, ge=1, description="images per forward pass of extraction")
     cache_mib: int = Field(8192, ge=0, description="memory for decoded images, in MiB")
 
-    @property
-    def division(self) -> str:
-        """``closed`` if the protocol's fixed choices hold, else ``open``."""
-        return "closed" if all(getattr(self, key) == value for key, value in CLOSED.items()) else "open"
+    def division(self, test_feature: str = "post-bn") -> str:
+        """Return ``closed`` if the protocol's fixed choices hold, else ``open``."""
+        fixed = all(getattr(self, key) == value for key, value in CLOSED.items())
+        return "closed" if fixed and test_feature == "post-bn" else "open"
 
 
 ENGINE_PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -83,11 +83,32 @@ def preset_values(method: type[Method], name: str, dataset: str, kind: str) -> d
     """
     reserved = set(ENGINE_PRESETS)
     known = [p for p in method.presets if (p in reserved) == (kind == "preset") and "@" not in p]
+    if name in method.replaced:
+        raise HarnessError(f"{method.name}:{name} is no more; {instead(method.replaced[name])}")
     if name not in method.presets or name not in known:
         option = f"--preset {name}" if kind == "preset" else f"{method.name}:{name}"
         fix = nearest(name, known) if known else "it has none"
         raise HarnessError(f"{option}: {method.name} has no such {kind}; {fix}")
     return preset_values_if_any(method, name, dataset)
+
+
+def instead(replacement: str) -> str:
+    """Say what stands for something that is no more."""
+    return f"use {replacement}" if replacement else "nothing stands for it"
+
+
+def refuse_replaced(method: type[Method], keys: Iterable[str], where: str) -> None:
+    """Refuse settings that a method had once.
+
+    Raises
+    ------
+    HarnessError
+        Names each with what stands for it now; `where` says who set them.
+    """
+    former = method.Config.replaced
+    gone = [f"{key} is no more; {instead(former[key])}" for key in keys if key in former]
+    if gone:
+        raise HarnessError(f"{where}: {'. '.join(gone)}")
 
 
 def parse_sets(sets: Iterable[str]) -> dict[str, str]:
@@ -159,6 +180,7 @@ def is_engine_key(key: str, method: type[Method]) -> bool:
         return True
     if key in keys:
         return False
+    refuse_replaced(method, (key,), f"--set {key}")
     inside = [leaf for leaf in keys if leaf.startswith(f"{key}.")]
     fix = (
         f"it is a group of {', '.join(inside)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.registry import load_dataset, load_method, protocols_of
-from harness.runs.configuration import EngineConfig, validated
+from harness.runs.configuration import EngineConfig, refuse_replaced, validated
 from harness.runs.data import Say, examine, find_root
 from harness.runs.manifest import spec_from_manifest
 from harness.runs.plan import task_of
@@ -42,6 +42,7 @@ def plan_from_manifest(
     manifest = read_manifest(path)
     spec, root = spec_from_manifest(path, manifest)
     cls = load_method(spec.method)
+    refuse_replaced(cls, spec.config, f"{path}: {spec.method} has changed since")
     validated(cls.Config, spec.config)
     engine = settle_precision(validated(EngineConfig, spec.engine), execution.device)
     if data:

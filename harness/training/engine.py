@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,8 +53,12 @@ class Engine:
         what: str,
         *,
         renormalise: bool = True,
+        feature: Literal["post-bn", "pooled"] = "post-bn",
     ) -> Tensor:
-        """Extract features (n, d), float32 on the device, in evaluation mode; unit rows if `renormalise`."""
+        """Extract features (n, d), float32 on the device, in evaluation mode; unit rows if `renormalise`.
+
+        `feature` says which: those after the BNNeck, or the pooled ones before it.
+        """
         backbone.eval()
         size = self.config.extract_batch
         blocks = range(0, len(store), size)
@@ -72,6 +76,7 @@ class Engine:
                             kind,
                             flip=self.config.flip,
                             renormalise=renormalise,
+                            feature=feature,
                         )
                     )
         # a clone made outside inference mode may take part in autograd

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -75,9 +75,11 @@ class Evaluation:
     def _rows(self, side: LabelledImages) -> list[int]:
         return [self._row[path] for path in side.images.paths]
 
-    def run(self, engine: Engine, backbone: nn.Module) -> Result:
+    def run(
+        self, engine: Engine, backbone: nn.Module, feature: Literal["post-bn", "pooled"] = "post-bn"
+    ) -> Result:
         """Extract every test image once, then score all trials."""
-        features = engine.extract(backbone, self._store, self._modality, "extract test")
+        features = engine.extract(backbone, self._store, self._modality, "extract test", feature=feature)
         refuse_features(features, self._paths, "test")
         rows: list[dict[str, Any]] = []
         ranks: dict[str, npt.NDArray[Any]] = {}

@@ -134,7 +134,7 @@ def evaluates_after(setup: Setup, epoch: Epoch) -> bool:
 def evaluate(setup: Setup) -> Result:
     """Score the backbone as it is."""
     with timed("evaluate"):
-        return setup.evaluation.run(setup.engine, setup.method.backbone)
+        return setup.evaluation.run(setup.engine, setup.method.backbone, setup.method.test_feature)
 
 
 def keep_for_next_stage(setup: Setup, epoch: Epoch) -> None:

@@ -127,7 +127,7 @@ class Recorder:
 def metric_rows(task: Task, checkpoint: Checkpoint, best: Best) -> list[MetricRow]:
     """Make the rows of ``metrics.csv`` from those of an evaluation and what decides the run."""
     spec = task.spec
-    engine = EngineConfig(**spec.engine)
+    engine, method = EngineConfig(**spec.engine), load_method(spec.method)
     about: dict[str, Any] = {
         "run": spec.id,
         "method": spec.label,
@@ -137,8 +137,8 @@ def metric_rows(task: Task, checkpoint: Checkpoint, best: Best) -> list[MetricRo
         "epoch": best.epoch,
         "data": spec.data,
         "checkpoint": checkpoint,
-        "division": engine.division,
-        "supervision": load_method(spec.method).supervision,
+        "division": engine.division(spec.config.get("test_feature", method.test_feature)),
+        "supervision": method.supervision,
         "stage_init": spec.config.get("stage_init", "last"),
         "weights": Path(engine.weights).name,
     }

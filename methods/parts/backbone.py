@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -288,7 +288,13 @@ class SingleStreamResNet(nn.Module):
 
 
 def embed(
-    backbone: nn.Module, images: Tensor, modality: Tensor, *, flip: bool = True, renormalise: bool = True
+    backbone: nn.Module,
+    images: Tensor,
+    modality: Tensor,
+    *,
+    flip: bool = True,
+    renormalise: bool = True,
+    feature: Literal["post-bn", "pooled"] = "post-bn",
 ) -> Tensor:
     """Return unit features of images, averaged with their mirrors'.
 
@@ -301,6 +307,8 @@ def embed(
         Average the unit features of image and mirror.
     renormalise : bool
         Normalise the average (public code does not before clustering: quirk Q2).
+    feature : str
+        Features after the BNNeck, or the pooled ones before it.
 
     Returns
     -------
@@ -313,9 +321,10 @@ def embed(
     """
     if backbone.training:
         raise MethodError("the network is in training mode; call eval() before extracting features")
-    features = normalize(backbone(images, modality)[0].float())
+    which = 0 if feature == "post-bn" else 1
+    features = normalize(backbone(images, modality)[which].float())
     if not flip:
         return features
-    mirrored = normalize(backbone(images.flip(3), modality)[0].float())
+    mirrored = normalize(backbone(images.flip(3), modality)[which].float())
     average = (features + mirrored) / 2
     return normalize(average) if renormalise else average

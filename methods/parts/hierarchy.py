@@ -11,21 +11,27 @@ from torch import Tensor
 
 from methods.base import MODALITIES, Batch, Stage, Stream
 from methods.parts.memories import ClusterMemory, InstanceMemory
-from methods.parts.spaces import JOINT, LabelSpace, bank_row_of, stream_of
+from methods.parts.spaces import AUGMENTED_VIEWS, JOINT, LabelSpace, bank_row_of, stream_of
 from methods.parts.two_stream import Seen
 
 
 def hierarchical_streams(
-    spaces: Mapping[str, LabelSpace], num_ids: int, num_instances: int
+    spaces: Mapping[str, LabelSpace],
+    num_ids: int,
+    num_instances: int,
+    views: tuple[tuple[str, ...], tuple[str, ...]] = AUGMENTED_VIEWS,
 ) -> tuple[Stream, ...]:
-    """Draw each modality by its own labels and, where both are clustered together, by joint labels as well."""
+    """Draw each modality by its own labels and, where both are clustered together, by joint labels as well.
+
+    `views` are the recipes of visible and of infrared images.
+    """
     streams = []
     for name, modality in MODALITIES.items():
-        streams.append(stream_of(name, name, spaces[name], num_ids, num_instances))
+        streams.append(stream_of(name, name, spaces[name], num_ids, num_instances, views))
         if JOINT in spaces:
             part = spaces[JOINT].of(modality)
             if bool((part.labels >= 0).any()):
-                streams.append(stream_of(f"joint-{name}", JOINT, part, num_ids, num_instances))
+                streams.append(stream_of(f"joint-{name}", JOINT, part, num_ids, num_instances, views))
     return tuple(streams)
 
 

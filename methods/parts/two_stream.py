@@ -39,6 +39,14 @@ class Seen:
         chosen = [f for name, f in self.features.items() if self.label_space[name] == label_space]
         return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
 
+    def joined(self, other: Seen) -> Seen:
+        """Return what two forward passes on different streams saw, this one's first."""
+        return Seen(
+            {**self.features, **other.features},
+            torch.cat([self.post_bn, other.post_bn]),
+            {**self.label_space, **other.label_space},
+        )
+
 
 class TwoStreamMethod(Method):
     """A method on the two-stream ResNet, trained by Adam.
