@@ -1,8 +1,8 @@
 """DMIC: dynamic modality-camera invariant clustering (Yang, Hu, Hu; IEEE TNNLS 2025, arXiv 2412.08231).
 
-Three parts over cluster contrast: MIE (camera- and modality-balanced expansion), DNC (eps and k2 follow schedules) and
-HMCL (cluster- and instance-level memories, within and across modalities, moved by random samples). What the paper's
-public text does not settle is marked reconstructed in the configuration.
+Stage I trains each modality alone, stage II both together as well. In every epoch MIE clusters the features with one
+vote for each camera, DNC says how dense a cluster must be (eps) and how far expansion reaches (k2), and HMCL pulls
+images towards cluster and instance memories, which are made anew in every epoch and moved by random samples.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
+import torch
 from pydantic import model_validator
 from torch import Tensor
 
@@ -27,22 +28,15 @@ from methods.base import (
     timed,
     value,
 )
-from methods.clustering import MIE, Clustering, Expansion, MeanExpansion, ModalityMean, jaccard_clusters
+from methods.clustering import MIE, Clustering, Expansion, MeanExpansion, jaccard_clusters
 from methods.clustering.checks import check_k
 from methods.parts.config import DEMO, TrainingConfig, UpdateRule
-from methods.parts.hierarchy import (
-    hierarchical_loss,
-    hierarchical_streams,
-    instance_state,
-    move_hierarchy,
-    restore_instances,
-    schedule_frame,
-    start_instances,
-)
-from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids, random_members
+from methods.parts.hierarchy import hierarchical_streams, schedule_frame
+from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids
 from methods.parts.spaces import (
     JOINT,
     LabelSpace,
+    bank_row_of,
     cluster_each_modality,
     distances_seen,
     label_space,
@@ -52,88 +46,123 @@ from methods.parts.spaces import (
 )
 from methods.parts.two_stream import Seen, TwoStreamMethod
 
-INTRA = "intra"
+INTRA, TOGETHER = "intra", "together"
+EQ6 = {"expansion": "camera-mean"}
+VC: dict[str, Any] = {"expansion": "plain", "k1": 30, "joint_k2": 6}
+"""The clustering of earlier work, called VC in the paper; its values are reconstructed."""
+FIXED = {"eps_schedule": "fixed", "k2_schedule": "fixed"}
+CONTRAST = {"instance_terms": "none", "memory_update": "sequential", "memory_momentum": 0.1}
+REGDB = {"iterations": 100, "k1": 38, "joint_k2": 18, "eps_high": 0.3, "eps_low": 0.2, "k2_end": 12}
+DEMO_SIZES: dict[str, Any] = {
+    **DEMO,
+    **{"epochs_intra": 4, "epochs_joint": 6, "turning_epoch": 3, "labels_per_batch": 8, "k1": 20},
+    **{"joint_k2": 8, "k2_start": 3, "k2_end": 4, "eps_high": 0.55, "eps_low": 0.4},
+}
+DEMO_VC: dict[str, Any] = {"k1": 20, "joint_k2": 4}
+DEMO_FIXED = {"eps_high": 0.5}
+TEXT = "paper (IV-B)"
 
 
 class DMICConfig(TrainingConfig):
-    """Hyper-parameters of DMIC; defaults are SYSU-MM01's."""
+    """Hyper-parameters of DMIC; defaults are those of section IV-B for SYSU-MM01."""
 
-    epochs_intra: int = value(50, "predecessor", "epochs of stage I (within modalities)", ge=0)
-    epochs_joint: int = value(50, "predecessor", "epochs of stage II (all terms)", ge=0)
+    epochs_intra: int = value(50, TEXT, "epochs of stage I (within modalities)", ge=0)
+    epochs_joint: int = value(50, TEXT, "epochs of stage II (all terms)", ge=0)
     stage_init: Literal["last", "best-of-stage"] = value(
         "last", "reconstructed", "weights stage II starts from; best-of-stage is the public codes' leak"
     )
-    expansion: Literal["mie", "modality-mean", "plain"] = value(
-        "mie", "published code", "local query expansion"
+    # MIE
+    k1: int = value(40, TEXT, "neighbours in every clustering, the sample included", ge=1)
+    joint_k2: int = value(32, TEXT, "epsilon_3: expansion neighbours over both modalities", ge=1)
+    expansion: Literal["mie", "camera-mean", "plain"] = value(
+        "mie", "published code", "a vote a modality, then a camera; camera-mean (Eq. 6): a vote a camera"
     )
-    intra_k1: int = value(30, "predecessor", "neighbours within a modality, the sample included", ge=1)
-    joint_k1: int = value(40, "published code", "neighbours over both modalities", ge=1)
-    joint_k2: int = value(32, "published code", "expansion neighbours over both modalities", ge=1)
+    # DNC
     eps_schedule: Literal["exponential", "linear", "cosine", "fixed"] = value(
-        "exponential", "follow-up", "shape of eps between its limits; fixed stays at eps_high"
+        "exponential", "paper (Eq. 8, 9)", "shape of eps between its limits; fixed stays at eps_high"
     )
-    eps_high: float = value(0.6, "follow-up", "pi2: eps at the start and at the end", gt=0, le=1)
-    eps_low: float = value(0.3, "follow-up", "pi1: eps at the turning epoch", gt=0, le=1)
-    turning_epoch: int = value(10, "follow-up", "T: epoch of the smallest eps", ge=1)
-    k2_schedule: Literal["rising", "valley", "fixed"] = value(
-        "rising", "reconstructed", "k2 within a modality; fixed stays at k2_start"
+    eps_high: float = value(0.6, TEXT, "pi2: the largest eps, at the start", gt=0, le=1)
+    eps_low: float = value(0.3, TEXT, "pi1: the smallest eps", gt=0, le=1)
+    turning_epoch: int = value(10, TEXT, "T: epochs of stage II in which eps falls", ge=1)
+    k2_schedule: Literal["rising", "fixed"] = value(
+        "rising", "paper (Eq. 10)", "k2 within a modality; fixed stays at k2_start"
     )
-    k2_start: int = value(6, "reconstructed", "k2 within a modality at the first epoch", ge=1)
-    k2_end: int = value(18, "reconstructed", "k2 within a modality at the last epoch", ge=1)
-    instance_memory: bool = value(True, "paper", "instance-level memories beside cluster-level ones")
-    memory_init: Literal["random", "mean"] = value(
-        "random", "follow-up", "first row of a cluster in C^v, C^r"
+    k2_start: int = value(6, TEXT, "epsilon_1: k2 within a modality at first", ge=1)
+    k2_end: int = value(18, TEXT, "epsilon_2: k2 within a modality in the end", ge=1)
+    # HMCL
+    instance_weight: float = value(0.1, TEXT, "phi_1: weight of the instance terms", ge=0)
+    cluster_weight: float = value(1.0, TEXT, "phi_2: weight of the cluster terms", ge=0)
+    instance_terms: Literal["all", "intra", "none"] = value(
+        "all", "paper (Eq. 23)", "IC-1 and IC-2, IC-1 alone, or neither (Table III)"
     )
-    memory_update: UpdateRule = value("random", "paper", "which batch samples move a cluster's row")
-    memory_momentum: float = value(0.0, "follow-up", "share of the old row in an update", ge=0, le=1)
-    instance_reduce: Literal["sum", "mean"] = value("sum", "follow-up", "instances of a label: sum or mean")
-    joint_weight: float = value(0.7, "follow-up", "lambda: weight of the joint terms", ge=0)
+    joint_instance: Literal["one-mean", "per-modality"] = value(
+        "one-mean", "paper (Eq. 22)", "one mean over all queries, or a mean a modality (follow-up)"
+    )
+    instance_reduce: Literal["sum", "mean"] = value(
+        "sum", "follow-up", "instances of a label: sum of exponentials, or exponential of the mean (SpCL)"
+    )
+    joint_step: Literal["separate", "together"] = value(
+        "separate", "predecessor", "joint terms in a step of their own, or in one step (Algorithm 1)"
+    )
+    memory_update: UpdateRule = value("random", "paper", "which samples of a batch move a row")
+    memory_momentum: float = value(0.0, "paper", "share of the old row in an update", ge=0, le=1)
+    # input and test
+    infrared_view: Literal["channel-adapt-gray", "plain"] = value(
+        "channel-adapt-gray", "predecessor", "channels of infrared images; plain: the paper to the letter"
+    )
+    test_feature: Literal["post-bn", "pooled"] = value(
+        "post-bn", "harness", "features at test: after the BNNeck (closed division), or pooled (the paper)"
+    )
+
+    sources = {
+        **dict.fromkeys(("learning_rate", "lr_schedule", "lr_step", "lr_gamma", "temperature"), TEXT),
+        **dict.fromkeys(("labels_per_batch", "instances"), TEXT),
+        **dict.fromkeys(("non_local", "non_local_width"), "predecessor"),
+    }
+    replaced = {
+        **dict.fromkeys(("intra_k1", "joint_k1"), "k1, one value for every clustering"),
+        "joint_weight": "instance_weight (phi_1) and cluster_weight (phi_2)",
+        "instance_memory": "instance_terms",
+        "memory_init": "",  # every row starts from a mean (Eq. 15, 20)
+    }
 
     @model_validator(mode="after")
     def _consistent(self) -> DMICConfig:
-        if self.joint_k2 > self.joint_k1:
-            raise ValueError(f"joint_k2 = {self.joint_k2} is larger than joint_k1 = {self.joint_k1}")
-        if max(self.k2_start, self.k2_end) > self.intra_k1:
-            raise ValueError(f"k2_start/k2_end are larger than intra_k1 = {self.intra_k1}")
-        if self.eps_low > self.eps_high:
+        counts = {"k2_start": self.k2_start, "joint_k2": self.joint_k2}
+        if self.k2_schedule == "rising":
+            counts["k2_end"] = self.k2_end
+        largest = max(counts, key=lambda name: counts[name])
+        if counts[largest] > self.k1:
+            raise ValueError(f"{largest} = {counts[largest]} is larger than k1 = {self.k1}")
+        if self.eps_schedule != "fixed" and self.eps_low > self.eps_high:
             raise ValueError(f"eps_low = {self.eps_low} is larger than eps_high = {self.eps_high}")
         return self
 
 
-def eps_at(config: DMICConfig, epoch: int, epochs: int) -> float:
-    """Return eps of one epoch of a stage (shapes but the exponential are reconstructed)."""
-    if config.eps_schedule == "fixed":
-        return config.eps_high
-    turn = min(config.turning_epoch, max(epochs - 1, 1))
-    # 0 at the turning epoch, 1 at both ends
-    height = 1 - epoch / turn if epoch <= turn else (epoch - turn) / (epochs - turn)
-    if config.eps_schedule == "exponential":
-        return config.eps_low * (config.eps_high / config.eps_low) ** height
-    if config.eps_schedule == "cosine":
-        height = 0.5 * (1 - math.cos(math.pi * height))
-    return config.eps_low + (config.eps_high - config.eps_low) * height
+def between(start: float, end: float, share: float, shape: str) -> float:
+    """Return a value on its way from `start` (share 0) to `end` (share 1)."""
+    if shape == "exponential":
+        return start * (end / start) ** share  # sigma_n, sigma_b and sigma_k are end / start
+    if shape == "cosine":  # ours, as linear is
+        share = 0.5 * (1 - math.cos(math.pi * share))
+    return start + (end - start) * share
 
 
-def k2_at(config: DMICConfig, epoch: int, epochs: int) -> int:
-    """Return k2 within a modality (reconstructed after the follow-up's rising cap)."""
-    if config.k2_schedule == "fixed" or epochs < 2:
-        return config.k2_start
-    rise = epoch / (epochs - 1)
-    if config.k2_schedule == "valley":
-        rise = abs(2 * rise - 1)
-    return round(config.k2_start * (config.k2_end / config.k2_start) ** rise)
+def eps_at(c: DMICConfig, stage: Stage, epoch: int) -> float:
+    """Return eps: it falls in stage I (Eq. 8); in stage II it falls for T epochs, then rises again (Eq. 9)."""
+    if c.eps_schedule == "fixed":
+        return c.eps_high
+    falling = stage.epochs if stage.name == INTRA else c.turning_epoch
+    if epoch <= falling:
+        return between(c.eps_high, c.eps_low, epoch / falling, c.eps_schedule)
+    return between(c.eps_low, c.eps_high, (epoch - falling) / (stage.epochs - falling), c.eps_schedule)
 
 
-PLAIN = {"expansion": "plain", "joint_k1": 30, "joint_k2": 6}
-FIXED = {"eps_schedule": "fixed", "k2_schedule": "fixed"}
-DEMO_PLAIN: dict[str, Any] = {"joint_k1": 20, "joint_k2": 4}
-DEMO_FIXED: dict[str, Any] = {"eps_high": 0.5, "eps_low": 0.5}
-CLUSTER_ONLY = {
-    "instance_memory": False,
-    "memory_init": "mean",
-    "memory_update": "sequential",
-    "memory_momentum": 0.1,
-}
+def k2_at(c: DMICConfig, stage: Stage, epoch: int) -> int:
+    """Return k2 within a modality, rising in each stage anew (Eq. 10)."""
+    if c.k2_schedule == "fixed":
+        return c.k2_start
+    return round(between(c.k2_start, c.k2_end, epoch / stage.epochs, "exponential"))
 
 
 class DMIC(TwoStreamMethod):
@@ -149,44 +178,31 @@ class DMIC(TwoStreamMethod):
         venue="IEEE TNNLS, arXiv 2412.08231",
         year=2025,
         parts={
-            "MIE across modalities": (
-                "published code",
-                "a function released under its name; equal to its outputs",
-            ),
-            "MIE within a modality": ("reconstructed", "the same function on one modality alone"),
-            "DNC, eps": (
+            "MIE within a modality": ("paper", "Eq. 6 and 7; the released function equals them there"),
+            "MIE over both": ("published code", "a vote a modality, then a camera; Eq. 6: a camera (eq6)"),
+            "DNC": ("paper", "Eq. 8 to 10; k2 takes E epochs and is rounded: reconstructed"),
+            "HMCL": ("paper", "Eq. 13 to 22 are sums in the text, and means in all codes seen"),
+            "phi_1, phi_2": (
                 "paper",
-                "shrink, then grow; limits, turn and exponential shape from the follow-up (MPJL); linear and cosine "
-                "shapes reconstructed",
+                "Eq. 23 and IV-B; a sentence after Eq. 23 names them the other way round",
             ),
-            "DNC, k2": ("reconstructed", "rising, after the follow-up's cap; restarted in each stage"),
-            "HMCL memories": (
-                "paper",
-                "updated by randomly selected samples; losses and weights from the follow-up",
-            ),
-            "rows during a step": (
-                "ours",
-                "gradients see the rows of the forward pass; the follow-up moves them between two gradients",
-            ),
-            "rows of instance memories": (
-                "ours",
-                "a sample's own row; the follow-up's index ignores removed noise",
-            ),
-            "features that are clustered": (
-                "ours",
-                "the average of image and mirror, of unit length; the predecessor's code (PCA) leaves it shorter "
-                "(quirk Q2), which no preset restores",
-            ),
-            "joint batches": ("predecessor", "PCA: one stream per modality, sampled by joint label"),
-            "backbone, augmentation, optimiser, stages": ("predecessor", "PCA"),
+            "instance terms": ("follow-up", "sums over a label's instances; Eq. 18, 19, 22 leave that open"),
+            "random samples": ("paper", "over all views and modalities; the follow-up: infrared last"),
+            "rows during a step": ("ours", "those of the forward pass; the follow-up moves them in between"),
+            "joint terms": ("predecessor", "a step of their own; Algorithm 1 to the letter: one (letter)"),
+            "infrared images": ("predecessor", "adapted channels; the paper enhances visible ones (letter)"),
+            "VC, fixed eps, fixed k2": ("reconstructed", "Table IV does not say their values"),
+            "features at test (not the paper's)": ("harness", "after the BNNeck; the paper: pooled (public)"),
+            "one device (not the paper's)": ("harness", "the paper: two, each with its batch norm (public)"),
+            "backbone, augmentation, optimiser": ("predecessor", "PCA, where the paper is silent"),
         },
+        url="https://arxiv.org/abs/2412.08231",
     )
 
     def __init__(self, config: DMICConfig, data: TrainingData) -> None:
-        check_k(data.smaller_modality(), config.intra_k1, "intra_k1")
-        if config.epochs_joint:
-            check_k(len(data), config.joint_k1, "joint_k1")
+        check_k(data.smaller_modality(), config.k1, "k1")
         super().__init__(config, data)
+        self.test_feature = config.test_feature
         self.clusters: dict[str, ClusterMemory] = {}
         self.instances: dict[str, InstanceMemory] = {}
 
@@ -201,128 +217,131 @@ class DMIC(TwoStreamMethod):
 
     @classmethod
     def schedule(cls, config: DMICConfig) -> pd.DataFrame:
-        """Return eps and k2 of every epoch without a run."""
-        return schedule_frame(cls.stages(config), lambda stage, epoch: settings_at(config, stage, epoch))
+        """Return eps and k2 of every epoch without a run (Fig. 3)."""
+        c = config
+        return schedule_frame(cls.stages(c), lambda *at: {"eps": eps_at(c, *at), "k2": k2_at(c, *at)})
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
-        """Cluster each modality (and both together in stage II), start the memories, draw streams."""
-        c, now = self.config, settings_at(self.config, epoch.stage, epoch.in_stage)
-        if epoch.in_stage == 0:
-            self.instances = {}  # instance memories live as long as their stage
-        spaces = cluster_each_modality(
-            bank, lambda part: self.cluster(part, now["eps"], c.intra_k1, int(now["k2"]))
-        )
+        """Cluster, make all memories anew, and draw (Algorithm 1, lines 2 to 6 and 11 to 15)."""
+        c = self.config
+        eps, k2 = eps_at(c, epoch.stage, epoch.in_stage), k2_at(c, epoch.stage, epoch.in_stage)
+        record = {"eps": eps, "k2": float(k2)}
+        spaces = cluster_each_modality(bank, lambda part: self.cluster(part, eps, k2))
         if epoch.stage.name == JOINT:
-            both = self.cluster(bank, now["eps"], c.joint_k1, c.joint_k2)
+            both = self.cluster(bank, eps, c.joint_k2)
             spaces[JOINT] = label_space(bank, both.labels, len(bank), both.distances_seen)
-        record = {**now, "joint_k2": float(c.joint_k2)}
+            record["joint_k2"] = float(c.joint_k2)
         if why := too_few_clusters(spaces):
-            where = f"eps = {now['eps']:.3g}, k1 = {c.intra_k1}"
-            return skipped(spaces, f"{why} with {where}; {distances_seen(spaces)}", record)
+            seen = f"{why} with eps = {eps:.3g}, k1 = {c.k1}; {distances_seen(spaces)}"
+            return skipped(spaces, seen, record)
 
         with timed("memory"):
             self.shuffle = self.data.generator("memory", epoch.number)
-            self.clusters = {name: self.start_clusters(name, space) for name, space in spaces.items()}
-            if c.instance_memory:
-                self.instances = start_instances(
-                    self.instances, spaces, len(bank), c.temperature, c.memory_momentum, c.instance_reduce
-                )
-        streams = hierarchical_streams(spaces, c.labels_per_batch, c.instances)
-        step = Step(epoch.stage.name, tuple(stream.name for stream in streams))
-        return plan(spaces, streams, (step,), epoch.stage.iterations, record)
+            self.clusters = {name: self.start_clusters(space) for name, space in spaces.items()}
+            self.instances = {
+                name: self.start_instances(space)
+                for name, space in spaces.items()
+                if c.instance_terms == "all" or (c.instance_terms == "intra" and name != JOINT)
+            }
+        views = ("plain", "channel-exchange"), (c.infrared_view,)
+        streams = hierarchical_streams(spaces, c.labels_per_batch, c.instances, views)
+        intra = tuple(stream.name for stream in streams if stream.label_space != JOINT)
+        joint = tuple(stream.name for stream in streams if stream.label_space == JOINT)
+        steps = (Step(INTRA, intra), Step(JOINT, joint)) if joint else (Step(INTRA, intra),)
+        if joint and c.joint_step == "together":
+            steps = (Step(TOGETHER, intra + joint),)
+        return plan(spaces, streams, steps, epoch.stage.iterations, record)
 
-    def cluster(self, bank: FeatureBank, eps: float, k1: int, k2: int) -> Clustering:
-        """Cluster with MIE, or with what stands in for it, over lists of constant length."""
-        expansions: dict[str, Expansion] = {
+    def cluster(self, bank: FeatureBank, eps: float, k2: int) -> Clustering:
+        """Cluster by Jaccard distances and DBSCAN, after MIE (Eq. 6, 7) or what stands in for it."""
+        c = self.config
+        # a camera is a pair of modality and number: RegDB's visible 1 and infrared 1 are two
+        camera = bank.modality * (bank.camera.max() + 1) + bank.camera
+        expansion: Expansion = {
             "mie": MIE(k2, bank.modality, bank.camera),
-            "modality-mean": ModalityMean(k2, bank.modality),
+            "camera-mean": MIE(k2, torch.zeros_like(bank.modality), camera),
             "plain": MeanExpansion(k2),
-        }
+        }[c.expansion]
         return jaccard_clusters(
-            bank.features,
-            k1=k1,
-            eps=eps,
-            min_samples=self.config.min_samples,
-            expansion=expansions[self.config.expansion],
+            bank.features, k1=c.k1, eps=eps, min_samples=c.min_samples, expansion=expansion
         )
 
-    def start_clusters(self, name: str, space: LabelSpace) -> ClusterMemory:
-        """Start joint centroids from modality-balanced means, the others from a random member or the mean."""
-        c, bank = self.config, space.bank
-        if name == JOINT:
-            rows = compute_centroids(bank.features, space.labels, bank.modality)
-        elif c.memory_init == "random":
-            rows = random_members(bank.features, space.labels, self.shuffle)
-        else:
-            rows = compute_centroids(bank.features, space.labels)
-        return ClusterMemory(rows, c.temperature, c.memory_momentum, c.memory_update, generator=self.shuffle)
+    def start_clusters(self, space: LabelSpace) -> ClusterMemory:
+        """Start from the mean of every cluster, "a stable starting point" (Eq. 15, 20)."""
+        c = self.config
+        rows = compute_centroids(space.bank.features, space.labels)
+        # update() shuffles the batch once for both levels; in that order, "random" is sample after sample
+        rule = "sequential" if c.memory_update == "random" else c.memory_update
+        return ClusterMemory(rows, c.temperature, c.memory_momentum, rule)
+
+    def start_instances(self, space: LabelSpace) -> InstanceMemory:
+        """Start from the features (Eq. 14, 20); every noise image is a label of its own."""
+        c, rows = self.config, space.bank.features.clone()
+        row_of = bank_row_of(space.bank, len(self.data))
+        return InstanceMemory(rows, space.labels, c.temperature, c.memory_momentum, c.instance_reduce, row_of)
+
+    def forward(self, batch: Batch) -> Seen:
+        """Run intra streams and joint streams through the network, each in a pass of its own."""
+        if batch.step != TOGETHER:
+            return super().forward(batch)
+        joint = {name for name, part in batch.parts.items() if part.label_space == JOINT}
+        intra, both = (batch.only(names) for names in (batch.parts.keys() - joint, joint))
+        return super().forward(intra).joined(super().forward(both))
 
     def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
-        """Cluster and instance terms within each modality, and in stage II over both, weighted by lambda."""
-        return hierarchical_loss(self.clusters, self.instances, seen, batch, self.config.joint_weight)
+        """Eq. 23: phi_1 times the instance terms (Eq. 18, 19, 22), phi_2 times the cluster terms (Eq. 16, 17, 21)."""
+        c, terms = self.config, {}
+        for space in batch.label_spaces:
+            cluster = self.clusters[space].loss(seen.of(space), batch.of(space).pseudo_label)
+            terms[f"cluster_{space}"] = c.cluster_weight * cluster
+            if space in self.instances:
+                terms[f"instance_{space}"] = c.instance_weight * self.instance_term(space, seen, batch)
+        return terms
+
+    def instance_term(self, space: str, seen: Seen, batch: Batch) -> Tensor:
+        """Return the mean over all queries, or, as the follow-up has it over both modalities, a mean a stream."""
+        memory = self.instances[space]
+        if space != JOINT or self.config.joint_instance == "one-mean":
+            return memory.loss(seen.of(space), batch.of(space).sample_index)
+        joint = [name for name, part in batch.parts.items() if part.label_space == JOINT]
+        means = [memory.loss(seen.features[name], batch.parts[name].sample_index) for name in joint]
+        return torch.stack(means).sum()
 
     def update(self, seen: Seen, batch: Batch, epoch: Epoch) -> None:
-        """Move the memories by random samples of the batch."""
-        shuffle = self.shuffle if self.config.memory_update == "random" else None
-        move_hierarchy(self.clusters, self.instances, seen, batch, shuffle)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the instance memories, which live as long as their stage."""
-        return instance_state(self.instances)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the instance memories."""
-        c = self.config
-        self.instances = restore_instances(state, c.temperature, c.memory_momentum, c.instance_reduce)
+        """Let each row become a random sample of the batch: one shuffle serves clusters and instances."""
+        for space in batch.label_spaces:
+            part, features = batch.of(space), seen.of(space)
+            order = torch.arange(len(features))
+            if self.config.memory_update == "random":
+                order = torch.randperm(len(features), generator=self.shuffle)
+            order = order.to(features.device)
+            self.clusters[space].update(features[order], part.pseudo_label[order])
+            if space in self.instances:
+                self.instances[space].update(features[order], part.sample_index[order])
 
     presets = {
-        "paper": {
-            "sysu-mm01": {},
-            "regdb": {
-                "iterations": 100,
-                "joint_k1": 38,
-                "joint_k2": 18,
-                "eps_high": 0.3,
-                "eps_low": 0.15,
-                "k2_start": 3,
-                "k2_end": 9,
-            },
-        },
+        "paper": {"sysu-mm01": {}, "regdb": REGDB},
         "paper-large": {"*": {"labels_per_batch": 8}},
-        "demo": {
-            "*": DEMO
-            | {
-                "epochs_intra": 4,
-                "epochs_joint": 6,
-                "labels_per_batch": 8,
-                "intra_k1": 12,
-                "joint_k1": 20,
-                "joint_k2": 8,
-                "k2_start": 3,
-                "k2_end": 4,
-                "eps_high": 0.55,
-                "eps_low": 0.4,
-                "turning_epoch": 3,
-            }
-        },
-        "baseline": {"*": PLAIN | FIXED | CLUSTER_ONLY},
-        "+mie": {"*": FIXED | CLUSTER_ONLY},
-        "+dnc": {"*": PLAIN | CLUSTER_ONLY},
-        "+hmcl": {"*": PLAIN | FIXED},
-        "+mie+dnc": {"*": CLUSTER_ONLY},
-        "+mie+hmcl": {"*": FIXED},
-        "+dnc+hmcl": {"*": PLAIN},
-        "baseline@demo": {"*": DEMO_PLAIN | DEMO_FIXED},
-        "+mie@demo": {"*": DEMO_FIXED},
-        "+dnc@demo": {"*": DEMO_PLAIN},
-        "+hmcl@demo": {"*": DEMO_PLAIN | DEMO_FIXED},
-        "+mie+hmcl@demo": {"*": DEMO_FIXED},
-        "+dnc+hmcl@demo": {"*": DEMO_PLAIN},
-        "intra-only": {"*": {"epochs_joint": 0}},
-        "public": {"*": {"stage_init": "best-of-stage"}},
+        "demo": {"*": DEMO_SIZES},
+        "public": {"*": {"bn_chunks": 2, "test_feature": "pooled", "stage_init": "best-of-stage"}},
+        "eq6": {"*": EQ6},
+        "letter": {"*": EQ6 | {"joint_step": "together", "infrared_view": "plain", "test_feature": "pooled"}},
+        # Table III: cluster (CC) and instance (IC) contrast within modalities (1) and over both (2)
+        "cc1": {"*": {"epochs_joint": 0, "instance_terms": "none"}},
+        "cc1+ic1": {"*": {"epochs_joint": 0}},
+        "cc1+ic1+cc2": {"*": {"instance_terms": "intra"}},
+        # Table IV: plain or invariant expansion, with fixed or dynamic eps and k2
+        "vc": {"*": VC | FIXED},
+        "vc+dnc": {"*": VC},
+        "mie": {"*": FIXED},
+        # ours: none of the three parts
+        "baseline": {"*": VC | FIXED | CONTRAST},
+        "vc@demo": {"*": DEMO_VC | DEMO_FIXED},
+        "vc+dnc@demo": {"*": DEMO_VC},
+        "mie@demo": {"*": DEMO_FIXED},
+        "baseline@demo": {"*": DEMO_VC | DEMO_FIXED},
     }
-
-
-def settings_at(config: DMICConfig, stage: Stage, epoch: int) -> dict[str, float]:
-    """Return eps and k2 within a modality in epoch `epoch` of a stage (DNC)."""
-    return {"eps": eps_at(config, epoch, stage.epochs), "k2": float(k2_at(config, epoch, stage.epochs))}
+    replaced = {
+        **{"+hmcl": "vc", "+dnc+hmcl": "vc+dnc", "+mie+hmcl": "mie", "intra-only": "cc1+ic1"},
+        **dict.fromkeys(("+mie", "+dnc", "+mie+dnc"), ""),
+    }

@@ -54,7 +54,10 @@ def sequential(
     rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
 ) -> Tensor:
     """Apply every sample of the batch to its row, in batch order (cluster contrast's default)."""
-    for position in member_table(group).T:
+    table = member_table(group)
+    if not momentum:  # each row becomes its last sample
+        return normalize(features[table.max(1).values])
+    for position in table.T:
         moved = momentum_update(rows, features[position.clamp(min=0)], momentum)
         rows = torch.where((position >= 0)[:, None], moved, rows)
     return rows
@@ -92,10 +95,7 @@ def random(
     if generator is None:
         raise MethodError("the random memory update needs a generator; pass ClusterMemory(..., generator=...)")
     order = torch.randperm(len(group), generator=generator, device=generator.device).to(group.device)
-    if momentum:
-        return sequential(rows, features[order], group[order], momentum)
-    table = member_table(group[order])
-    return normalize(features[order[table.max(1).values]])
+    return sequential(rows, features[order], group[order], momentum)
 
 
 UPDATE_RULES: dict[str, UpdateRule] = {
