@@ -1,18 +1,18 @@
-"""DMIC: schedules, ablation presets, the loss against its formula, identities out of reach."""
+"""DMIC: what the paper states by equation or section, its presets, its edges; identities out of reach."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
+from harness.errors import HarnessError
 from harness.runs.configuration import resolve
-from methods.base import INFRARED, VISIBLE, Batch, Epoch, FeatureBank, Part, TrainingData
+from methods.base import INFRARED, VISIBLE, Batch, Epoch, EpochPlan, FeatureBank, Part, Stage, TrainingData
 from methods.dmic import DMIC, DMICConfig, eps_at, k2_at
 from methods.errors import MethodError
 from methods.parts.samplers import random_multiple_gallery
@@ -20,10 +20,9 @@ from tests.methods.contrast_cases import seed
 from tests.methods.episodes import take_step
 
 SMALL = {
-    "intra_k1": 6,
+    "k1": 10,
     "k2_start": 2,
     "k2_end": 3,
-    "joint_k1": 10,
     "joint_k2": 6,
     "eps_high": 0.7,
     "eps_low": 0.6,
@@ -35,6 +34,7 @@ SMALL = {
     "instances": 2,
     "min_samples": 2,
 }
+ONE, TWO = Stage("intra", 50, 200), Stage("joint", 50, 200)
 
 
 def training_data(identities: int = 6, images: int = 5) -> TrainingData:
@@ -57,55 +57,106 @@ def bank(identities: int = 6, images: int = 5, noise: float = 0.02) -> FeatureBa
     return FeatureBank(features, modality, modality + 1, torch.arange(len(features)))
 
 
-@pytest.mark.parametrize("shape", ["exponential", "linear", "cosine"])
-def test_eps_shrinks_then_grows_between_its_limits(shape: str) -> None:
+def of(dataset: str, variant: str | None = None) -> DMICConfig:
+    config = resolve(DMIC, dataset, "paper", variant, [])[0]
+    assert isinstance(config, DMICConfig)
+    return config
+
+
+PI = {"sysu-mm01": (0.3, 0.6, 0.5, 2), "regdb": (0.2, 0.3, 2 / 3, 1.5)}
+"""pi1, pi2, sigma_n, sigma_b (IV-B)."""
+EPSILON = {"sysu-mm01": (6, 18, 3, 32), "regdb": (6, 12, 2, 18)}
+"""epsilon_1, epsilon_2, sigma_k, epsilon_3 (IV-B)."""
+
+
+@pytest.mark.parametrize("dataset", PI)
+def test_equation_8_eps_only_falls_in_stage_one(dataset: str) -> None:
+    _, pi2, sigma_n, _ = PI[dataset]
+    found = [eps_at(of(dataset), ONE, e) for e in range(50)]
+    assert found == pytest.approx([pi2 * sigma_n ** (e / 50) for e in range(50)])
+
+
+@pytest.mark.parametrize("dataset", PI)
+def test_equation_9_eps_falls_for_ten_epochs_of_stage_two_then_rises(dataset: str) -> None:
+    pi1, pi2, sigma_n, sigma_b = PI[dataset]
+    found = [eps_at(of(dataset), TWO, e) for e in range(50)]
+    falling = [pi2 * sigma_n ** (e / 10) for e in range(10)]
+    assert found == pytest.approx(falling + [pi1 * sigma_b ** ((e - 10) / 40) for e in range(10, 50)])
+
+
+@pytest.mark.parametrize("dataset", EPSILON)
+def test_equation_10_k2_rises_in_each_stage_anew(dataset: str) -> None:
+    first, last, sigma_k, _ = EPSILON[dataset]
+    for stage in (ONE, TWO):
+        found = [k2_at(of(dataset), stage, e) for e in range(50)]
+        assert found == [round(first * sigma_k ** (e / 50)) for e in range(50)]
+        assert (found[0], found[-1]) == (first, last)
+
+
+@pytest.mark.parametrize(("dataset", "k1"), [("sysu-mm01", 40), ("regdb", 38)])
+def test_section_iv_b_states_these_numbers(dataset: str, k1: int) -> None:
+    c = of(dataset)
+    assert (c.k1, c.joint_k2) == (k1, EPSILON[dataset][3])
+    assert (c.instance_weight, c.cluster_weight) == (0.1, 1.0)  # phi_1, phi_2 of Eq. 23
+    assert (c.epochs_intra, c.epochs_joint, c.turning_epoch) == (50, 50, 10)
+    assert (c.learning_rate, c.lr_schedule, c.lr_step, c.lr_gamma) == (3.5e-4, "step", 20, 0.1)
+    assert (c.labels_per_batch, c.instances) == (4, 16)  # a batch of 64
+    assert (c.temperature, c.memory_update, c.memory_momentum) == (0.05, "random", 0.0)
+    stated = [
+        "k1",
+        "joint_k2",
+        "eps_high",
+        "eps_low",
+        "k2_start",
+        "k2_end",
+        "instance_weight",
+        "cluster_weight",
+    ]
+    for name in stated:
+        assert DMICConfig.model_fields[name].json_schema_extra == {"source": "paper (IV-B)"}, name
+
+
+def test_the_second_row_of_the_paper_has_batches_of_128() -> None:
+    c = resolve(DMIC, "sysu-mm01", "paper-large", None, [])[0].model_dump()
+    assert c["labels_per_batch"] * c["instances"] == 128
+
+
+def test_what_the_paper_does_not_state() -> None:
+    """From the predecessor's code, the follow-up's, or ours."""
+    for dataset, iterations in (("sysu-mm01", 200), ("regdb", 100)):
+        c = of(dataset)
+        assert (c.iterations, c.weight_decay, c.min_samples, c.non_local) == (iterations, 5e-4, 4, False)
+        assert (c.expansion, c.joint_step, c.infrared_view) == ("mie", "separate", "channel-adapt-gray")
+        assert (c.instance_reduce, c.joint_instance) == ("sum", "one-mean")
+        assert (c.stage_init, c.test_feature, c.bn_chunks) == ("last", "post-bn", 1)
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+def test_other_shapes_have_the_same_limits(shape: str) -> None:
     config = DMICConfig(eps_schedule=shape)
-    values = [eps_at(config, e, 50) for e in range(50)]
-    assert values[0] == pytest.approx(0.6)
-    assert values[10] == pytest.approx(0.3)
-    assert all(a > b for a, b in itertools.pairwise(values[:11]))
-    assert all(a < b for a, b in itertools.pairwise(values[10:]))
-    assert values[-1] < 0.6
-
-
-def test_exponential_eps_is_the_formula() -> None:
-    config = DMICConfig()
-    for e in range(50):
-        expected = 0.6 * 0.5 ** (e / 10) if e <= 10 else 0.3 * 2 ** ((e - 10) / 40)
-        assert eps_at(config, e, 50) == pytest.approx(expected)
-
-
-def test_k2_rises_from_6_to_18() -> None:
-    values = [k2_at(DMICConfig(), e, 50) for e in range(50)]
-    assert (values[0], values[-1]) == (6, 18)
-    assert values == sorted(values)
-    assert values[20] == round(6 * 3 ** (20 / 49))
-
-
-def test_k2_can_shrink_then_grow() -> None:
-    values = [k2_at(DMICConfig(k2_schedule="valley"), e, 51) for e in range(51)]
-    assert (values[0], values[25], values[50]) == (18, 6, 18)
-    assert all(a >= b for a, b in itertools.pairwise(values[:26]))
-    assert values[25:] == values[:26][::-1]
+    assert [eps_at(config, TWO, e) for e in (0, 10)] == pytest.approx([0.6, 0.3])
+    assert 0.55 < eps_at(config, TWO, 49) < 0.6
+    assert 0.3 < eps_at(config, ONE, 49) < 0.31
 
 
 def test_fixed_schedules() -> None:
     config = DMICConfig(eps_schedule="fixed", k2_schedule="fixed")
-    assert {eps_at(config, e, 9) for e in range(9)} == {0.6}
-    assert {k2_at(config, e, 9) for e in range(9)} == {6}
+    assert {eps_at(config, stage, e) for stage in (ONE, TWO) for e in range(50)} == {0.6}
+    assert {k2_at(config, stage, e) for stage in (ONE, TWO) for e in range(50)} == {6}
 
 
-def test_short_stages_do_not_divide_by_zero() -> None:
-    for epochs in (1, 2, 3):
-        assert all(math.isfinite(eps_at(DMICConfig(), e, epochs)) for e in range(epochs))
-        assert all(k2_at(DMICConfig(), e, epochs) >= 1 for e in range(epochs))
+def test_a_stage_two_no_longer_than_t_only_falls() -> None:
+    for epochs in (1, 5, 10):
+        found = [eps_at(DMICConfig(), Stage("joint", epochs, 1), e) for e in range(epochs)]
+        assert found == pytest.approx([0.6 * 0.5 ** (e / 10) for e in range(epochs)])
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"joint_k2": 41},
-        {"k2_end": 31},
+        {"k2_end": 41},
+        {"k2_start": 41, "k2_schedule": "fixed"},
         {"eps_low": 0.7},
         {"eps_high": 0.0},
         {"eps_high": 1.01},
@@ -118,86 +169,158 @@ def test_inconsistent_configurations_are_refused(wrong: dict[str, float]) -> Non
         DMICConfig(**wrong)
 
 
+def test_limits_that_nothing_reaches_are_not_checked() -> None:
+    DMICConfig(k1=32, k2_end=33, k2_schedule="fixed")
+    DMICConfig(eps_high=0.2, eps_schedule="fixed")
+
+
 @pytest.mark.parametrize("variant", [name for name in DMIC.presets if name not in ("paper", "demo")])
 def test_every_variant_is_a_valid_configuration(variant: str) -> None:
     DMICConfig(**DMIC.presets[variant]["*"])
 
 
-def plan_and_batch(method: DMIC, stage: int) -> tuple[Epoch, Batch]:
-    epoch = start(method, stage)
-    plan = method.begin_epoch(epoch, bank())
+def draw(method: DMIC, plan: EpochPlan, step: int = 0) -> Batch:
+    """Six images of each stream of a step, visible ones in two views."""
     generator = torch.Generator().manual_seed(1)
-    parts = {}
-    for stream in plan.streams:
+    streams, parts = {stream.name: stream for stream in plan.streams}, {}
+    for name in plan.steps[step].streams:
+        stream = streams[name]
         rows = torch.randperm(len(stream.sample_index), generator=generator)[:6]
-        modality = method.data.modality[stream.sample_index[rows]]
-        images = torch.randn(6, 3, 32, 16, generator=generator)
-        parts[stream.name] = Part(
-            images,
+        views = 2 if name.endswith("visible") else 1
+        index = stream.sample_index[rows].repeat(views)
+        modality = method.data.modality[index]
+        parts[name] = Part(
+            torch.randn(views * 6, 3, 32, 16, generator=generator),
             modality,
             modality + 1,
-            stream.pseudo_label[rows],
-            stream.sample_index[rows],
-            torch.zeros(6, dtype=torch.int64),
+            stream.pseudo_label[rows].repeat(views),
+            index,
+            torch.arange(views).repeat_interleave(6),
             stream.label_space,
         )
-    return epoch, Batch(plan.steps[0].name, 0, parts)
+    return Batch(plan.steps[step].name, 0, parts)
 
 
-@pytest.mark.parametrize("stage", [0, 1])
-def test_loss_is_the_sum_of_its_formulas(stage: int) -> None:
+def plan_and_batch(method: DMIC, stage: int, step: int = 0) -> tuple[Epoch, Batch]:
+    epoch = start(method, stage)
+    return epoch, draw(method, method.begin_epoch(epoch, bank()), step)
+
+
+@pytest.mark.parametrize(("stage", "step"), [(0, 0), (1, 0), (1, 1)])
+def test_equation_23_is_the_sum_of_equations_16_to_22(stage: int, step: int) -> None:
     method = DMIC(DMICConfig(**SMALL), training_data())
-    epoch, batch = plan_and_batch(method, stage)
+    epoch, batch = plan_and_batch(method, stage, step)
     seen = method.forward(batch)
-    terms = {name: term.detach() for name, term in method.loss(seen, batch, epoch).items()}
-    f = {name: features.detach() for name, features in seen.features.items()}
-    tau, n_visible = 0.05, 30
-    for name, weight in (("visible", 1.0), ("infrared", 1.0)):
-        rows = method.clusters[name].centroids
-        logits = f[name] @ rows.T / tau
-        expected = -torch.log_softmax(logits, 1)[torch.arange(6), batch.parts[name].pseudo_label].mean()
-        assert float(terms[f"cluster_{name}"]) == pytest.approx(weight * float(expected), rel=1e-5)
-        own = batch.parts[name].sample_index - (n_visible if name == "infrared" else 0)
-        memory = method.instances[name]
-        scores = (f[name] @ memory.rows.T / tau).exp()
+    terms = {name: float(term.detach()) for name, term in method.loss(seen, batch, epoch).items()}
+    spaces = ("joint",) if step else ("visible", "infrared")
+    assert set(terms) == {f"{level}_{space}" for level in ("cluster", "instance") for space in spaces}
+    for space in spaces:
+        parts = [(name, part) for name, part in batch.parts.items() if part.label_space == space]
+        f = torch.cat([seen.features[name].detach() for name, _ in parts])
+        label = torch.cat([part.pseudo_label for _, part in parts])
+        index = torch.cat([part.sample_index for _, part in parts])
+        assert len(f) == {"visible": 12, "infrared": 6, "joint": 18}[space]  # 2PK, PK and 3PK queries
+        loss = cross_entropy(f @ method.clusters[space].centroids.T / 0.05, label)
+        assert terms[f"cluster_{space}"] == pytest.approx(float(loss), rel=1e-5)
+        memory = method.instances[space]
+        own = index - (30 if space == "infrared" else 0)
+        scores = (f @ memory.rows.T / 0.05).exp()
         positive = (scores * (memory.labels == memory.labels[own][:, None])).sum(1)
-        expected = -torch.log(positive / (scores.sum(1) + 1e-6) + 1e-6).mean()
-        assert float(terms[f"instance_{name}"]) == pytest.approx(float(expected), rel=1e-5)
-    if stage:
-        joint = torch.cat([f["joint-visible"], f["joint-infrared"]])
-        label = torch.cat([batch.parts[f"joint-{m}"].pseudo_label for m in ("visible", "infrared")])
-        logits = joint @ method.clusters["joint"].centroids.T / tau
-        expected = 0.7 * torch.nn.functional.cross_entropy(logits, label)
-        assert float(terms["cluster_joint"]) == pytest.approx(float(expected), rel=1e-5)
-        assert {"instance_joint-visible", "instance_joint-infrared"} <= set(terms)
-    else:
-        assert "cluster_joint" not in terms
+        loss = -torch.log(positive / (scores.sum(1) + 1e-6) + 1e-6).mean()
+        assert terms[f"instance_{space}"] == pytest.approx(0.1 * float(loss), rel=1e-5)
 
 
-def test_random_update_leaves_one_batch_sample_in_each_row() -> None:
-    method = DMIC(DMICConfig(**SMALL), training_data())
-    epoch, batch = plan_and_batch(method, 0)
-    seen, _ = take_step(method, batch, epoch)
-    part, rows, f = (
-        batch.parts["visible"],
-        method.clusters["visible"].centroids,
-        seen.features["visible"].detach(),
+def test_the_follow_up_adds_a_mean_per_modality() -> None:
+    terms = []
+    for rule in ("one-mean", "per-modality"):
+        method = DMIC(DMICConfig(**SMALL, joint_instance=rule), training_data())
+        epoch, batch = plan_and_batch(method, 1, 1)
+        seen = method.forward(batch)
+        terms.append(float(method.loss(seen, batch, epoch)["instance_joint"].detach()))
+        if rule == "per-modality":
+            memory = method.instances["joint"]
+            each = [memory.loss(seen.features[n], p.sample_index) for n, p in batch.parts.items()]
+            assert terms[1] == pytest.approx(0.1 * float(sum(each).detach()), rel=1e-6)
+    assert terms[1] > 1.5 * terms[0]
+
+
+def test_joint_terms_have_a_step_of_their_own_or_none() -> None:
+    separate, together = (
+        DMIC(DMICConfig(**SMALL, joint_step=way), training_data()) for way in ("separate", "together")
     )
-    for label in part.pseudo_label.unique():
-        candidates = f[part.pseudo_label == label]
-        assert float((candidates - rows[label]).norm(dim=1).min()) < 1e-5
-    assert torch.allclose(method.instances["visible"].rows[part.sample_index], f, atol=1e-5)
+    assert [step.name for step in separate.begin_epoch(start(separate, 1), bank()).steps] == [
+        "intra",
+        "joint",
+    ]
+    assert [step.name for step in separate.begin_epoch(start(separate, 0), bank()).steps] == ["intra"]
+    plan = together.begin_epoch(start(together, 1), bank())
+    assert [step.streams for step in plan.steps] == [
+        ("visible", "infrared", "joint-visible", "joint-infrared")
+    ]
+    assert [step.name for step in together.begin_epoch(start(together, 0), bank()).steps] == ["intra"]
 
 
-def test_instance_memories_outlive_the_epoch_and_the_process() -> None:
+def test_together_makes_two_forward_passes_and_one_backward() -> None:
+    together = DMIC(DMICConfig(**SMALL, joint_step="together"), training_data())
+    epoch, batch = plan_and_batch(together, 1)
+    together.backbone.train()
+    shown: list[int] = []
+    together.backbone.register_forward_hook(lambda _, images, __: shown.append(len(images[0])))
+    seen = together.forward(batch)
+    assert shown == [18, 18]  # visible, CA and infrared; then their joint batches
+    terms = together.loss(seen, batch, epoch)
+    assert len(terms) == 6
+    assert len(seen.post_bn) == 36
+    for names in (("visible", "infrared"), ("joint-visible", "joint-infrared")):
+        alone = DMIC.__mro__[1].forward(together, batch.only(names))  # batch statistics of these images alone
+        for name in names:
+            torch.testing.assert_close(seen.features[name], alone.features[name])
+
+
+def test_one_shuffle_leaves_one_sample_in_each_row_of_both_memories() -> None:
     method = DMIC(DMICConfig(**SMALL), training_data())
-    epoch, batch = plan_and_batch(method, 0)
+    epoch, batch = plan_and_batch(method, 1, 1)
+    before = method.instances["joint"].rows.clone()
+    seen, _ = take_step(method, batch, epoch)
+    f, part = seen.of("joint").detach(), batch.of("joint")
+    clusters, instances = method.clusters["joint"].centroids, method.instances["joint"].rows
+    for label in part.pseudo_label.unique():
+        gaps = (f - clusters[label]).norm(dim=1)
+        winner = int(gaps.argmin())
+        assert float(gaps[winner]) < 1e-5
+        assert int(part.pseudo_label[winner]) == int(label)
+        # what came last for the cluster came last for its image
+        torch.testing.assert_close(instances[part.sample_index[winner]], f[winner])
+    untouched = torch.ones(len(before), dtype=torch.bool)
+    untouched[part.sample_index] = False
+    assert torch.equal(instances[untouched], before[untouched])
+
+
+def test_joint_rows_become_samples_of_any_view_and_modality() -> None:
+    method, ended = DMIC(DMICConfig(**SMALL), training_data()), set()
+    epoch, batch = plan_and_batch(method, 1, 1)
+    for _ in range(12):
+        seen, _ = take_step(method, batch, epoch)
+        f, part = seen.of("joint").detach(), batch.of("joint")
+        for label in part.pseudo_label.unique():
+            winner = int((f - method.clusters["joint"].centroids[label]).norm(dim=1).argmin())
+            ended.add((int(part.modality[winner]), int(part.view[winner])))
+    assert ended == {(0, 0), (0, 1), (1, 0)}
+
+
+def test_algorithm_1_makes_all_memories_anew_in_every_epoch() -> None:
+    method = DMIC(DMICConfig(**SMALL), training_data())
+    epoch, batch = plan_and_batch(method, 1)
     take_step(method, batch, epoch)
-    other = DMIC(DMICConfig(**SMALL), training_data())
-    other.load_state({k: v.clone() for k, v in method.state().items()})
-    for m in (method, other):
-        m.begin_epoch(Epoch(1, epoch.stage, 1), bank())
-    assert torch.equal(method.instances["visible"].rows, other.instances["visible"].rows)
+    plan = method.begin_epoch(Epoch(3, epoch.stage, 1), bank())
+    assert method.state() == {}
+    for space, memory in method.instances.items():  # Eq. 14 and 20: the features
+        inside = plan.labels[space] > -2
+        assert torch.equal(memory.rows, bank().features[inside])
+        labels = plan.labels[space][inside]
+        for k, row in enumerate(method.clusters[space].centroids):  # Eq. 15 and 20: plain means
+            members = bank().features[inside][labels == k]
+            torch.testing.assert_close(row, normalize(members.mean(0), dim=0))
 
 
 @pytest.mark.parametrize("stage", [0, 1])
@@ -208,7 +331,7 @@ def test_all_noise_skips_the_epoch_and_names_what_was_seen(stage: int) -> None:
     assert (plan.iterations, plan.streams, plan.steps) == (0, (), ())
     # eps is not changed silently
     assert plan.record["eps"] == 1e-6
-    for word in ("visible: 0", "infrared: 0", "eps = 1e-06", "k1 = 6", "median squared distance"):
+    for word in ("visible: 0", "infrared: 0", "eps = 1e-06", "k1 = 10", "median squared distance"):
         assert word in plan.skipped
 
 
@@ -228,13 +351,11 @@ def test_one_cluster_skips_the_epoch() -> None:
     assert "visible: 1, infrared: 1" in method.begin_epoch(start(method, 0), bank()).skipped
 
 
-@pytest.mark.parametrize("wrong", [{"intra_k1": 31}, {"joint_k1": 61}])
-def test_k1_larger_than_the_data_is_refused_before_any_work(wrong: dict[str, int]) -> None:
-    ((name, value),) = wrong.items()
-    with pytest.raises(MethodError, match=f"{name} = {value}"):
-        DMIC(DMICConfig(**SMALL | wrong), training_data())
-    if name == "joint_k1":
-        DMIC(DMICConfig(**SMALL | wrong | {"epochs_joint": 0}), training_data())
+@pytest.mark.parametrize("epochs_joint", [0, 2])
+def test_k1_larger_than_the_smallest_set_is_refused_before_any_work(epochs_joint: int) -> None:
+    DMIC(DMICConfig(**SMALL | {"k1": 30}), training_data())
+    with pytest.raises(MethodError, match="k1 = 31"):
+        DMIC(DMICConfig(**SMALL | {"k1": 31, "epochs_joint": epochs_joint}), training_data())
 
 
 def test_features_with_nan_are_refused_by_the_first_sample() -> None:
@@ -249,7 +370,7 @@ def test_a_joint_cluster_of_one_modality_stays_with_its_mean() -> None:
     features = bank()
     # person 5 looks like nobody else in infrared
     features.features[55:] = normalize(torch.randn(1, 512, generator=torch.Generator().manual_seed(9)))
-    method = DMIC(DMICConfig(**SMALL | {"joint_k1": 5, "joint_k2": 3}), training_data())
+    method = DMIC(DMICConfig(**SMALL | {"k1": 5, "joint_k2": 3}), training_data())
     plan = method.begin_epoch(start(method, 1), features)
     labels, rows = plan.labels["joint"], method.clusters["joint"].centroids
     alone = int(labels[25])
@@ -282,73 +403,119 @@ def test_batches_shrink_to_the_clusters_and_repeat_small_ones(labels: int, insta
 
 
 def test_an_image_in_two_views_leaves_either_in_its_row() -> None:
-    method = DMIC(DMICConfig(**SMALL), training_data())
+    method, kept = DMIC(DMICConfig(**SMALL), training_data()), set()
     epoch, batch = plan_and_batch(method, 0)
-    part = batch.parts["visible"]
-    twice = Part(
-        torch.cat([part.images, -part.images]),
-        *(torch.cat([x, x]) for x in (part.modality, part.camera, part.pseudo_label, part.sample_index)),
-        torch.arange(2).repeat_interleave(6),
-        part.label_space,
-    )
-    doubled = Batch(batch.step, 0, {**batch.parts, "visible": twice})
-    kept = set()
     for _ in range(8):
-        seen, _ = take_step(method, doubled, epoch)
-        row = method.instances["visible"].rows[part.sample_index[0]]
+        seen, _ = take_step(method, batch, epoch)
+        row = method.instances["visible"].rows[batch.parts["visible"].sample_index[0]]
         distances = [(row - seen.features["visible"][i].detach()).norm() for i in (0, 6)]
         assert min(distances) < 1e-5 < max(distances)
         kept.add(int(distances[1] < distances[0]))
     assert kept == {0, 1}
 
 
+VARIANTS = {
+    "public": {"bn_chunks": 2, "test_feature": "pooled", "stage_init": "best-of-stage"},
+    "eq6": {"expansion": "camera-mean"},
+    "letter": {
+        **{"expansion": "camera-mean", "joint_step": "together"},
+        **{"infrared_view": "plain", "test_feature": "pooled"},
+    },
+    # Table III
+    "cc1": {"epochs_joint": 0, "instance_terms": "none"},
+    "cc1+ic1": {"epochs_joint": 0},
+    "cc1+ic1+cc2": {"instance_terms": "intra"},
+    # Table IV
+    "vc": {
+        **{"expansion": "plain", "k1": 30, "joint_k2": 6},
+        **{"eps_schedule": "fixed", "k2_schedule": "fixed"},
+    },
+    "vc+dnc": {"expansion": "plain", "k1": 30, "joint_k2": 6},
+    "mie": {"eps_schedule": "fixed", "k2_schedule": "fixed"},
+    "baseline": {
+        **{"expansion": "plain", "k1": 30, "joint_k2": 6, "instance_terms": "none"},
+        **{"eps_schedule": "fixed", "k2_schedule": "fixed"},
+        **{"memory_update": "sequential", "memory_momentum": 0.1},
+    },
+}
+
+
+@pytest.mark.parametrize("dataset", PI)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_change_this_and_nothing_else(variant: str, dataset: str) -> None:
+    full, changed = of(dataset).model_dump(), of(dataset, variant).model_dump()
+    assert {key for key in full if full[key] != changed[key]} == set(VARIANTS[variant])
+    assert VARIANTS[variant].items() <= changed.items()
+
+
+def test_every_variant_is_known_here() -> None:
+    variants = {name for name in DMIC.presets if "@" not in name} - {"paper", "paper-large", "demo"}
+    assert variants == set(VARIANTS)
+
+
 @pytest.mark.parametrize(
-    ("variant", "expansion", "scheduled", "instances"),
+    ("variant", "terms"),
     [
-        ("baseline", "plain", False, False),
-        ("+mie", "mie", False, False),
-        ("+dnc", "plain", True, False),
-        ("+hmcl", "plain", False, True),
-        ("+mie+dnc", "mie", True, False),
-        ("+mie+hmcl", "mie", False, True),
-        ("+dnc+hmcl", "plain", True, True),
-        ("intra-only", "mie", True, True),
+        ("cc1", {"cluster_visible", "cluster_infrared"}),
+        ("cc1+ic1", {"cluster_visible", "cluster_infrared", "instance_visible", "instance_infrared"}),
+        (
+            "cc1+ic1+cc2",
+            {
+                *("cluster_visible", "cluster_infrared", "instance_visible", "instance_infrared"),
+                "cluster_joint",
+            },
+        ),
     ],
 )
-def test_ablation_switches_parts(variant: str, expansion: str, scheduled: bool, instances: bool) -> None:
-    config = resolve(DMIC, "sysu-mm01", "paper", variant, [])[0]
-    assert isinstance(config, DMICConfig)
-    assert config.expansion == expansion
-    assert (config.joint_k1, config.joint_k2) == ((30, 6) if expansion == "plain" else (40, 32))
-    assert (len({eps_at(config, e, 50) for e in range(50)}) > 1) == scheduled
-    assert (len({k2_at(config, e, 50) for e in range(50)}) > 1) == scheduled
-    assert config.instance_memory == instances
-    rule = ("random", "random", 0.0) if instances else ("mean", "sequential", 0.1)
-    assert (config.memory_init, config.memory_update, config.memory_momentum) == rule
-    assert [stage.name for stage in DMIC.stages(config)] == ["intra", "joint"][
-        : 1 + (variant != "intra-only")
-    ]
+def test_table_iii_leaves_out_terms(variant: str, terms: set[str]) -> None:
+    values = DMIC.presets[variant]["*"]
+    method = DMIC(DMICConfig(**SMALL | values), training_data())
+    epoch = Epoch(1, method.stages(method.config)[-1], 0)
+    plan = method.begin_epoch(epoch, bank())
+    found = {}
+    for i in range(len(plan.steps)):
+        _, some = take_step(method, draw(method, plan, i), epoch)
+        found |= some
+    assert set(found) == terms
 
 
-@pytest.mark.parametrize("dataset", ["sysu-mm01", "regdb"])
-def test_paper_is_published(dataset: str) -> None:
-    config = resolve(DMIC, dataset, "paper", None, [])[0].model_dump()
-    same = {
-        **{"intra_k1": 30, "turning_epoch": 10, "min_samples": 4, "temperature": 0.05, "joint_weight": 0.7},
-        **{"memory_momentum": 0.0, "epochs_intra": 50, "epochs_joint": 50, "labels_per_batch": 4},
-        **{"instances": 16, "learning_rate": 3.5e-4, "weight_decay": 5e-4, "lr_step": 20, "non_local": False},
-        **{
-            "stage_init": "last",
-            "memory_init": "random",
-            "memory_update": "random",
-            "instance_reduce": "sum",
-        },
-    }
-    assert same.items() <= config.items()
-    names = ["joint_k1", "joint_k2", "k2_start", "k2_end", "eps_high", "eps_low", "iterations"]
-    sysu = dataset == "sysu-mm01"
-    expected = [40, 32, 6, 18, 0.6, 0.3, 200] if sysu else [38, 18, 3, 9, 0.3, 0.15, 100]
-    assert [config[name] for name in names] == expected
+def test_what_vc_and_mie_keep_fixed() -> None:
+    for dataset, pi2, k1 in (("sysu-mm01", 0.6, 40), ("regdb", 0.3, 38)):
+        for variant, neighbours, joint_k2 in (("vc", 30, 6), ("mie", k1, EPSILON[dataset][3])):
+            c = of(dataset, variant)
+            assert {eps_at(c, stage, e) for stage in (ONE, TWO) for e in range(50)} == {pi2}
+            assert {k2_at(c, stage, e) for stage in (ONE, TWO) for e in range(50)} == {6}
+            assert (c.k1, c.joint_k2) == (neighbours, joint_k2)
+
+
+@pytest.mark.parametrize(
+    ("variant", "instead"),
+    [
+        ("+hmcl", "use vc"),
+        ("+dnc+hmcl", "use vc+dnc"),
+        ("+mie+hmcl", "use mie"),
+        ("intra-only", r"use cc1\+ic1"),
+        ("+mie", "nothing stands for it"),
+    ],
+)
+def test_former_variants_are_refused_with_what_replaced_them(variant: str, instead: str) -> None:
+    with pytest.raises(HarnessError, match=instead.replace("vc+", r"vc\+")):
+        resolve(DMIC, "regdb", "paper", variant, [])
+
+
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("intra_k1", "use k1"),
+        ("joint_k1", "use k1"),
+        ("joint_weight", r"use instance_weight \(phi_1\) and cluster_weight"),
+        ("instance_memory", "use instance_terms"),
+        ("memory_init", "nothing stands for it"),
+    ],
+)
+def test_former_settings_are_refused_with_what_replaced_them(key: str, instead: str) -> None:
+    with pytest.raises(HarnessError, match=f"--set {key}: {key} is no more; {instead}"):
+        resolve(DMIC, "regdb", "paper", None, [f"{key}=1"])
 
 
 def test_identities_are_out_of_reach() -> None:
