@@ -66,7 +66,7 @@ ENGINE_PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def split_variant(text: str) -> tuple[str, str | None]:
-    """Split ``dmic:+mie`` into method and variant."""
+    """Split ``dmic:mie`` into method and variant."""
     name, colon, variant = text.partition(":")
     if colon and not variant:
         raise HarnessError(f"{text}: no variant after the colon; `reidbench show {name}` lists them")

@@ -18,7 +18,7 @@ class RunSpec(BaseModel):
     Attributes
     ----------
     label : str
-        How tables call it: the method, with its variant (``dmic:+mie``).
+        How tables call it: the method, with its variant (``dmic:mie``).
     config, engine : dict
         Validated configurations of the method and of the engine.
     split : int

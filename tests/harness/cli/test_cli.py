@@ -100,23 +100,24 @@ def test_names_complete_without_torch() -> None:
 def test_unknown_names_are_answered_with_the_nearest(reidbench: Command, tiny_regdb: Path) -> None:
     refused(reidbench("run", "dmik", "--protocol", "regdb", "--data", tiny_regdb), "dmik", "dmic")
     refused(reidbench("run", "dmic", "--protocol", "regbd", "--data", tiny_regdb), "regbd", "regdb")
-    refused(reidbench("run", "dmic:+mei", "--protocol", "regdb", "--data", tiny_regdb), "+mie")
+    refused(reidbench("run", "dmic:mei", "--protocol", "regdb", "--data", tiny_regdb), "mie")
     refused(
         reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--preset", "dmeo"),
         "dmeo",
         "demo",
     )
     refused(
-        reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--set", "intra_k=3"),
-        "intra_k",
-        "intra_k1",
+        reidbench("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--set", "joint_k=3"),
+        "joint_k",
+        "joint_k2",
     )
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("joint_k1=many", ("joint_k1", "many")),
+        ("k1=many", ("k1", "many")),
+        ("joint_k1=40", ("joint_k1 is no more", "use k1")),
         ("eps_high=1.5", ("eps_high", "1.5")),
         ("joint_k2=99", ("joint_k2",)),
         ("iterations", ("iterations", "key=value")),
@@ -131,7 +132,7 @@ def test_wrong_values_are_named(
 
 def test_a_wrong_value_is_told_before_data_are_made(reidbench: Command, tmp_path: Path) -> None:
     words = ("run", "dmic", "--protocol", "regdb", "--data", "synthetic")
-    refused(reidbench(*words, "--set", "intra_k=3"), "intra_k1")
+    refused(reidbench(*words, "--set", "joint_k=3"), "joint_k2")
     refused(reidbench(*words, "--trials", "11"), "--trials")
     assert list(tmp_path.iterdir()) == []
 
@@ -157,7 +158,7 @@ def test_trials_out_of_range(reidbench: Command, tiny_regdb: Path, tiny_sysu: Pa
 def test_k1_larger_than_the_data(reidbench: Command, tiny_regdb: Path, tmp_path: Path) -> None:
     done = reidbench(
         *("run", "dmic", "--protocol", "regdb", "--data", tiny_regdb, "--trials", "1", "--device", "cpu"),
-        *tiny_settings("intra_k1=500"),
+        *tiny_settings("k1=500"),
     )
     refused(done, "k1", "500")
     assert not list(tmp_path.glob("runs/*/*/*/COMPLETE"))

@@ -63,7 +63,7 @@ def test_demo_changes_the_engine_and_opens_the_division() -> None:
     _, paper = resolve(SourceOnly, "regdb", "paper", None, [])
     _, demo = resolve(SourceOnly, "regdb", "demo", None, ["precision=32"])
     assert paper == EngineConfig()
-    assert (paper.division, demo.division) == ("closed", "open")
+    assert (paper.division(), demo.division()) == ("closed", "open")
     assert (demo.architecture, demo.height, demo.width, demo.precision) == ("resnet18", 64, 32, "32")
     assert (demo.weights, demo.channels_last, demo.evaluate_every) == ("synthetic-source", True, 5)
 
@@ -105,7 +105,7 @@ def test_several_wrong_values_are_told_at_once() -> None:
 
 
 def test_a_rule_over_several_keys_is_told() -> None:
-    with pytest.raises(HarnessError, match="joint_k2 = 99 is larger than joint_k1"):
+    with pytest.raises(HarnessError, match="joint_k2 = 99 is larger than k1 = 38"):
         resolve(DMIC, "regdb", "paper", None, ["joint_k2=99"])
 
 
@@ -120,9 +120,14 @@ def test_every_preset_and_variant_is_valid(method: type, dataset: str) -> None:
         assert isinstance(config, method.Config)
 
 
+def test_features_that_are_not_the_closed_divisions_open_it() -> None:
+    _, engine = resolve(DMIC, "regdb", "paper", "letter", [])
+    assert (engine.division("post-bn"), engine.division("pooled")) == ("closed", "open")
+
+
 def test_split_variant() -> None:
     assert split_variant("dmic") == ("dmic", None)
-    assert split_variant("dmic:+mie+dnc") == ("dmic", "+mie+dnc")
+    assert split_variant("dmic:vc+dnc") == ("dmic", "vc+dnc")
 
 
 def test_weights_may_be_a_path() -> None:

@@ -62,16 +62,16 @@ def test_every_method_has_a_page(name: str) -> None:
 
 def test_values_stand_beside_default_and_source() -> None:
     assert cells(line_with(show.page("dmic", "paper"), " eps_high ", "0.3"))[:5] == [
-        *("eps_high", "0.6", "0.3", "0.6", "follow-up"),
+        *("eps_high", "0.6", "0.3", "0.6", "paper (IV-B)"),
     ]
-    assert cells(line_with(show.page("dmic:+mie", "paper"), " eps_schedule ", "shape"))[1] == "fixed"
+    assert cells(line_with(show.page("dmic:mie", "paper"), " eps_schedule ", "shape"))[1] == "fixed"
     assert cells(line_with(show.page("dmic@demo", "paper"), " architecture "))[:3] == [
         *("architecture", "resnet18", "resnet50"),
     ]
 
 
 def test_diff_of_variants_lists_exactly_what_differs() -> None:
-    page = show.diff("dmic:intra-only", "dmic", "paper")
+    page = show.diff("dmic:cc1+ic1", "dmic", "paper")
     assert cells(line_with(page, "epochs_joint", "regdb")) == ["epochs_joint", "regdb", "0", "50"]
     assert text_of(page).count("│ epochs_joint") == 2
     assert "eps_high" not in text_of(page)
@@ -85,7 +85,7 @@ def test_diff_of_presets_and_of_methods() -> None:
         "64",
     ]
     page = show.diff("dmic", "cluster-contrast", "paper")
-    assert cells(line_with(page, " intra_k1 ", "sysu-mm01")) == ["intra_k1", "sysu-mm01", "30", "-"]
+    assert cells(line_with(page, " joint_k2 ", "sysu-mm01")) == ["joint_k2", "sysu-mm01", "32", "-"]
     assert cells(line_with(page, " spaces ", "sysu-mm01")) == ["spaces", "sysu-mm01", "-", "joint"]
     assert "the same configuration" in text_of(show.diff("dmic", "dmic@paper", "paper"))
 

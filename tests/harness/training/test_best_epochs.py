@@ -21,7 +21,7 @@ from tests.conftest import TINY
 
 SETTINGS = (
     *("epochs_intra=2", "epochs_joint=2", "iterations=1", "labels_per_batch=3", "instances=2"),
-    *("intra_k1=6", "k2_start=2", "k2_end=3", "joint_k1=8", "joint_k2=4", "turning_epoch=1", "min_samples=2"),
+    *("k1=8", "k2_start=2", "k2_end=3", "joint_k2=4", "turning_epoch=1", "min_samples=2"),
     *("eps_high=0.55", "eps_low=0.5"),
 )
 
