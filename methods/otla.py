@@ -15,10 +15,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim import Adam
-from torch.optim.lr_scheduler import LambdaLR
 
 from methods.association.transport import MeanPredictions
 from methods.base import (
@@ -48,11 +47,12 @@ from methods.parts.config import DEMO_SIZES, SelfPacedConfig, WarmUpConfig
 from methods.parts.heads import Classifier
 from methods.parts.hybrid_memory import HybridMemory
 from methods.parts.losses import batch_hard_triplet
-from methods.parts.optimisers import warm_up_factor, warmed_up
+from methods.parts.optimisers import adam_in_steps, warmed_up
 from methods.parts.samplers import paired_batches
 
 LABEL = Phase("label")
 VIEWS = (("grey-erasing",), ("erasing",))
+DEMO_STAGES = {"epochs_visible": 4, "visible_iterations": 5, "epochs_transport": 6}
 
 
 class OTLAConfig(WarmUpConfig, SelfPacedConfig):
@@ -69,10 +69,7 @@ class OTLAConfig(WarmUpConfig, SelfPacedConfig):
     visible_rate: float = value(3.5e-4, "published code", "its Adam learning rate, x0.1 every 20", gt=0)
     epochs_transport: int = value(81, "published code", "epochs of label assignment and training", ge=1)
     iterations: int = value(
-        696,
-        "published code",
-        "iterations an epoch while all visible images have a label; see passes",
-        ge=1,
+        696, "published code", "iterations an epoch while all visible images have a label; see passes", ge=1
     )
     passes: int = value(
         1,
@@ -102,13 +99,8 @@ class OTLAConfig(WarmUpConfig, SelfPacedConfig):
 class Predictions:
     """What the networks made of a batch.
 
-    Attributes
-    ----------
-    depths : list of float32 tensors (b, width)
-        Features after the BNNeck of the stem and of each layer.
-    pooled : float32 tensor (b, d)
-        The deepest features before it.
-    logits : tensor (b, classes)
+    Features (b, width) after the BNNeck of the stem and of each layer, the deepest (b, d) before it, and logits
+    (b, classes).
     """
 
     depths: list[Tensor]
@@ -137,14 +129,8 @@ class OTLA(Method):
                 "Market-1501. Labels of images or of files are not taken",
             ),
             "eps on RegDB": ("adapted", "the value of cluster contrast's visible-infrared descendants"),
-            "a transport that prefers no class": (
-                "reconstructed",
-                "infrared images keep their labels, with a warning",
-            ),
-            "transport arithmetic": (
-                "harness",
-                "float64 logarithms; the published code underflows (quirk Q34)",
-            ),
+            "a transport that prefers no class": ("reconstructed", "infrared labels stay, with a warning"),
+            "transport arithmetic": ("harness", "float64 logarithms; published code underflows (quirk Q34)"),
             "resizing in training": ("harness", "bicubic, where the published code resizes by Lanczos"),
             "test": ("harness", "mirror averaged; OTLA's own test does not mirror"),
             "preset public": (
@@ -187,7 +173,7 @@ class OTLA(Method):
         body = [*network.stem.parameters(), *network.trunk.parameters()]
         necks = [p for p in network.necks.parameters() if p.requires_grad]
         if stage.name == "visible":
-            return {"model": visible_adam([*body, necks[-1]], c, stage)}
+            return {"model": adam_in_steps([*body, necks[-1]], c.visible_rate, 20, c, stage)}
         if len(self.classifier.weight) != self.classes:
             self.classifier.resize(self.classes, self.data.seed("classifier"))
         discriminator = [p for p in self.discriminator.parameters() if p.requires_grad]
@@ -213,7 +199,7 @@ class OTLA(Method):
         if epoch.phase == LABEL and epoch.in_stage == 0:
             self.start_transport()
         if self.classes < 2:
-            return self.plan(skipped=f"{self.classes} clusters of visible images")
+            return self.skip(f"{self.classes} clusters of visible images")
         if epoch.phase == LABEL:
             return self.look(epoch)
         with timed("associate"):
@@ -224,9 +210,7 @@ class OTLA(Method):
         c = self.config
         labels = self.hybrid.cluster(bank.of(VISIBLE)).cpu()
         if (classes := n_clusters(labels)) < 2:
-            return self.plan(
-                skipped=f"{classes} clusters of visible images with eps = {c.eps:.3g}, k1 = {c.k1}"
-            )
+            return self.skip(f"{classes} clusters of visible images with eps = {c.eps:.3g}, k1 = {c.k1}")
         self.labels["visible"] = labels
         seed = self.data.seed("visible", epoch.number)
         stream = self.hybrid.stream("visible", c.visible_batch // 4, 4, c.visible_iterations, seed)
@@ -236,9 +220,8 @@ class OTLA(Method):
         """Go back to the first weights, and deal out infrared labels at random."""
         self.network.load_state_dict(first_network(self.data).state_dict())
         self.hybrid = HybridMemory(self.config)  # its rows are of no use any more
-        self.labels["infrared"] = torch.randint(
-            max(self.classes, 1), (len(self.rows["infrared"]),), generator=self.data.generator("infrared")
-        )
+        classes, size = max(self.classes, 1), (len(self.rows["infrared"]),)
+        self.labels["infrared"] = torch.randint(classes, size, generator=self.data.generator("infrared"))
 
     def look(self, epoch: Epoch) -> EpochPlan:
         """Draw an epoch's batches by the labels of the epoch before (quirk Q24); plan to see their infrared half."""
@@ -255,17 +238,15 @@ class OTLA(Method):
         self.batches = torch.from_numpy(drawn)
         device = self.classifier.weight.device
         self.predictions = MeanPredictions(len(self.rows["infrared"]), self.classes, device)
-        infrared = self.stream(
-            "infrared", self.rows["infrared"], self.labels["infrared"], self.batches.chunk(2, 1)[1]
-        )
+        half = self.batches.chunk(2, 1)[1]
+        infrared = self.stream("infrared", self.rows["infrared"], self.labels["infrared"], half)
         return self.plan("label", infrared, len(self.batches), optimiser=None)
 
     def assign(self) -> EpochPlan:
         """Transport the mean predictions to labels, which the next epoch draws by; plan training on both halves."""
         c, sampled = self.config, torch.cat([*self.labels.values()])
-        self.labels["infrared"] = self.predictions.labels(
-            self.labels["infrared"], c.transport_power, c.transport_tolerance
-        )
+        before = self.labels["infrared"]
+        self.labels["infrared"] = self.predictions.labels(before, c.transport_power, c.transport_tolerance)
         seen, unseen = self.batches.chunk(2, 1)
         batches = torch.cat([seen, unseen + len(self.rows["visible"])], 1)
         both = self.stream("both", torch.cat([*self.rows.values()]), sampled, batches)
@@ -273,26 +254,22 @@ class OTLA(Method):
 
     def stream(self, name: str, rows: Tensor, labels: Tensor, batches: Tensor) -> Stream:
         """Take the batches that were drawn."""
-        c = self.config
-        return Stream(
-            name, name, rows, labels, c.labels_per_batch, c.instances, *VIEWS, batch_indices=batches
-        )
+        sizes = self.config.labels_per_batch, self.config.instances
+        return Stream(name, name, rows, labels, *sizes, *VIEWS, batch_indices=batches)
 
-    def plan(
-        self,
-        step: str = "",
-        stream: Stream | None = None,
-        iterations: int = 0,
-        optimiser: str | None = "model",
-        skipped: str = "",
-    ) -> EpochPlan:
-        """Plan one step on one stream (or nothing) under the labels as they are: both modalities share the classes."""
+    def spaces(self) -> dict[str, Tensor]:
+        """Return the labels of all images by modality, and of both together: they share the visible classes."""
         n = len(self.data)
         visible, infrared = (scatter_labels(self.labels[name], rows, n) for name, rows in self.rows.items())
-        spaces = {"visible": visible, "infrared": infrared, "joint": torch.maximum(visible, infrared)}
-        if stream is None:
-            return EpochPlan(spaces, (), (), 0, skipped=skipped)
-        return EpochPlan(spaces, (stream,), (Step(step, (stream.name,), optimiser),), iterations)
+        return {"visible": visible, "infrared": infrared, "joint": torch.maximum(visible, infrared)}
+
+    def plan(self, step: str, stream: Stream, iterations: int, optimiser: str | None = "model") -> EpochPlan:
+        """Plan one step on one stream, under the labels as they are."""
+        return EpochPlan(self.spaces(), (stream,), (Step(step, (stream.name,), optimiser),), iterations)
+
+    def skip(self, why: str) -> EpochPlan:
+        """Plan nothing."""
+        return EpochPlan(self.spaces(), (), (), 0, skipped=why)
 
     def forward(self, batch: Batch) -> Predictions:
         """Run the one stream of a step through network and classifier."""
@@ -312,6 +289,7 @@ class OTLA(Method):
         y = part.pseudo_label.chunk(2)[0]
         visible, infrared = seen.logits.float().chunk(2)
         x_visible, x_infrared = seen.pooled.chunk(2)
+        depths = torch.cat(seen.depths, 1)
         # the network forgets the modalities little by little; the first iteration counts as 1
         iteration = epoch.in_stage * self.iterations + batch.iteration + 1
         scale = reversal_scale(iteration * c.reversal_speed)
@@ -321,9 +299,7 @@ class OTLA(Method):
             "triplet_visible": batch_hard_triplet(x_visible, y, c.margin),
             "identity_infrared": c.infrared_identity * cross_entropy(infrared, y),
             "triplet_infrared": c.infrared_triplet * batch_hard_triplet(x_infrared, y, c.margin),
-            "modality": self.discriminator.loss(
-                torch.cat(seen.depths, 1), part.modality == VISIBLE, scale, dropout
-            ),
+            "modality": self.discriminator.loss(depths, part.modality == VISIBLE, scale, dropout),
             "alignment": prediction_alignment(visible, infrared, (c.alignment_visible, c.alignment_infrared)),
         }
 
@@ -358,14 +334,7 @@ class OTLA(Method):
             },
         },
         "demo": {
-            "*": DEMO_SIZES
-            | {
-                "epochs_visible": 4,
-                "epochs_transport": 6,
-                "visible_iterations": 5,
-                "labels_per_batch": 8,
-                "reversal_speed": 100,
-            },
+            "*": {**DEMO_SIZES, **DEMO_STAGES, "labels_per_batch": 8, "reversal_speed": 100},
             "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
@@ -375,15 +344,3 @@ class OTLA(Method):
 def first_network(data: TrainingData) -> SingleStreamResNet:
     """Make the network as it starts."""
     return SingleStreamResNet(data.architecture, weights=data.weights, seed=data.seed("backbone"))
-
-
-def visible_adam(parameters: Sequence[nn.Parameter], config: OTLAConfig, stage: Stage) -> Optimisation:
-    """Make Adam of stage I: x0.1 every 20 epochs, or the cosine that is ours."""
-    optimiser = Adam(parameters, lr=config.visible_rate, weight_decay=config.weight_decay)
-
-    def factor(epoch: int) -> float:
-        if config.lr_schedule == "step":
-            return float(0.1 ** (epoch // 20))
-        return warm_up_factor("cosine", epoch, stage.epochs)
-
-    return Optimisation(optimiser, LambdaLR(optimiser, factor))

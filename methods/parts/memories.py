@@ -93,7 +93,9 @@ def random(
         Without a generator.
     """
     if generator is None:
-        raise MethodError("the random memory update needs a generator; pass ClusterMemory(..., generator=...)")
+        raise MethodError(
+            "the random memory update needs a generator; pass ClusterMemory(..., generator=...)"
+        )
     order = torch.randperm(len(group), generator=generator, device=generator.device).to(group.device)
     return sequential(rows, features[order], group[order], momentum)
 

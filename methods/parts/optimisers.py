@@ -59,3 +59,17 @@ def warmed_up(
     return Optimisation(
         optimiser, LambdaLR(optimiser, lambda e: warm_up_factor(config.lr_schedule, e, stage.epochs))
     )
+
+
+def adam_in_steps(
+    parameters: Sequence[nn.Parameter], rate: float, every: int, config: WarmUpConfig, stage: Stage
+) -> Optimisation:
+    """Make Adam at a tenth of the rate after each `every` epochs, or on the warmed-up cosine that is ours."""
+    optimiser = Adam(parameters, lr=rate, weight_decay=config.weight_decay)
+
+    def factor(epoch: int) -> float:
+        if config.lr_schedule == "step":
+            return float(0.1 ** (epoch // every))
+        return warm_up_factor("cosine", epoch, stage.epochs)
+
+    return Optimisation(optimiser, LambdaLR(optimiser, factor))
