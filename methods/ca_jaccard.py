@@ -25,7 +25,7 @@ from methods.base import (
     value,
 )
 from methods.clustering import CameraAware, Clustering, camera_aware_clusters
-from methods.parts.config import DEMO
+from methods.parts.config import DEMO, FROM_ONE_MODALITY
 from methods.parts.contrast import move_memories
 from methods.parts.memories import ClusterMemory
 from methods.parts.one_stage import OneStageConfig, banks_of, contrast_loss, start_memories, streams_of
@@ -78,7 +78,16 @@ class CAJaccard(TwoStreamMethod):
             ),
             "memory, loss, optimiser": ("published code", "cluster contrast's, unchanged"),
             "two-stream backbone, 288 x 144, both modalities in one set": ("adapted", "no public reference"),
+            "pooling": (
+                "adapted",
+                "generalised mean with fixed p = 3; the published code takes the plain mean",
+            ),
+            **FROM_ONE_MODALITY,
             "cameras on RegDB": ("adapted", "one per modality, so that other cameras are the other modality"),
+            "dual on RegDB": (
+                "adapted",
+                "a modality has one camera, hence no others: lists are filled as in the public code (quirk Q21)",
+            ),
             "bn_chunks of the preset public": (
                 "reconstructed",
                 "four devices, as the descendants' codes use",

@@ -23,7 +23,7 @@ from methods.base import (
     value,
 )
 from methods.clustering import Clustering, MeanExpansion, jaccard_clusters
-from methods.parts.config import DEMO
+from methods.parts.config import DEMO, FROM_ONE_MODALITY
 from methods.parts.contrast import move_memories
 from methods.parts.memories import ClusterMemory
 from methods.parts.one_stage import OneStageConfig, banks_of, contrast_loss, start_memories, streams_of
@@ -52,6 +52,8 @@ class ClusterContrast(TwoStreamMethod):
         parts={
             "clustering, memory, loss": ("published code", ""),
             "two-stream backbone, 288 x 144, both modalities in one set": ("adapted", "no public reference"),
+            "pooling": ("adapted", "generalised mean with fixed p = 3; the published code learns p, from 3"),
+            **FROM_ONE_MODALITY,
             "eps on RegDB": ("adapted", "the value its visible-infrared descendants use"),
         },
     )

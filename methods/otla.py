@@ -43,7 +43,7 @@ from methods.base import (
 from methods.clustering.labels import n_clusters, scatter_labels
 from methods.parts.alignment import ModalityDiscriminator, prediction_alignment, reversal_scale
 from methods.parts.backbone import SingleStreamResNet
-from methods.parts.config import DEMO_SIZES, SelfPacedConfig, WarmUpConfig
+from methods.parts.config import DEMO_SIZES, FIRST_GALLERY, SelfPacedConfig, WarmUpConfig
 from methods.parts.heads import Classifier
 from methods.parts.hybrid_memory import HybridMemory
 from methods.parts.losses import batch_hard_triplet
@@ -52,6 +52,7 @@ from methods.parts.samplers import paired_batches
 
 LABEL = Phase("label")
 VIEWS = (("grey-erasing",), ("erasing",))
+REGDB = {"iterations": 129, "passes": 2, "visible_iterations": 50, "eps": 0.3, "reversal_speed": 5}
 DEMO_STAGES = {"epochs_visible": 4, "visible_iterations": 5, "epochs_transport": 6}
 
 
@@ -68,13 +69,11 @@ class OTLAConfig(WarmUpConfig, SelfPacedConfig):
     visible_batch: int = value(64, "published code", "its batch: 4 images of every class", ge=8)
     visible_rate: float = value(3.5e-4, "published code", "its Adam learning rate, x0.1 every 20", gt=0)
     epochs_transport: int = value(81, "published code", "epochs of label assignment and training", ge=1)
-    iterations: int = value(
-        696, "published code", "iterations an epoch while all visible images have a label; see passes", ge=1
-    )
+    iterations: int = value(696, "published code", "iterations an epoch at most; see passes", ge=1)
     passes: int = value(
         1,
         "published code",
-        "an epoch ends after this times max(visible images with a label, infrared images) / batch, + 1 iterations",
+        "iterations: this times max(labelled visible, infrared images) / batch, + 1",
         ge=1,
     )
     labels_per_batch: int = value(4, "published code", "classes in a batch", ge=2)
@@ -131,8 +130,16 @@ class OTLA(Method):
             "eps on RegDB": ("adapted", "the value of cluster contrast's visible-infrared descendants"),
             "a transport that prefers no class": ("reconstructed", "infrared labels stay, with a warning"),
             "transport arithmetic": ("harness", "float64 logarithms; published code underflows (quirk Q34)"),
+            "stage I": (
+                "reconstructed",
+                "network, views, neck scale of stage II; SpCL's: its own, with crops, other erasing fill, scale 1",
+            ),
             "resizing in training": ("harness", "bicubic, where the published code resizes by Lanczos"),
-            "test": ("harness", "mirror averaged; OTLA's own test does not mirror"),
+            "mirrored extraction": (
+                "harness",
+                "at test and for SpCL's first rows; OTLA's code does not mirror",
+            ),
+            "selection of the best epoch": FIRST_GALLERY,
             "preset public": (
                 "harness",
                 "none: every run has rows of its best test epoch (quirk Q10); Q23, Q34 are not rebuilt",
@@ -325,13 +332,7 @@ class OTLA(Method):
     presets = {
         "paper": {
             "sysu-mm01": {},
-            "regdb": {
-                "iterations": 129,
-                "passes": 2,
-                "visible_iterations": 50,
-                "eps": 0.3,
-                "reversal_speed": 5,
-            },
+            "regdb": REGDB,
         },
         "demo": {
             "*": {**DEMO_SIZES, **DEMO_STAGES, "labels_per_batch": 8, "reversal_speed": 100},

@@ -34,7 +34,16 @@ class SourceOnly(Method):
         title="(no paper: the floor of every table)",
         venue="",
         year=2026,
-        parts={"features": ("harness", "the source weights; the BN neck's random scale is set to 1")},
+        parts={
+            "features": (
+                "harness",
+                "the source weights, generalised mean with fixed p = 3, averaged with the mirror's",
+            ),
+            "neck scale": (
+                "harness",
+                "exactly 1, not drawn from N(1, 0.01), so that the neck changes no order",
+            ),
+        },
     )
 
     def __init__(self, config: MethodConfig, data: TrainingData) -> None:

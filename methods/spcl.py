@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Reference, Stage, Step, TrainingData, value
-from methods.parts.config import DEMO, SelfPacedConfig, TrainingConfig
+from methods.parts.config import DEMO, FROM_ONE_MODALITY, SelfPacedConfig, TrainingConfig
 from methods.parts.hybrid_memory import HybridMemory
 from methods.parts.spaces import JOINT, by_modality, label_space, plan, skipped
 from methods.parts.two_stream import Seen, TwoStreamMethod
@@ -50,6 +50,11 @@ class SpCL(TwoStreamMethod):
             "clusters on memory rows, reliability, hybrid loss": ("published code", ""),
             "sampler with classes of one image": ("published code", ""),
             "two-stream backbone, 288 x 144, both modalities in one set": ("adapted", "no public reference"),
+            "pooling": (
+                "adapted",
+                "generalised mean with fixed p = 3; the published code takes the plain mean",
+            ),
+            **FROM_ONE_MODALITY,
             "bn_chunks of the preset public": (
                 "reconstructed",
                 "four devices, as the descendants' codes use",

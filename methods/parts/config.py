@@ -27,6 +27,36 @@ FROZEN_CENTROIDS: tuple[Source, str] = (
     "those of the forward pass; the published code moves them between two gradients (public; quirk Q6)",
 )
 """Part of a method whose published code lets a memory move while several losses of a step are differentiated."""
+FROM_ONE_MODALITY: dict[str, tuple[Source, str]] = {
+    "mirrored extraction": (
+        "harness",
+        "features for clustering and for test are averages with the mirror's; the published code takes the image alone",
+    ),
+    "neck scale": (
+        "adapted",
+        "starts at N(1, 0.01), as visible-infrared codes do; the published code starts at 1",
+    ),
+    "erasing fill": (
+        "adapted",
+        "(0.4914, 0.4822, 0.4465), as visible-infrared codes do (quirk Q9); the published code: (0.485, 0.456, 0.406)",
+    ),
+    "resizing": (
+        "harness",
+        "288 x 144, bicubic in training and Lanczos at test (quirk Q13); the published code: 256 x 128, all bicubic",
+    ),
+    "selection of the best epoch": (
+        "harness",
+        "best-on-test is the best mean mAP over all galleries of the headline setting, over all evaluated epochs; "
+        "the published code picks by the mAP of its only gallery, over some epochs",
+    ),
+}
+"""Parts of a method for one modality that change with the two-stream network and the harness."""
+FIRST_GALLERY: tuple[Source, str] = (
+    "harness",
+    "best-on-test is the best mean mAP over all galleries of the headline setting; the published code picks by rank-1 "
+    "on the first gallery",
+)
+"""Selection of the best epoch, where the published code takes rank-1."""
 LAST_EPOCH: tuple[Source, str] = ("ours", "the published code takes the best test epoch (public; quirk Q10)")
 """Part of a method whose later stages start from the last epoch of the stage before."""
 

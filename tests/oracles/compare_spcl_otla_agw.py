@@ -279,4 +279,54 @@ COMPARISONS: dict[str, Comparison] = {
     r"otla(_\w+)?_trajectory(_\w+)?_visible|otla(_\w+)?_trajectory_visible\w*": otla_visible,
     r"otla(_\w+)?_trajectory(?!\w*visible)\w*": otla_transport,
 }
-MUTATIONS: list[Mutation] = []
+MUTATIONS = [
+    Mutation(
+        "CA-Jaccard: the warm-up lasts an epoch more",
+        "methods/ca_jaccard.py",
+        "epoch.number == 0",
+        "epoch.number <= 1",
+        ("cajaccard_trajectory",),
+    ),
+    Mutation(
+        "SpCL: the memory begins anew in every epoch",
+        "methods/parts/hybrid_memory.py",
+        "if not len(self._rows):",
+        "if True:",
+        ("spcl_trajectory", "otla_trajectory_visible"),
+    ),
+    Mutation(
+        "cluster contrast: momentum 0.9 instead of 0.1",
+        "methods/parts/one_stage.py",
+        "memory_momentum: float = value(\n        0.1,",
+        "memory_momentum: float = value(\n        0.9,",
+        ("cc_trajectory", "cajaccard_trajectory"),
+    ),
+    Mutation(
+        "OTLA: the reversed gradient comes in one iteration late",
+        "methods/otla.py",
+        "+ batch.iteration + 1",
+        "+ batch.iteration",
+        ("otla_trajectory", "otla_reversal"),
+    ),
+    Mutation(
+        "OTLA: infrared images are trained as their own classes",
+        "methods/otla.py",
+        "y = part.pseudo_label.chunk(2)[0]\n        visible, infrared = seen.logits.float().chunk(2)",
+        "y = part.pseudo_label.chunk(2)[1]\n        visible, infrared = seen.logits.float().chunk(2)",
+        ("otla_trajectory",),
+    ),
+    Mutation(
+        "OTLA: the discriminator takes infrared for visible",
+        "methods/otla.py",
+        "part.modality == VISIBLE, scale",
+        "part.modality != VISIBLE, scale",
+        ("otla_trajectory",),
+    ),
+    Mutation(
+        "CAJ: visible images teach infrared ones",
+        "methods/supervised.py",
+        "softened_kl(visible, logits[part.modality == INFRARED])",
+        "softened_kl(logits[part.modality == INFRARED], visible)",
+        ("agw_trajectory",),
+    ),
+]

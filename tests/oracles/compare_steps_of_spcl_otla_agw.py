@@ -119,7 +119,7 @@ def camera_aware_distance(arrays: Arrays) -> dict[str, float]:
         settings = CameraAware(camera, k1_intra, k1_inter, k2_intra, k2_inter, bool(fill))
         graph, _ = camera_aware_graph(features, settings, radius=LARGEST_RADIUS)
         dense = np.ones((n, n))
-        dense[graph.row.numpy(), graph.neighbour.numpy()] = graph.distance.numpy()
+        dense[graph.rows.numpy(), graph.indices.numpy()] = graph.values.numpy()
         differences.close("distances", dense[np.triu_indices(n)], d["distance"], 1e-5, where=name)
         for eps, labels in zip(d["eps"], d["labels"], strict=True):
             found = camera_aware_clusters(features, settings, eps=float(eps), min_samples=4).labels
@@ -333,4 +333,40 @@ COMPARISONS: dict[str, Comparison] = {
     r"agw(_\w+)?_losses\w*": agw_losses,
     r"agw(_\w+)?_sampler\w*": agw_sampler,
 }
-MUTATIONS: list[Mutation] = []
+MUTATIONS = [
+    Mutation(
+        "CAJ: the KL term's teacher learns too",
+        "methods/supervised.py",
+        "teacher.detach()",
+        "teacher",
+        ("agw_losses", "agw_trajectory"),
+    ),
+    Mutation(
+        "OTLA: the discriminator's scale is drawn",
+        "methods/parts/alignment.py",
+        "self.norm.bias.requires_grad_(False)",
+        "self.norm.bias.requires_grad_(False)\n            nn.init.normal_(self.norm.weight, 1, 0.01)",
+        ("otla_discriminator", "otla_trajectory"),
+    ),
+    Mutation(
+        "hybrid memory: a class is scored by its sum, not its mean",
+        "methods/parts/memories.py",
+        "scores = (classes / counts[:, None]).exp()",
+        "scores = classes.exp()",
+        ("spcl_memory", "spcl_trajectory"),
+    ),
+    Mutation(
+        "cluster memory: updated rows are not made unit",
+        "methods/parts/memories.py",
+        "return normalize(momentum * rows + (1 - momentum) * features)",
+        "return momentum * rows + (1 - momentum) * features",
+        ("cc_memory", "cc_trajectory"),
+    ),
+    Mutation(
+        "weighted triplet: no epsilon in the weights' sum",
+        "methods/parts/losses.py",
+        "raised.sum(1, keepdim=True) + EPSILON",
+        "raised.sum(1, keepdim=True) + 1e-30",
+        ("agw_losses",),
+    ),
+]
