@@ -31,7 +31,7 @@ from methods.base import (
 )
 from methods.clustering import Capped, Clustering, jaccard_clusters
 from methods.clustering.labels import shared_clusters
-from methods.parts.config import DEMO, TwoStageConfig, UpdateRule
+from methods.parts.config import DEMO, TwoStageConfig, UpdateRule, network_parts
 from methods.parts.contrast import (
     CROSS,
     contrast,
@@ -166,6 +166,11 @@ class ECUL(TwoStreamMethod):
             "instance term, all weights": ("reconstructed", ""),
             "backbone, batches, augmentation, optimiser": ("predecessor", "PCA"),
             "values called published code": ("reconstructed", "that of predecessors, taken over"),
+            **network_parts("predecessor"),
+            "choice of the best epoch": (
+                "predecessor",
+                "best-on-test is the mean over SYSU-MM01's ten galleries of all search, as in PCA",
+            ),
         },
         url="https://arxiv.org/abs/2412.19134",
     )

@@ -34,7 +34,15 @@ from methods.base import (
     value,
 )
 from methods.clustering import MeanExpansion, jaccard_clusters
-from methods.parts.config import DEMO, FROZEN_CENTROIDS, PUBLIC, UNIT_AVERAGE, ContrastConfig
+from methods.parts.config import (
+    DEMO,
+    FROZEN_CENTROIDS,
+    ONE_GALLERY,
+    PUBLIC,
+    UNIT_AVERAGE,
+    ContrastConfig,
+    network_parts,
+)
 from methods.parts.contrast import (
     centroids_of,
     cluster_plainly,
@@ -110,6 +118,8 @@ class GUR(TwoStreamMethod):
             ),
             "features that are clustered": UNIT_AVERAGE,
             "centroids that gradients see": FROZEN_CENTROIDS,
+            **network_parts("published code"),
+            "choice of the best epoch": ONE_GALLERY,
         },
     )
 

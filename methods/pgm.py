@@ -32,6 +32,7 @@ from methods.parts.config import (
     UNIT_AVERAGE,
     TwoStageConfig,
     UpdateRule,
+    network_parts,
 )
 from methods.parts.contrast import (
     CROSS,
@@ -98,6 +99,15 @@ class PGM(TwoStreamMethod):
             "stage II from stage I's last epoch": LAST_EPOCH,
             "features that are clustered": UNIT_AVERAGE,
             "centroids that gradients see": FROZEN_CENTROIDS,
+            **network_parts("published code"),
+            "colour jitter": (
+                "adapted",
+                "on tensors; the published code's is on Pillow images, 1.6 of 256 levels apart on average",
+            ),
+            "choice of the best epoch": (
+                "published code",
+                "best-on-test is the mean over SYSU-MM01's ten galleries of all search",
+            ),
         },
     )
 

@@ -444,4 +444,109 @@ COMPARISONS: dict[str, Comparison] = {
     },
     **{f"{name}_step": step_file(name) for name in METHODS},
 }
-MUTATIONS: list[Mutation] = []
+MUTATIONS: list[Mutation] = [
+    Mutation(
+        "centroids keep 0.9 of the old one, not 0.1",
+        "methods/parts/memories.py",
+        "normalize(momentum * rows + (1 - momentum) * features)",
+        "normalize((1 - momentum) * rows + momentum * features)",
+        (
+            "adca_step",
+            "gur_step",
+            "pgm_sysu_default",
+        ),
+    ),
+    Mutation(
+        "features are not made unit before the loss",
+        "methods/parts/two_stream.py",
+        "features = normalize(post_bn).split(",
+        "features = post_bn.split(",
+        (
+            "adca_sysu_public",
+            "gur_step",
+        ),
+    ),
+    Mutation(
+        "first centroids are means that nobody makes unit",
+        "methods/parts/memories.py",
+        "return normalize(total / present[:, None])",
+        "return total / present[:, None]",
+        (
+            "adca_sysu_public",
+            "gur_sysu_public",
+        ),
+    ),
+    Mutation(
+        "the loss computed last is the infrared one",
+        "methods/parts/contrast.py",
+        "for name in reversed([*batch.parts])",
+        "for name in [*batch.parts]",
+        (
+            "gur_step",
+            "gur_sysu_public",
+        ),
+    ),
+    Mutation(
+        "ADCA aggregates in stage I instead of stage II",
+        "methods/adca.py",
+        "if epoch.stage.name == CROSS:",
+        "if epoch.stage.name != CROSS:",
+        ("adca_sysu_public",),
+    ),
+    Mutation(
+        "ADCA moves visible centroids to themselves: sides swapped",
+        "methods/adca.py",
+        'aggregate_rows(centroids["visible"], centroids["infrared"], partner, c.cma_mixing)',
+        'aggregate_rows(centroids["visible"], centroids["visible"], partner, c.cma_mixing)',
+        ("adca_sysu_public",),
+    ),
+    Mutation(
+        "PGM alternates an epoch early",
+        "methods/pgm.py",
+        "if epoch.in_stage % 2 else",
+        "if not epoch.in_stage % 2 else",
+        ("pgm_sysu_default",),
+    ),
+    Mutation(
+        "PGM's hardest update in stage I already",
+        "methods/pgm.py",
+        "rule = c.cross_update if cross else c.memory_update",
+        "rule = c.cross_update",
+        ("pgm_sysu_default",),
+    ),
+    Mutation(
+        "PGM's cross term does not move memories",
+        "methods/pgm.py",
+        "            self.memories[target].update(seen.features[source], partner)\n",
+        "",
+        ("pgm_sysu_default",),
+    ),
+    Mutation(
+        "GUR's embeddings of features left short",
+        "methods/gur.py",
+        "memory_embedding(normalize(bank.features), rows,",
+        "memory_embedding(bank.features, rows,",
+        ("gur_sysu_public",),
+    ),
+    Mutation(
+        "GUR's labels travel an epoch late",
+        "methods/gur.py",
+        "epoch.in_stage < c.unification_from",
+        "epoch.in_stage <= c.unification_from",
+        ("gur_sysu_public",),
+    ),
+    Mutation(
+        "GUR's joint level ends an epoch late",
+        "methods/gur.py",
+        "epoch.in_stage < self.config.joint_until",
+        "epoch.in_stage <= self.config.joint_until",
+        ("gur_sysu_public",),
+    ),
+    Mutation(
+        "GUR keeps the memories of a camera's first pair, not of its last",
+        "methods/gur.py",
+        "            self.camera_memories[name][cameras[name]] = memory\n",
+        "            self.camera_memories[name].setdefault(cameras[name], memory)\n",
+        ("gur_sysu_public",),
+    ),
+]

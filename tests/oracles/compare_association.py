@@ -153,4 +153,29 @@ COMPARISONS: dict[str, Comparison] = {
     "pgm_assoc": compare_matching,
     "gur_assoc": compare_gur,
 }
-MUTATIONS: list[Mutation] = []
+MUTATIONS: list[Mutation] = [
+    Mutation(
+        "ADCA mixes 0.9 of the old centroid, not 0.1",
+        "methods/association/aggregation.py",
+        "mixing * visible_rows[matched] + (1 - mixing) * infrared_rows",
+        "(1 - mixing) * visible_rows[matched] + mixing * infrared_rows",
+        ("adca_sysu_public",),
+    ),
+    Mutation(
+        "GUR's smoothing leaves the sample's own vote out",
+        "methods/association/aggregation.py",
+        "top_neighbours(features, features, top_k, own=True, block=block)",
+        "top_neighbours(features, features, top_k, own=False, block=block)",
+        (
+            "gur_assoc",
+            "gur_sysu_public",
+        ),
+    ),
+    Mutation(
+        "GUR's votes without weights",
+        "methods/association/aggregation.py",
+        "similarity.double().exp(), block)",
+        "similarity.double().exp() * 0 + 1, block)",
+        ("gur_assoc",),
+    ),
+]

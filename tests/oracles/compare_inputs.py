@@ -92,4 +92,33 @@ def compare_views(arrays: Arrays) -> dict[str, float]:
 
 
 COMPARISONS: dict[str, Comparison] = {"adca_sampler": compare_sampler, "adca_augment": compare_views}
-MUTATIONS: list[Mutation] = []
+MUTATIONS: list[Mutation] = [
+    Mutation(
+        "a label's only image is repeated",
+        "methods/parts/samplers.py",
+        "size, generator, cross_camera, repeat_singletons=False)",
+        "size, generator, cross_camera, repeat_singletons=True)",
+        ("adca_sampler",),
+    ),
+    Mutation(
+        "companions from the anchor's camera",
+        "methods/parts/samplers.py",
+        "camera[members] != camera[anchor]",
+        "camera[members] == camera[anchor]",
+        ("adca_sampler",),
+    ),
+    Mutation(
+        "adapted grey is never drawn",
+        "methods/parts/views.py",
+        "channel = generator.integers(4)",
+        "channel = generator.integers(3)",
+        ("adca_augment",),
+    ),
+    Mutation(
+        "erasing with the mean of ImageNet",
+        "methods/parts/views.py",
+        "ERASED = (0.4914, 0.4822, 0.4465)",
+        "ERASED = MEAN",
+        ("adca_augment",),
+    ),
+]

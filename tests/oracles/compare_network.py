@@ -22,7 +22,6 @@ from tests.oracles.cases import (
     Arrays,
     Comparison,
     Differences,
-    Mutation,
     configured,
     take_step,
     training_data,
@@ -199,4 +198,3 @@ def network_file(name: str) -> Comparison:
 
 
 COMPARISONS: dict[str, Comparison] = {f"{name}_net": network_file(name) for name in ("adca", "pgm")}
-MUTATIONS: list[Mutation] = []
