@@ -240,3 +240,31 @@ def test_presets_are_valid(preset: str) -> None:
     for dataset in ("sysu-mm01", "regdb"):
         values = {**GUR.presets[preset].get("*", {}), **GUR.presets[preset].get(dataset, {})}
         assert GURConfig(**values).model_dump().items() >= values.items()
+
+
+def test_embeddings_and_votes_see_unit_features() -> None:
+    """Where short averages are clustered (quirk Q2), descriptions and votes are those of unit features."""
+    bank = camera_bank()
+    length = torch.linspace(0.8, 1.0, len(bank))[:, None]
+    short = replace(bank, features=length * bank.features)
+    rows = [normalize(torch.randn(3, DIMENSION, generator=torch.Generator().manual_seed(1)))]
+    method = gur(short, renormalise_flip=False)
+    torch.testing.assert_close(method.embed(short, rows), method.embed(bank, rows))
+    labels = torch.arange(5).repeat_interleave(4)
+    spaces = {
+        name: {
+            side: label_space(part.of(m), labels.repeat(int((bank.modality == m).sum()) // 20), len(bank))
+            for side, m in (("visible", VISIBLE), ("infrared", INFRARED))
+        }
+        for name, part in (("short", short), ("unit", bank))
+    }
+    for smooth in (False, True):
+        travelled = [method.travel(spaces[name], smooth).labels for name in spaces]
+        assert torch.equal(*travelled)
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_streams_repeat_single_images_only_if_asked(repeat: bool) -> None:
+    bank = person_bank()
+    plan = climb(gur(bank, repeat_singletons=repeat), bank)
+    assert [stream.repeat_singletons for stream in plan.streams] == [repeat, repeat]
