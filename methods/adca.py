@@ -87,7 +87,7 @@ class ADCA(TwoStreamMethod):
             "stage II from stage I's last epoch": LAST_EPOCH,
             "features that are clustered": UNIT_AVERAGE,
             **network_parts("published code"),
-            "choice of the best epoch": ONE_GALLERY,
+            "selection of the best epoch": ONE_GALLERY,
         },
     )
 

@@ -167,9 +167,9 @@ class ECUL(TwoStreamMethod):
             "backbone, batches, augmentation, optimiser": ("predecessor", "PCA"),
             "values called published code": ("reconstructed", "that of predecessors, taken over"),
             **network_parts("predecessor"),
-            "choice of the best epoch": (
+            "selection of the best epoch": (
                 "predecessor",
-                "best-on-test is the mean over SYSU-MM01's ten galleries of all search, as in PCA",
+                "by mean mAP over SYSU-MM01's ten galleries of all search, as in PCA",
             ),
         },
         url="https://arxiv.org/abs/2412.19134",

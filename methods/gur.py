@@ -119,7 +119,7 @@ class GUR(TwoStreamMethod):
             "features that are clustered": UNIT_AVERAGE,
             "centroids that gradients see": FROZEN_CENTROIDS,
             **network_parts("published code"),
-            "choice of the best epoch": ONE_GALLERY,
+            "selection of the best epoch": ONE_GALLERY,
         },
     )
 

@@ -104,9 +104,9 @@ class PGM(TwoStreamMethod):
                 "adapted",
                 "on tensors; the published code's is on Pillow images, 1.6 of 256 levels apart on average",
             ),
-            "choice of the best epoch": (
+            "selection of the best epoch": (
                 "published code",
-                "best-on-test is the mean over SYSU-MM01's ten galleries of all search",
+                "by mean mAP over SYSU-MM01's ten galleries of all search",
             ),
         },
     )
