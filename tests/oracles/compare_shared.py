@@ -422,9 +422,8 @@ def learning_rates(d: Arrays) -> dict[str, float]:
             continue
         method, stage, groups = optimised(name)
         rates, made = rates_of(method, stage)
-        # our groups are head and body; the public ones have the body first
-        columns = {1: [0], 2: [recorded.ndim and -1, 0]}[groups] if recorded.ndim > 1 else [0]
-        public = recorded[:, columns] if recorded.ndim > 1 else np.repeat(recorded[:, None], groups, 1)
+        # our groups are head and body; the public ones have the body first, and the head in one or more behind it
+        public = recorded[:, None] if groups == 1 else recorded[:, [-1, 0]]
         differences.close("rates", rates, public, 1e-9, where=name)
         constants = made.optimiser.param_groups[0]
         if "betas" in constants:

@@ -276,8 +276,8 @@ def prepare_heads(method: OTLA, classes: int) -> None:
 COMPARISONS: dict[str, Comparison] = {
     r"(spcl|cc|cajaccard)(_\w+)?_trajectory\w*": contrast_trajectories,
     r"agw(_\w+)?_trajectory\w*": supervised_trajectories,
-    r"otla(_\w+)?_trajectory(_\w+)?_visible|otla(_\w+)?_trajectory_visible\w*": otla_visible,
-    r"otla(_\w+)?_trajectory(?!\w*visible)\w*": otla_transport,
+    r"otla(?=\w*visible)\w*_trajectory\w*": otla_visible,
+    r"otla(?!\w*visible)\w*_trajectory\w*": otla_transport,
 }
 MUTATIONS = [
     Mutation(
