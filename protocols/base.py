@@ -107,6 +107,11 @@ class Scores:
     hits : int64 array (total,) and hit_offsets : int64 array (q + 1,)
         Ranks (from 1, among the images kept for that query) of the matches of query i:
         ``hits[hit_offsets[i]:hit_offsets[i + 1]]``, ascending.
+    first_rank : int64 array (q,)
+        Rank from 1 at which the protocol's own CMC finds the first match; 0 for a query without one.
+    first_rows : int64 array (q, n), first_distances : float64 array (q, n)
+        The n = 10 nearest gallery images that each query sees (fewer in a smaller gallery), ordered by (distance,
+        index); -1 and infinity where it sees fewer.
     n_query, n_valid, n_gallery : int
     tied_queries : int
         Valid queries for which images of different identities tie with a match.
@@ -120,6 +125,9 @@ class Scores:
     average_precision: npt.NDArray[np.float64]
     hits: IntArray
     hit_offsets: IntArray
+    first_rank: IntArray
+    first_rows: IntArray
+    first_distances: npt.NDArray[np.float64]
     n_query: int
     n_valid: int
     n_gallery: int

@@ -57,7 +57,7 @@ def rank_matches(
 ) -> Ranks:
     """Return per match its rank, also with ties lost, and per query the identities ahead and a tie flag.
 
-    Arguments and result are those of the compiled :func:`protocols.metrics.rank_matches`.
+    Arguments and result are those of the compiled :func:`protocols.ranking.rank_matches`.
     """
     device = distance.device
     query, codes, group = (torch.as_tensor(a, device=device) for a in (query_code, gallery_code, skip_group))
@@ -102,3 +102,20 @@ def tied_queries(block: Block) -> Tensor:
     """Say for which queries a match and a wrong image are equally far."""
     equal = block.values[:, 1:] == block.values[:, :-1]
     return (equal & (block.right[:, 1:] != block.right[:, :-1])).any(dim=1)
+
+
+def nearest_rows(
+    distance: Tensor, skip: npt.NDArray[np.bool_], skip_group: IntArray, count: int
+) -> tuple[IntArray, npt.NDArray[np.float64]]:
+    """Return rows and distances (q, count) of the nearest images by (distance, index); -1 and infinity beyond."""
+    hidden, group = (torch.as_tensor(a, device=distance.device) for a in (skip, skip_group))
+    rows, values = [], []
+    size = max(1, CELLS // distance.shape[1])
+    for start in range(0, len(distance), size):
+        part = slice(start, start + size)
+        seen = (distance[part].double() + 0.0).masked_fill_(hidden[group[part]], torch.inf)
+        near, order = torch.sort(seen, dim=1, stable=True)
+        near, order = near[:, :count], order[:, :count]
+        rows.append(order.masked_fill(~near.isfinite(), -1))
+        values.append(near)
+    return torch.cat(rows).cpu().numpy(), torch.cat(values).cpu().numpy()

@@ -7,19 +7,21 @@ gallery counts that for all matches of a query at once, by binary searches among
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from protocols.base import DataError, Distance, IntArray, Scores
+from protocols.ranking import nearest_rows, rank_matches
 
 if TYPE_CHECKING:
     from protocols.device_metrics import Ranks
 
 LENGTH = 20
 """Ranks of a CMC vector."""
+SHOWN = 10
+"""Gallery images that are kept of each query's ranked list."""
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -114,7 +116,9 @@ def evaluate(
         warnings.warn(text, ShortGalleryWarning, stacklevel=3)
     offsets = np.concatenate([[0], np.cumsum(matches)])
     hits, worst, ahead, tied = rank(distance, query_code, gallery_code, skip, skip_group, offsets, len(names))
-    return summarise(hits, worst, ahead if distinct_identities else None, tied, offsets, len(gallery_ids))
+    nearest_images = first_images(distance, skip, skip_group, min(SHOWN, len(gallery_ids)))
+    ranked = RankedLists(hits, worst, ahead if distinct_identities else None, tied, *nearest_images)
+    return summarise(ranked, offsets, len(gallery_ids))
 
 
 def rank(
@@ -135,6 +139,19 @@ def rank(
     from protocols import device_metrics
 
     return device_metrics.rank_matches(distance, *about, identities)
+
+
+def first_images(
+    distance: Distance, skip: npt.NDArray[np.bool_], skip_group: IntArray, count: int
+) -> tuple[IntArray, FloatArray]:
+    """Return rows and distances (q, count) of the nearest gallery images that each query sees."""
+    if isinstance(distance, np.ndarray):
+        whole = np.ascontiguousarray(distance, dtype=np.float64)
+        rows, values = nearest_rows(whole, skip, skip_group, count)
+        return rows, values
+    from protocols import device_metrics
+
+    return device_metrics.nearest_rows(distance, skip, skip_group, count)
 
 
 def finite_rows(distance: Distance) -> npt.NDArray[np.bool_]:
@@ -174,94 +191,6 @@ def check_inputs(
     refuse_rows(~finite_rows(distance), "distance", "NaN or infinite values")
 
 
-@numba.njit(cache=True, parallel=True)
-def rank_matches(  # type: ignore[no-untyped-def]
-    distance: FloatArray,
-    query_code: IntArray,
-    gallery_code: IntArray,
-    skip: npt.NDArray[np.bool_],
-    skip_group: IntArray,
-    offsets: IntArray,
-    identities: int,
-):
-    """Return per match its rank, also with ties lost, and per query the identities ahead and a tie flag."""
-    hits = np.zeros(offsets[-1], np.int64)
-    worst = np.zeros(offsets[-1], np.int64)
-    ahead = np.zeros(len(query_code), np.int64)
-    tied = np.zeros(len(query_code), np.bool_)
-    for q in numba.prange(len(query_code)):
-        part = slice(offsets[q], offsets[q + 1])
-        if offsets[q] < offsets[q + 1]:
-            hidden = skip[skip_group[q]]
-            ahead[q], tied[q] = rank_query(
-                distance[q], hidden, gallery_code, query_code[q], identities, hits[part], worst[part]
-            )
-    return hits, worst, ahead, tied
-
-
-@numba.njit(cache=True)
-def rank_query(row, hidden, codes, query_code, identities, hits, worst):  # type: ignore[no-untyped-def]
-    """Rank a query's matches into `hits` and `worst`; return identities ahead and whether wrong ones tie."""
-    near = nearest(row, hidden, codes, query_code, len(hits))
-    before = np.zeros(len(near) + 1, np.int64)
-    before_or_tied = np.zeros(len(near) + 1, np.int64)
-    # among matches at one distance, those already passed: an image between them beats only the later ones
-    passed = np.zeros(len(near) + 1, np.int64)
-    counted = np.zeros(identities, np.bool_)
-    ahead, tied = 0, False
-    below = count_below(near, row)
-    for g in range(len(row)):
-        if hidden[g]:
-            continue
-        low = below[g]
-        if codes[g] == query_code:
-            passed[low] += 1
-            continue
-        before_or_tied[low] += 1
-        if near[low] == row[g]:
-            tied = True
-            low += passed[low]
-        before[low] += 1
-        # slot 0 holds what beats the nearest match
-        if low == 0 and not counted[codes[g]]:
-            counted[codes[g]] = True
-            ahead += 1
-    hits[:] = np.cumsum(before)[: len(hits)] + np.arange(1, len(hits) + 1)
-    worst[:] = np.cumsum(before_or_tied)[: len(hits)] + np.arange(1, len(hits) + 1)
-    return ahead, tied
-
-
-@numba.njit(cache=True)
-def nearest(row, hidden, codes, query_code, matches):  # type: ignore[no-untyped-def]
-    """Return the sorted distances of a query's matches, filled up with infinity to a power of two."""
-    size = 1
-    while size <= matches:
-        size *= 2
-    near = np.full(size, np.inf)
-    filled = 0
-    for g in range(len(row)):
-        if codes[g] == query_code and not hidden[g]:
-            near[filled] = row[g]
-            filled += 1
-    near[:matches].sort()
-    return near
-
-
-@numba.njit(cache=True)
-def count_below(near, row):  # type: ignore[no-untyped-def]
-    """Count for each value of a row the entries below it, by binary searches that all take a step together.
-
-    A search at a time mispredicts its branches; a step at a time has none, and is vectorised.
-    """
-    low = np.zeros(len(row), np.int32)
-    step = np.int32(len(near) >> 1)
-    while step:
-        for g in range(len(row)):
-            low[g] += step if near[np.uint32(low[g] + step - 1)] < row[g] else np.int32(0)
-        step >>= 1
-    return low
-
-
 def mean_precision(ranks: IntArray, offsets: IntArray) -> FloatArray:
     """Return the average precision of each query with a match: the mean of k / rank of the k-th match."""
     count = np.diff(offsets)
@@ -270,38 +199,63 @@ def mean_precision(ranks: IntArray, offsets: IntArray) -> FloatArray:
     return precision
 
 
-def summarise(
-    hits: IntArray,
-    worst: IntArray,
-    ahead: IntArray | None,
-    tied: npt.NDArray[np.bool_],
-    offsets: IntArray,
-    n_gallery: int,
-) -> Scores:
+class RankedLists(NamedTuple):
+    """What ranking the gallery gives: of every match, and of every query.
+
+    Attributes
+    ----------
+    hits, worst : int64 arrays (total,)
+        Ranks of the matches, query by query, and what they are if every tie is lost.
+    ahead : int64 array (q,) or None
+        Wrong identities before the first match, where CMC counts identities.
+    tied : bool array (q,)
+    first_rows, first_distances : arrays (q, n)
+    """
+
+    hits: IntArray
+    worst: IntArray
+    ahead: IntArray | None
+    tied: npt.NDArray[np.bool_]
+    first_rows: IntArray
+    first_distances: FloatArray
+
+
+def summarise(ranked: RankedLists, offsets: IntArray, n_gallery: int) -> Scores:
     """Turn ranks into metrics; means are over queries with a match."""
-    count = np.diff(offsets)
+    count, hits, ahead = np.diff(offsets), ranked.hits, ranked.ahead
     valid = count > 0
-    first = hits[offsets[:-1][valid]] if ahead is None else ahead[valid] + 1
+    first = np.zeros(len(count), dtype=np.int64)
+    first[valid] = hits[offsets[:-1][valid]] if ahead is None else ahead[valid] + 1
     precision = np.full(len(count), np.nan)
     precision[valid] = mean_precision(hits, offsets)
-    mean, pessimistic = float(precision[valid].mean()), float(mean_precision(worst, offsets).mean())
-    if tied.any():
+    mean, pessimistic = float(precision[valid].mean()), float(mean_precision(ranked.worst, offsets).mean())
+    if ranked.tied.any():
         warnings.warn(
-            f"{tied.sum()} of {valid.sum()} queries have matches that tie with other identities; gallery order "
+            f"{ranked.tied.sum()} of {valid.sum()} queries have matches that tie with other identities; gallery order "
             f"decides: mAP {100 * mean:.2f}, and {100 * pessimistic:.2f} if wrong ones came first",
             TieWarning,
             stacklevel=3,
         )
     return Scores(
-        cmc=np.bincount(first[first <= LENGTH] - 1, minlength=LENGTH).cumsum() / valid.sum(),
+        cmc=cmc_of(first),
         mAP=mean,
         mINP=float((count[valid] / hits[offsets[1:][valid] - 1]).mean()),
         average_precision=precision,
         hits=hits,
         hit_offsets=offsets,
+        first_rank=first,
+        first_rows=ranked.first_rows,
+        first_distances=ranked.first_distances,
         n_query=len(count),
         n_valid=int(valid.sum()),
         n_gallery=n_gallery,
-        tied_queries=int(tied.sum()),
+        tied_queries=int(ranked.tied.sum()),
         mAP_pessimistic=pessimistic,
     )
+
+
+def cmc_of(first_rank: IntArray) -> FloatArray:
+    """Return the matching rate at ranks 1 to 20 from each query's first match (0: it has none)."""
+    valid = first_rank[first_rank > 0]
+    cmc: FloatArray = np.bincount(valid[valid <= LENGTH] - 1, minlength=LENGTH).cumsum() / len(valid)
+    return cmc

@@ -108,7 +108,11 @@ class Run:
         return str(self.manifest["run"])
 
     def ranks(self) -> dict[str, npt.NDArray[Any]]:
-        """Read ``ranks.npz``: per trial, average precision of every query and the rank of every hit."""
+        """Read ``ranks.npz``: what was kept of every query, under ``checkpoint/protocol/setting/trial/``.
+
+        Names are query_identity, query_camera, average_precision, hits, hit_offsets, first_rank, first_ten_rows and
+        first_ten_distances.
+        """
         path = self.path / "ranks.npz"
         try:
             with np.load(path, allow_pickle=False) as file:

@@ -41,8 +41,16 @@ def metric_values(scores: Scores) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Result:
-    """Rows of one evaluation (without the run's own columns), the score that public code picks epochs by,
-    and the rank of every hit.
+    """What one evaluation gives.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One per trial and metric, without the run's own columns.
+    selection : float
+        The score that picks epochs.
+    ranks : mapping of str to array
+        Per trial, under ``protocol/setting/number/``, what :func:`rank_arrays` keeps of every query.
     """
 
     rows: list[dict[str, Any]]
@@ -86,10 +94,8 @@ class Evaluation:
         for protocol, trial, digest in engine.reporter.track(self.trials, len(self.trials), "score"):
             scores = self._score(engine, features, protocol, trial)
             rows.extend(trial_rows(protocol, trial, digest, scores))
-            key = f"{protocol.id}/{trial.setting}/{trial.number}"
-            ranks[f"{key}/average_precision"] = scores.average_precision
-            ranks[f"{key}/hits"] = scores.hits
-            ranks[f"{key}/hit_offsets"] = scores.hit_offsets
+            for name, array in rank_arrays(trial, scores).items():
+                ranks[f"{protocol.id}/{trial.setting}/{trial.number}/{name}"] = array
         return Result(rows, selection_score(rows, self._headline), ranks)
 
     def _score(self, engine: Engine, features: Tensor, protocol: Protocol, trial: Trial) -> Scores:
@@ -139,6 +145,28 @@ def refuse_features(features: Tensor, paths: Sequence[str], what: str) -> None:
             f"{int(bad.sum())} of {len(features)} {what} features are NaN, infinite or zero, the first is that of "
             f"{first}; training has diverged: lower learning_rate, or use --precision 32"
         )
+
+
+def rank_arrays(trial: Trial, scores: Scores) -> dict[str, npt.NDArray[Any]]:
+    """Return what is kept of a trial's ranked lists: every CMC point, metric and interval follows from it.
+
+    Returns
+    -------
+    dict
+        query_identity, query_camera : int64 (q,); average_precision : float64 (q,), NaN without a match;
+        hits : int32 (total,) and hit_offsets : int64 (q + 1,); first_rank : int32 (q,), 0 without a match;
+        first_ten_rows : int32 (q, 10), rows of the trial's gallery list; first_ten_distances : float32 (q, 10).
+    """
+    return {
+        "query_identity": trial.query.identity,
+        "query_camera": trial.query.images.camera,
+        "average_precision": scores.average_precision,
+        "hits": scores.hits.astype(np.int32),
+        "hit_offsets": scores.hit_offsets,
+        "first_rank": scores.first_rank.astype(np.int32),
+        "first_ten_rows": scores.first_rows.astype(np.int32),
+        "first_ten_distances": scores.first_distances.astype(np.float32),
+    }
 
 
 def trial_rows(protocol: Protocol, trial: Trial, digest: str, scores: Scores) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from harness.registry import load_method
@@ -23,22 +24,24 @@ from results.store import write_frame
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch with the best score on the test set, and what its evaluation says of every trial and metric."""
+    """The epoch with the best score on the test set, and what its evaluation says of every trial, metric and query."""
 
     epoch: int
     score: float
     rows: Sequence[Mapping[str, Any]]
+    ranks: Mapping[str, npt.NDArray[Any]]
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it."""
-        return {"epoch": self.epoch, "score": self.score, "rows": list(self.rows)}
+        ranks = {name: torch.from_numpy(array) for name, array in self.ranks.items()}
+        return {"epoch": self.epoch, "score": self.score, "rows": list(self.rows), "ranks": ranks}
 
 
 def better(best: Best | None, epoch: int, result: Result) -> Best | None:
     """Return the better of the best epoch so far and a new one; the earlier one if they are equal."""
     if np.isnan(result.selection) or (best and best.score >= result.selection):
         return best
-    return Best(epoch, result.selection, result.rows)
+    return Best(epoch, result.selection, result.rows, result.ranks)
 
 
 def restored(state: Mapping[str, Any], versions: set[tuple[str, str]]) -> Best | None:
@@ -48,7 +51,8 @@ def restored(state: Mapping[str, Any], versions: set[tuple[str, str]]) -> Best |
     """
     if not state or not {(row["protocol"], row["protocol_version"]) for row in state["rows"]} <= versions:
         return None
-    return Best(**state)
+    ranks = {name: tensor.numpy() for name, tensor in state["ranks"].items()}
+    return Best(state["epoch"], state["score"], state["rows"], ranks)
 
 
 class Recorder:
@@ -109,17 +113,23 @@ class Recorder:
         write_frame(self.timers.frame(), self.directory.profile, PROFILE)
 
     def write_results(self, epoch: int, result: Result) -> None:
-        """Write the ranks and the rows of the last epoch, and the rows of the best ones."""
-        ranks = io.BytesIO()
-        np.savez(ranks, **result.ranks)  # type: ignore[arg-type]
-        write_atomic(self.directory.ranks, ranks.getvalue())
-        last = Best(epoch, result.selection, result.rows)
+        """Write the ranks and the rows of the last epoch, and those of the best ones."""
+        last = Best(epoch, result.selection, result.rows, result.ranks)
         trained = bool(self.history)
         kept: dict[Checkpoint, Best | None] = {
             "last": last,
             "best-on-test": self.best if trained else last,
             "best-of-last-stage": self.best_of_stage if trained else last,
         }
+        ranks = {
+            f"{rule}/{name}": array
+            for rule, best in kept.items()
+            if best
+            for name, array in best.ranks.items()
+        }
+        content = io.BytesIO()
+        np.savez_compressed(content, **ranks)  # type: ignore[arg-type]
+        write_atomic(self.directory.ranks, content.getvalue())
         rows = [row for rule, best in kept.items() if best for row in metric_rows(self.task, rule, best)]
         write_frame(frame_of(rows, METRICS), self.directory.metrics, METRICS)
 

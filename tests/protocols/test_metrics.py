@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from protocols.base import DataError, Protocol, Scores
-from protocols.metrics import ShortGalleryWarning, TieWarning, distances
+from protocols.metrics import ShortGalleryWarning, TieWarning, cmc_of, distances
 from protocols.regdb import RegDB
 from protocols.sysu_mm01 import SysuAll, SysuIndoor
 from tests.reference.metrics import RULES, slow_scores
@@ -90,6 +90,12 @@ def test_equals_slow_reference(kind: str, case: Case) -> None:
     assert found.tied_queries == slow.tied
     for q, expected in enumerate(slow.hits):
         assert found.hits[found.hit_offsets[q] : found.hit_offsets[q + 1]].tolist() == expected
+    assert found.first_rank.tolist() == slow.first_rank
+    for q, expected in enumerate(slow.first_rows):
+        assert found.first_rows[q, : len(expected)].tolist() == expected
+        assert (found.first_rows[q, len(expected) :] == -1).all()
+        np.testing.assert_array_equal(found.first_distances[q, : len(expected)], case.distance[q, expected])
+    np.testing.assert_array_equal(cmc_of(found.first_rank), found.cmc)
 
 
 @quiet

@@ -40,6 +40,8 @@ class SlowScores:
     mINP: float  # noqa: N815
     average_precision: list[float]
     hits: list[list[int]]
+    first_rank: list[int]
+    first_rows: list[list[int]]
     tied: int
     mAP_pessimistic: float  # noqa: N815
 
@@ -59,20 +61,24 @@ def slow_scores(
     """Score by a data set's rules."""
     cmc = np.zeros(20)
     precisions, pessimistic, inps, hits = [], [], [], []
+    first_rank, first_rows = [], []
     tied = 0
     for q in range(len(query_ids)):
         order = np.argsort(distance[q], kind="stable")
         hidden = rules.hides(query_ids[q], query_cams[q], gallery_ids, gallery_cams)
         order = order[~hidden[order]]
         ranked = gallery_ids[order]
+        first_rows.append(order[:10].tolist())
         positions = (np.flatnonzero(ranked == query_ids[q]) + 1).tolist()
         hits.append(positions)
         if not positions:
             precisions.append(float("nan"))
+            first_rank.append(0)
             continue
         before = ranked[: positions[0] - 1]
         rank = (len(set(before.tolist())) if rules.distinct_identities else len(before)) + 1
         cmc[rank - 1 :] += 1
+        first_rank.append(rank)
         precisions.append(precision_of(positions))
         inps.append(len(positions) / positions[-1])
         near = distance[q][order]
@@ -87,6 +93,8 @@ def slow_scores(
         float(np.mean(inps)),
         precisions,
         hits,
+        first_rank,
+        first_rows,
         tied,
         float(np.mean(pessimistic)),
     )

@@ -140,7 +140,7 @@ def write_run(
     write_frame(rows, path / "metrics.csv", METRICS)
     write_frame(history(shift=shift), path / "history.csv", HISTORY)
     write_frame(profile(), path / "profile.csv", PROFILE)
-    np.savez(path / "ranks.npz", **{"regdb/visible-to-thermal/1/hits": np.array([1, 4], dtype=np.int64)})
+    np.savez(path / "ranks.npz", **{"last/regdb/visible-to-thermal/1/hits": np.array([1, 4], dtype=np.int64)})
     (path / "COMPLETE").touch()
     return path
 

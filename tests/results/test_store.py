@@ -114,7 +114,7 @@ def test_a_run_reads_back(tmp_path: Path) -> None:
     assert run.metrics["value"].tolist() == rows["value"].tolist()
     assert len(run.history) == 10
     assert len(run.profile) == 9
-    assert run.ranks()["regdb/visible-to-thermal/1/hits"].tolist() == [1, 4]
+    assert run.ranks()["last/regdb/visible-to-thermal/1/hits"].tolist() == [1, 4]
 
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
