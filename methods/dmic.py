@@ -31,7 +31,7 @@ from methods.base import (
 from methods.clustering import MIE, Clustering, Expansion, MeanExpansion, jaccard_clusters
 from methods.clustering.checks import check_k
 from methods.parts.config import DEMO, TrainingConfig, UpdateRule
-from methods.parts.hierarchy import hierarchical_streams, schedule_frame
+from methods.parts.hierarchy import forward_apart, hierarchical_streams, joint_streams_of, schedule_frame
 from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids
 from methods.parts.spaces import (
     JOINT,
@@ -244,7 +244,7 @@ class DMIC(TwoStreamMethod):
                 if c.instance_terms == "all" or (c.instance_terms == "intra" and name != JOINT)
             }
         views = ("plain", "channel-exchange"), (c.infrared_view,)
-        streams = hierarchical_streams(spaces, c.labels_per_batch, c.instances, views)
+        streams = hierarchical_streams(spaces, c.labels_per_batch, c.instances, views, repeat_singletons=True)
         intra = tuple(stream.name for stream in streams if stream.label_space != JOINT)
         joint = tuple(stream.name for stream in streams if stream.label_space == JOINT)
         steps = (Step(INTRA, intra), Step(JOINT, joint)) if joint else (Step(INTRA, intra),)
@@ -282,11 +282,7 @@ class DMIC(TwoStreamMethod):
 
     def forward(self, batch: Batch) -> Seen:
         """Run intra streams and joint streams through the network, each in a pass of its own."""
-        if batch.step != TOGETHER:
-            return super().forward(batch)
-        joint = {name for name, part in batch.parts.items() if part.label_space == JOINT}
-        intra, both = (batch.only(names) for names in (batch.parts.keys() - joint, joint))
-        return super().forward(intra).joined(super().forward(both))
+        return forward_apart(super().forward, batch)
 
     def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Eq. 23: phi_1 times the instance terms (Eq. 18, 19, 22), phi_2 times the cluster terms (Eq. 16, 17, 21)."""
@@ -303,7 +299,7 @@ class DMIC(TwoStreamMethod):
         memory = self.instances[space]
         if space != JOINT or self.config.joint_instance == "one-mean":
             return memory.loss(seen.of(space), batch.of(space).sample_index)
-        joint = [name for name, part in batch.parts.items() if part.label_space == JOINT]
+        joint = joint_streams_of(batch)
         means = [memory.loss(seen.features[name], batch.parts[name].sample_index) for name in joint]
         return torch.stack(means).sum()
 

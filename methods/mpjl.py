@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
+import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from methods.association.aggregation import refine_rows
 from methods.base import (
@@ -29,20 +31,23 @@ from methods.base import (
 )
 from methods.clustering import Capped, Clustering, jaccard_clusters
 from methods.errors import MethodError
-from methods.parts.config import DEMO, FROZEN_CENTROIDS, TrainingConfig, UpdateRule
+from methods.parts.config import DEMO, FROZEN_CENTROIDS, UNIT_AVERAGE, TrainingConfig, UpdateRule
 from methods.parts.hierarchy import (
+    bank_position_of,
+    forward_apart,
     hierarchical_loss,
     hierarchical_streams,
     instance_state,
     move_hierarchy,
-    restore_instances,
+    queries_of,
     schedule_frame,
-    start_instances,
+    visible_orders,
 )
 from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids, random_members
 from methods.parts.spaces import (
     JOINT,
     LabelSpace,
+    bank_row_of,
     cluster_each_modality,
     distances_seen,
     label_space,
@@ -69,15 +74,18 @@ class StageSettings(Neighbourhood):
     """A stage, and its neighbours within a modality."""
 
     epochs: int = value(25, CODE, "epochs", ge=0)
+    rows: Literal["random", "mean"] = value(
+        "mean", CODE, "first centroid of a cluster within a modality: a random member, or the mean"
+    )
 
 
 class MPJLConfig(TrainingConfig):
     """Hyper-parameters of MPJL; defaults are SYSU-MM01's."""
 
     first: StageSettings = value(
-        StageSettings(k1=20, k1_growth=3), CODE, "stage I: each modality alone, rows from random members"
+        StageSettings(k1=20, k1_growth=3, rows="random"), CODE, "stage I: each modality alone"
     )
-    second: StageSettings = value(StageSettings(), CODE, "stage II: each modality alone, rows from means")
+    second: StageSettings = value(StageSettings(), CODE, "stage II: each modality alone, SBMR")
     third: StageSettings = value(StageSettings(epochs=50), CODE, "stage III: all terms, SBMR")
     joint: Neighbourhood = value(
         Neighbourhood(k1=40, k1_growth=3, cap=16, cap_growth=1), CODE, "neighbours over both modalities"
@@ -90,12 +98,29 @@ class MPJLConfig(TrainingConfig):
     )
     labels_per_batch: int = value(8, CODE, "pseudo-identities in a batch of a stream", ge=1)
     eps: float = value(0.6, CODE, "eps at the start of every stage", gt=0, le=1)
-    eps_span: int = value(50, CODE, "epochs in which eps would halve in stage I", ge=1)
-    turning_epoch: int = value(10, CODE, "epochs in which eps halves in stages II and III", ge=1)
-    eps_low: float = value(0.3, CODE, "eps from which it grows after the turn", gt=0, le=1)
-    rise_span: int = value(40, CODE, "epochs in which eps doubles after the turn", ge=1)
+    eps_low: float = value(0.3, CODE, "the smallest eps", gt=0, le=1)
+    eps_span: int = value(50, CODE, "epochs of stage I in which eps falls to eps_low", ge=1)
+    turning_epoch: int = value(10, CODE, "epochs of stages II and III in which eps falls to eps_low", ge=1)
+    rise_span: int = value(40, CODE, "epochs in which it is back at eps after the turn", ge=1)
     instance_memory: bool = value(True, CODE, "instance-level memories beside cluster-level ones")
-    memory_update: UpdateRule = value("random", CODE, "which batch samples move a cluster's centroid")
+    memory_update: UpdateRule = value(
+        "random", CODE, "which samples move a row; random: visible ones shuffled, then infrared ones"
+    )
+    memory_gradient: Literal["frozen", "in_backward"] = value(
+        "frozen",
+        "reconstructed",
+        "rows that gradients see: the forward pass's, or moved ones (public; quirk Q6)",
+    )
+    instance_index: Literal["image", "position"] = value(
+        "image",
+        "adapted",
+        "an image's instance row: its own, or by its place without noise (public; quirk Q40)",
+    )
+    renormalise_flip: bool = value(
+        True,
+        "reconstructed",
+        "unit length for features averaged with their mirrors' (public: shorter; quirk Q2)",
+    )
     memory_momentum: float = value(0.0, CODE, "share of the old row in an update", ge=0, le=1)
     instance_reduce: Literal["sum", "mean"] = value("sum", CODE, "instances of a label: sum or mean")
     joint_weight: float = value(0.7, CODE, "lambda: weight of the joint terms", ge=0)
@@ -113,13 +138,12 @@ def grown(start: float, growth: float, epoch: int, span: int) -> int:
 
 
 def eps_at(config: MPJLConfig, stage: str, epoch: int) -> float:
-    """Return eps in epoch `epoch` of a stage; on RegDB it jumps up after the turn, as published."""
+    """Return eps in epoch `epoch` of a stage: it falls, and after the turn of stages II and III it rises again."""
     c = config
-    if stage == FIRST:
-        return c.eps * 0.5 ** (epoch / c.eps_span)
-    if epoch <= c.turning_epoch:
-        return c.eps * 0.5 ** (epoch / c.turning_epoch)
-    return min(1.0, c.eps_low * 2 ** ((epoch - c.turning_epoch) / c.rise_span))
+    falling = c.eps_span if stage == FIRST else c.turning_epoch
+    if stage == FIRST or epoch <= falling:
+        return c.eps * (c.eps_low / c.eps) ** (epoch / falling)
+    return min(1.0, c.eps_low * (c.eps / c.eps_low) ** ((epoch - falling) / c.rise_span))
 
 
 def settings_at(config: MPJLConfig, stage: Stage, epoch: int) -> dict[str, float]:
@@ -148,12 +172,14 @@ class MPJL(TwoStreamMethod):
         parts={
             "EFE, schedules of k1, cap and eps": (CODE, ""),
             "memories, losses, weights": (CODE, ""),
-            "SBMR": (CODE, ""),
+            "SBMR": (CODE, "stages II and III"),
+            "two forward passes in stage III": (CODE, "within modalities, and over both"),
             "rows of instance memories": (
                 "adapted",
-                "a sample's own row; the public index ignores removed noise",
+                "an image's own row; the public index ignores removed noise (public; quirk Q40)",
             ),
-            "centroids that gradients see": (FROZEN_CENTROIDS[0], "those of the forward pass (quirk Q6)"),
+            "centroids that gradients see": FROZEN_CENTROIDS,
+            "features that are clustered": UNIT_AVERAGE,
             "weights of later stages": (
                 "adapted",
                 "the last ones; mpjl:public takes the best on test, as published",
@@ -165,8 +191,10 @@ class MPJL(TwoStreamMethod):
     def __init__(self, config: MPJLConfig, data: TrainingData) -> None:
         refuse_long_lists(config, data)
         super().__init__(config, data)
+        self.renormalise_flip = config.renormalise_flip
         self.clusters: dict[str, ClusterMemory] = {}
         self.instances: dict[str, InstanceMemory] = {}
+        self.orders: dict[str, Tensor] = {}
 
     @classmethod
     def stages(cls, config: MPJLConfig) -> Sequence[Stage]:
@@ -184,7 +212,7 @@ class MPJL(TwoStreamMethod):
         return schedule_frame(cls.stages(config), lambda stage, epoch: settings_at(config, stage, epoch))
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
-        """Cluster each modality, and both together in stage III; start the memories, refined by SBMR there."""
+        """Cluster each modality, and both together in stage III; start the memories, refined by SBMR after stage I."""
         c, now = self.config, settings_at(self.config, epoch.stage, epoch.in_stage)
         if epoch.in_stage == 0:
             self.instances = {}  # instance memories live as long as their stage
@@ -200,20 +228,13 @@ class MPJL(TwoStreamMethod):
 
         with timed("memory"):
             self.shuffle = self.data.generator("memory", epoch.number)
-            centroids = {name: self.centroids_of(space, epoch) for name, space in spaces.items()}
+            centroids = {name: self.centroids_of(name, space, epoch) for name, space in spaces.items()}
             if c.instance_memory:
-                self.instances = start_instances(
-                    self.instances, spaces, len(bank), c.temperature, c.memory_momentum, c.instance_reduce
-                )
-        if JOINT in spaces:
+                self.instances = {name: self.instances_of(name, space) for name, space in spaces.items()}
+        if epoch.stage.name != FIRST:
             with timed("associate"):
                 centroids |= self.refine(spaces, centroids)
-        self.clusters = {
-            name: ClusterMemory(
-                rows, c.temperature, c.memory_momentum, c.memory_update, generator=self.shuffle
-            )
-            for name, rows in centroids.items()
-        }
+        self.clusters = {name: self.memory_of(rows) for name, rows in centroids.items()}
         streams = hierarchical_streams(spaces, c.labels_per_batch, c.instances)
         step = Step(epoch.stage.name, tuple(stream.name for stream in streams))
         return plan(spaces, streams, (step,), epoch.stage.iterations, now)
@@ -226,13 +247,34 @@ class MPJL(TwoStreamMethod):
             eps=eps,
             min_samples=self.config.min_samples,
             expansion=Capped(int(min(pool, k1)), int(cap), bank.modality, bank.camera),
+            unit=self.config.renormalise_flip,
         )
 
-    def centroids_of(self, space: LabelSpace, epoch: Epoch) -> Tensor:
-        """Start from a random member of every cluster in stage I, from plain means later."""
-        if epoch.stage.name == FIRST:
+    def centroids_of(self, name: str, space: LabelSpace, epoch: Epoch) -> Tensor:
+        """Start from a random member of every cluster, or from its mean; joint ones from means over all members."""
+        if name != JOINT and self.config.of(epoch.stage).rows == "random":
             return random_members(space.bank.features, space.labels, self.shuffle)
         return compute_centroids(space.bank.features, space.labels)
+
+    def memory_of(self, centroids: Tensor) -> ClusterMemory:
+        """Start a cluster memory."""
+        c = self.config
+        rule = (
+            "sequential" if c.memory_update == "random" else c.memory_update
+        )  # queries are shuffled for both levels
+        moved = c.memory_gradient == "in_backward"
+        return ClusterMemory(centroids, c.temperature, c.memory_momentum, rule, in_backward=moved)
+
+    def instances_of(self, name: str, space: LabelSpace) -> InstanceMemory:
+        """Take over the rows of the epoch before, or start them from features, and give them this epoch's classes."""
+        c, n, bank = self.config, len(self.data), space.bank
+        start = bank.features.clone() if c.renormalise_flip else normalize(bank.features)
+        rows = self.instances[name].rows if name in self.instances else start
+        row_of = bank_row_of(bank, n)
+        if c.instance_index == "position":
+            row_of = bank_position_of(bank, space.labels, n)
+        settings = c.temperature, c.memory_momentum, c.instance_reduce, row_of
+        return InstanceMemory(rows, space.labels, *settings, in_backward=c.memory_gradient == "in_backward")
 
     def refine(self, spaces: Mapping[str, LabelSpace], centroids: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """SBMR: clusters of one modality move the centroid of the other that they prefer; both see the old ones."""
@@ -245,30 +287,39 @@ class MPJL(TwoStreamMethod):
             )
         return refined
 
+    def forward(self, batch: Batch) -> Seen:
+        """Run the streams within modalities and the joint ones through the network, each in a pass of its own."""
+        return forward_apart(super().forward, batch)
+
     def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Cluster and instance terms within each modality, and in stage III over both, weighted by lambda."""
-        return hierarchical_loss(self.clusters, self.instances, seen, batch, self.config.joint_weight)
+        shuffled = self.config.memory_update == "random"
+        self.orders = visible_orders(batch, self.shuffle) if shuffled else {}
+        queries = queries_of(seen, batch, self.orders)
+        return hierarchical_loss(self.clusters, self.instances, queries, self.config.joint_weight)
 
     def update(self, seen: Seen, batch: Batch, epoch: Epoch) -> None:
-        """Move the memories by random samples of the batch."""
-        shuffle = self.shuffle if self.config.memory_update == "random" else None
-        move_hierarchy(self.clusters, self.instances, seen, batch, shuffle)
+        """Move the memories by the samples of the batch, infrared ones last."""
+        move_hierarchy(self.clusters, self.instances, queries_of(seen, batch, self.orders))
 
     def state(self) -> dict[str, Tensor]:
         """Return the instance memories, which live as long as their stage."""
         return instance_state(self.instances)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the instance memories."""
+        """Restore the instance memories; their classes come with the next clustering."""
         c = self.config
-        self.instances = restore_instances(state, c.temperature, c.memory_momentum, c.instance_reduce)
+        for key, rows in state.items():
+            nobody = torch.full((len(rows),), -1, device=rows.device)
+            memory = InstanceMemory(rows, nobody, c.temperature, c.memory_momentum, c.instance_reduce)
+            self.instances[key.removeprefix("instance.")] = memory
 
     presets = {
         "paper": {
             "sysu-mm01": {},
             "regdb": {
                 "iterations": 100,
-                "first": {"epochs": 30, "k1_growth": 2, "cap": 3, "cap_growth": 2},
+                "first": {"epochs": 30, "k1_growth": 2, "cap": 3, "cap_growth": 2, "rows": "mean"},
                 "second": {"epochs": 30, "k1_growth": 1.5, "cap": 3},
                 "third": {"epochs": 60, "k1": 40, "k1_growth": 1.5, "cap": 8, "cap_growth": 1.5},
                 "joint": {"k1": 60, "k1_growth": 1.5, "cap": 10, "cap_growth": 1.5},
@@ -307,7 +358,14 @@ class MPJL(TwoStreamMethod):
                 "eps_low": 0.45,
             },
         },
-        "public": {"*": {"stage_init": "best-of-stage"}},
+        "public": {
+            "*": {
+                "stage_init": "best-of-stage",
+                "instance_index": "position",
+                "memory_gradient": "in_backward",
+                "renormalise_flip": False,
+            }
+        },
     }
 
 

@@ -1,17 +1,21 @@
-"""Cluster- and instance-level memories within modalities and over both together, as DMIC and MPJL use them."""
+"""Cluster and instance contrast within modalities and over both together: functions that DMIC and MPJL share.
+
+What only MPJL does is here too, as far as it is about memories; what a paper decides stands in the paper's file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from methods.base import MODALITIES, Batch, Stage, Stream
+from methods.base import MODALITIES, VISIBLE, Batch, FeatureBank, Stage, Stream
 from methods.parts.memories import ClusterMemory, InstanceMemory
-from methods.parts.spaces import AUGMENTED_VIEWS, JOINT, LabelSpace, bank_row_of, stream_of
+from methods.parts.spaces import AUGMENTED_VIEWS, JOINT, LabelSpace, stream_of
 from methods.parts.two_stream import Seen
 
 
@@ -20,44 +24,88 @@ def hierarchical_streams(
     num_ids: int,
     num_instances: int,
     views: tuple[tuple[str, ...], tuple[str, ...]] = AUGMENTED_VIEWS,
+    *,
+    repeat_singletons: bool = False,
 ) -> tuple[Stream, ...]:
     """Draw each modality by its own labels and, where both are clustered together, by joint labels as well.
 
-    `views` are the recipes of visible and of infrared images.
+    `views` are the recipes of visible and of infrared images; `repeat_singletons` is that of a stream.
     """
-    streams = []
-    for name, modality in MODALITIES.items():
-        streams.append(stream_of(name, name, spaces[name], num_ids, num_instances, views))
-        if JOINT in spaces:
-            part = spaces[JOINT].of(modality)
-            if bool((part.labels >= 0).any()):
-                streams.append(stream_of(f"joint-{name}", JOINT, part, num_ids, num_instances, views))
-    return tuple(streams)
-
-
-def start_instances(
-    before: Mapping[str, InstanceMemory],
-    spaces: Mapping[str, LabelSpace],
-    n: int,
-    temperature: float,
-    momentum: float,
-    reduce: str,
-) -> dict[str, InstanceMemory]:
-    """Take over the rows of the epoch before, or start them from features, and give them this epoch's classes."""
-    memories = {}
-    for name, space in spaces.items():
-        rows = before[name].rows if name in before else space.bank.features.clone()
-        memories[name] = InstanceMemory(
-            rows, space.labels, temperature, momentum, reduce, bank_row_of(space.bank, n)
+    kinds = [(name, name, spaces[name]) for name in MODALITIES]
+    if JOINT in spaces:
+        kinds += [(f"joint-{name}", JOINT, spaces[JOINT].of(m)) for name, m in MODALITIES.items()]
+    return tuple(
+        stream_of(
+            name, label_space, space, num_ids, num_instances, views, repeat_singletons=repeat_singletons
         )
-    return memories
+        for name, label_space, space in kinds
+        if bool((space.labels >= 0).any())
+    )
+
+
+def joint_streams_of(batch: Batch) -> list[str]:
+    """Return the streams of a batch that are labelled over both modalities."""
+    return [name for name, part in batch.parts.items() if part.label_space == JOINT]
+
+
+def forward_apart(forward: Callable[[Batch], Seen], batch: Batch) -> Seen:
+    """Run the streams within modalities and the joint ones through the network, each in a pass of its own.
+
+    Batch norms take the statistics of each pass alone.
+    """
+    joint = joint_streams_of(batch)
+    intra = [name for name in batch.parts if name not in joint]
+    if not joint or not intra:
+        return forward(batch)
+    return forward(batch.only(intra)).joined(forward(batch.only(joint)))
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What a stream of a batch asks the memories, and what it writes into them afterwards, in this order.
+
+    Attributes
+    ----------
+    label_space : str
+    features : float32 tensor (b, d), unit rows
+    pseudo_label, sample_index : int64 tensors (b,)
+    """
+
+    label_space: str
+    features: Tensor
+    pseudo_label: Tensor
+    sample_index: Tensor
+
+
+def visible_orders(batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw an order of the images of every visible stream, augmented copies among them; infrared ones keep theirs."""
+    return {
+        name: torch.randperm(len(part), generator=generator).to(part.images.device)
+        for name, part in batch.parts.items()
+        if int(part.modality[0]) == VISIBLE
+    }
+
+
+def queries_of(seen: Seen, batch: Batch, orders: Mapping[str, Tensor]) -> dict[str, Queries]:
+    """Return the queries of every stream; `orders` are those of some of them."""
+    queries = {}
+    for name, part in batch.parts.items():
+        at = orders.get(name, slice(None))
+        label, index = part.pseudo_label[at], part.sample_index[at]
+        queries[name] = Queries(part.label_space, seen.features[name][at], label, index)
+    return queries
+
+
+def together(queries: Mapping[str, Queries], space: str) -> tuple[Tensor, Tensor]:
+    """Return the features and labels of all queries to a label space, visible ones first."""
+    chosen = [one for one in queries.values() if one.label_space == space]
+    return torch.cat([one.features for one in chosen]), torch.cat([one.pseudo_label for one in chosen])
 
 
 def hierarchical_loss(
     clusters: Mapping[str, ClusterMemory],
     instances: Mapping[str, InstanceMemory],
-    seen: Seen,
-    batch: Batch,
+    queries: Mapping[str, Queries],
     joint_weight: float,
 ) -> dict[str, Tensor]:
     """Compare each stream with instances, each modality with its clusters, and all joint streams with joint clusters.
@@ -65,57 +113,42 @@ def hierarchical_loss(
     Terms over both modalities are weighted by `joint_weight`; without instance memories their terms are left out.
     """
     terms = {}
-    for name, part in batch.parts.items():
-        features, space = seen.features[name], part.label_space
+    # infrared first: memories that move in the backward pass do so in the order of the public code
+    for name, asked in reversed([*queries.items()]):
+        weight, space = joint_weight if asked.label_space == JOINT else 1.0, asked.label_space
+        if f"cluster_{space}" not in terms:
+            terms[f"cluster_{space}"] = weight * clusters[space].loss(*together(queries, space))
         if instances:
-            term = instances[space].loss(features, part.sample_index)
-            terms[f"instance_{name}"] = (joint_weight if space == JOINT else 1.0) * term
-        if space != JOINT:
-            terms[f"cluster_{name}"] = clusters[space].loss(features, part.pseudo_label)
-    if JOINT in batch.label_spaces:
-        term = clusters[JOINT].loss(seen.of(JOINT), batch.of(JOINT).pseudo_label)
-        terms["cluster_joint"] = joint_weight * term
+            terms[f"instance_{name}"] = weight * instances[space].loss(asked.features, asked.sample_index)
     return terms
 
 
 def move_hierarchy(
     clusters: Mapping[str, ClusterMemory],
     instances: Mapping[str, InstanceMemory],
-    seen: Seen,
-    batch: Batch,
-    shuffle: torch.Generator | None,
+    queries: Mapping[str, Queries],
 ) -> None:
-    """Move the memories of every label space of the batch.
+    """Move the memories by the queries to them, visible ones first."""
+    for space in dict.fromkeys(one.label_space for one in queries.values()):
+        clusters[space].update(*together(queries, space))
+    for asked in queries.values() if instances else ():
+        instances[asked.label_space].update(asked.features, asked.sample_index)
 
-    With `shuffle` instance rows move in a drawn order; else an image's row would always end as its augmented view,
-    which comes last.
-    """
-    for space in batch.label_spaces:
-        features, part = seen.of(space), batch.of(space)
-        clusters[space].update(features, part.pseudo_label)
-        if instances:
-            order = (
-                torch.arange(len(features))
-                if shuffle is None
-                else torch.randperm(len(features), generator=shuffle)
-            ).to(features.device)
-            instances[space].update(features[order], part.sample_index[order])
+
+def bank_position_of(bank: FeatureBank, labels: Tensor, n: int) -> Tensor:
+    """Map the `n` training images to rows of a bank as if the noise of each modality were not in it (quirk Q40)."""
+    rows = torch.full((n,), -1, dtype=torch.int64, device=bank.sample_index.device)
+    for modality in bank.modality.unique():
+        of_modality = bank.modality == modality
+        kept = bank.sample_index[of_modality & (labels.to(of_modality.device) >= 0)]
+        first = int(of_modality.nonzero()[0])
+        rows[kept] = first + torch.arange(len(kept), device=rows.device)
+    return rows
 
 
 def instance_state(instances: Mapping[str, InstanceMemory]) -> dict[str, Tensor]:
     """Return the rows of instance memories, as a checkpoint holds them."""
     return {f"instance.{name}": memory.rows for name, memory in instances.items()}
-
-
-def restore_instances(
-    state: Mapping[str, Tensor], temperature: float, momentum: float, reduce: str
-) -> dict[str, InstanceMemory]:
-    """Return instance memories with the rows of a checkpoint; their classes come with the next clustering."""
-    memories = {}
-    for key, rows in state.items():
-        nobody = torch.full((len(rows),), -1, device=rows.device)
-        memories[key.removeprefix("instance.")] = InstanceMemory(rows, nobody, temperature, momentum, reduce)
-    return memories
 
 
 def schedule_frame(

@@ -157,7 +157,10 @@ class ClusterMemory:
         with torch.autocast(features.device.type, enabled=False):
             similarity: Tensor
             if self.in_backward:
-                similarity = _UpdatingSimilarity.apply(features.float(), labels, self)
+                seen = features.detach()
+                similarity = _UpdatingSimilarity.apply(
+                    features.float(), self.centroids, lambda: self.move(seen, labels)
+                )
             else:
                 similarity = features.float() @ self.centroids.T
             return cross_entropy(similarity / self.temperature, labels)
@@ -181,20 +184,18 @@ class ClusterMemory:
 
 
 class _UpdatingSimilarity(torch.autograd.Function):
-    """Similarities whose backward pass uses the centroids as they are by then, and moves them afterwards."""
+    """Similarities whose backward pass uses the rows of a memory as they are by then, and moves them afterwards."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, labels: Tensor, memory: ClusterMemory) -> Tensor:
-        ctx.memory = memory
-        ctx.save_for_backward(features, labels)
-        return features @ memory.centroids.T
+    def forward(ctx: Any, features: Tensor, rows: Tensor, move: Callable[[], None]) -> Tensor:
+        ctx.rows, ctx.move = rows, move
+        return features @ rows.T
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        features, labels = ctx.saved_tensors
-        moved = gradients[0] @ ctx.memory.centroids
-        ctx.memory.move(features, labels)
-        return moved, None, None
+        gradient = gradients[0] @ ctx.rows
+        ctx.move()
+        return gradient, None, None
 
 
 class InstanceMemory:
@@ -211,6 +212,8 @@ class InstanceMemory:
         ``sum`` adds exp(similarity) over the rows of a class; ``mean`` takes exp of their mean similarity (SpCL).
     row_of : int64 tensor (training images,), optional
         Row of every training image, where the rows are those of some of them only.
+    in_backward : bool
+        Rows move inside the backward pass, as in :class:`ClusterMemory`, and not in :meth:`update`; for ``sum``.
 
     Raises
     ------
@@ -226,12 +229,15 @@ class InstanceMemory:
         momentum: float,
         reduce: str = "sum",
         row_of: Tensor | None = None,
+        *,
+        in_backward: bool = False,
     ) -> None:
         if reduce not in ("sum", "mean"):
             raise MethodError(f"instance memory reduce {reduce!r} is unknown; use sum or mean")
         self.rows = rows
         self.temperature = temperature
         self.momentum = momentum
+        self.in_backward = in_backward
         self._row_of = row_of
         self._class_scores = self._sums if reduce == "sum" else self._means
         self.relabel(labels)
@@ -246,28 +252,41 @@ class InstanceMemory:
         Never shifted by the maximum (quirk Q18): exp(1 / 0.05) fits float32.
         """
         with torch.autocast(features.device.type, enabled=False):
-            own, total = self._class_scores(features.float(), self.labels[self._rows(sample_index)])
+            own, total = self._class_scores(features.float(), self._rows(sample_index))
             return -(own / (total + EPSILON) + EPSILON).log().mean()
 
     def _rows(self, sample_index: Tensor) -> Tensor:
         return sample_index if self._row_of is None else self._row_of[sample_index]
 
-    def _sums(self, features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        scores = (features @ self.rows.T / self.temperature).exp()
+    def _sums(self, features: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+        label, seen = self.labels[row], features.detach()
+        similarity: Tensor
+        if self.in_backward:
+            similarity = _UpdatingSimilarity.apply(features, self.rows, lambda: self._move(seen, row))
+        else:
+            similarity = features @ self.rows.T
+        scores = (similarity / self.temperature).exp()
         # the class sums need not be formed one by one: they add up to the sum over all rows
         return scores.masked_fill(label[:, None] != self.labels, 0).sum(1), scores.sum(1)
 
-    def _means(self, features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        counts = self.labels.bincount()
+    def _means(self, features: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+        label, counts = self.labels[row], self.labels.bincount()
         similarity = self.rows @ features.T / self.temperature
         classes = similarity.new_zeros(len(counts), len(features)).index_add(0, self.labels, similarity)
         scores = (classes / counts[:, None]).exp()
         return scores[label, torch.arange(len(label), device=label.device)], scores.sum(0)
 
-    @torch.no_grad()
     def update(self, features: Tensor, sample_index: Tensor) -> None:
-        """Move the rows of images (b,) by their own unit features (b, d); repeated rows in batch order."""
-        touched, group = self._rows(sample_index).unique(return_inverse=True)
+        """Move the rows of images (b,) by their own unit features (b, d), unless the backward pass does.
+
+        Repeated rows move in batch order.
+        """
+        if not self.in_backward:
+            self._move(features, self._rows(sample_index))
+
+    @torch.no_grad()
+    def _move(self, features: Tensor, row: Tensor) -> None:
+        touched, group = row.unique(return_inverse=True)
         self.rows[touched] = sequential(
             self.rows[touched], features.detach().to(self.rows.dtype), group, self.momentum
         )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.runs.fields import merged, with_group_defaults
 from methods.base import Batch, Epoch, Method, TrainingData
 from methods.values import Optimisation
 
@@ -102,8 +103,8 @@ def configured(method: type[Method], dataset: str, *presets: str, **changes: Any
     values: dict[str, Any] = {}
     for name in ("paper", *presets):
         preset = method.presets.get(name, {})
-        values |= {**preset.get("*", {}), **preset.get(dataset, {})}
-    return method.Config(**values | changes)
+        values = merged(merged(values, preset.get("*", {})), preset.get(dataset, {}))
+    return method.Config(**with_group_defaults(method.Config, merged(values, changes)))
 
 
 def network(replacement: Callable[..., nn.Module]) -> AbstractContextManager[Any]:

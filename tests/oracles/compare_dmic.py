@@ -89,10 +89,7 @@ def trajectory(arrays: Arrays, dataset: str) -> dict[str, float]:
         compare_rows(seen, rows_of(method), recorded, "start", 1e-6, where)
         method.backbone.train()
         for i in range(len(recorded["batch.visible.row"])):
-            parts = {
-                s.name: recording.part(under(recorded, f"batch.{s.name}."), i, s.label_space)
-                for s in plan.streams
-            }
+            parts = recording.parts(plan, recorded, i)
             with orders([recorded[f"batch.{space}.order"][i] for space in method.clusters]):
                 terms = take_steps(method, plan, epoch, parts, i, optimisations)
             compare_terms(seen, config, terms, recorded, i, where)
