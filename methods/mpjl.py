@@ -31,7 +31,7 @@ from methods.base import (
 )
 from methods.clustering import Capped, Clustering, jaccard_clusters
 from methods.errors import MethodError
-from methods.parts.config import DEMO, FROZEN_CENTROIDS, UNIT_AVERAGE, TrainingConfig, UpdateRule
+from methods.parts.config import DEMO, FROZEN_CENTROIDS, LAST_EPOCH, UNIT_AVERAGE, TrainingConfig, UpdateRule
 from methods.parts.hierarchy import (
     bank_position_of,
     forward_apart,
@@ -92,9 +92,7 @@ class MPJLConfig(TrainingConfig):
     )
     span: int = value(48, CODE, "epochs after which a growth is reached", ge=1)
     stage_init: Literal["last", "best-of-stage"] = value(
-        "last",
-        "reconstructed",
-        "weights stages II and III start from; best-of-stage is the public code's leak",
+        "last", "reconstructed", "weights stages II and III start from; best-of-stage: the public code's leak"
     )
     labels_per_batch: int = value(8, CODE, "pseudo-identities in a batch of a stream", ge=1)
     eps: float = value(0.6, CODE, "eps at the start of every stage", gt=0, le=1)
@@ -107,19 +105,13 @@ class MPJLConfig(TrainingConfig):
         "random", CODE, "which samples move a row; random: visible ones shuffled, then infrared ones"
     )
     memory_gradient: Literal["frozen", "in_backward"] = value(
-        "frozen",
-        "reconstructed",
-        "rows that gradients see: the forward pass's, or moved ones (public; quirk Q6)",
+        "frozen", "reconstructed", "rows that gradients see: as in the forward pass, or moved (quirk Q6)"
     )
     instance_index: Literal["image", "position"] = value(
-        "image",
-        "adapted",
-        "an image's instance row: its own, or by its place without noise (public; quirk Q40)",
+        "image", "adapted", "an image's instance row: its own, or that of its place without noise (quirk Q40)"
     )
     renormalise_flip: bool = value(
-        True,
-        "reconstructed",
-        "unit length for features averaged with their mirrors' (public: shorter; quirk Q2)",
+        True, "reconstructed", "unit length for features averaged with their mirrors' (quirk Q2)"
     )
     memory_momentum: float = value(0.0, CODE, "share of the old row in an update", ge=0, le=1)
     instance_reduce: Literal["sum", "mean"] = value("sum", CODE, "instances of a label: sum or mean")
@@ -176,14 +168,11 @@ class MPJL(TwoStreamMethod):
             "two forward passes in stage III": (CODE, "within modalities, and over both"),
             "rows of instance memories": (
                 "adapted",
-                "an image's own row; the public index ignores removed noise (public; quirk Q40)",
+                "an image's own (quirk Q40; public: the published index)",
             ),
             "centroids that gradients see": FROZEN_CENTROIDS,
             "features that are clustered": UNIT_AVERAGE,
-            "weights of later stages": (
-                "adapted",
-                "the last ones; mpjl:public takes the best on test, as published",
-            ),
+            "weights of later stages": LAST_EPOCH,
         },
         url="https://github.com/RuixingWu29/MPJL_USLVIReID",
     )
@@ -323,47 +312,31 @@ class MPJL(TwoStreamMethod):
                 "second": {"epochs": 30, "k1_growth": 1.5, "cap": 3},
                 "third": {"epochs": 60, "k1": 40, "k1_growth": 1.5, "cap": 8, "cap_growth": 1.5},
                 "joint": {"k1": 60, "k1_growth": 1.5, "cap": 10, "cap_growth": 1.5},
-                "span": 59,
-                "eps": 0.3,
-                "eps_span": 60,
-                "eps_low": 0.2,
+                **{"span": 59, "eps_span": 60, "eps": 0.3, "eps_low": 0.2},
             },
         },
         "demo": {
             "*": DEMO
             | {
-                "labels_per_batch": 8,
-                "span": 4,
-                "eps_span": 10,
-                "turning_epoch": 8,
+                **{"labels_per_batch": 8, "span": 4, "eps_span": 10, "turning_epoch": 8},
                 "first": {"epochs": 3, "k1_growth": 1.2, "cap_growth": 1.5},
                 "second": {"epochs": 3, "k1_growth": 1.2, "cap_growth": 1.5},
                 "third": {"epochs": 4, "k1_growth": 1.2, "cap_growth": 1.5},
                 "joint": {"k1_growth": 1.2, "cap_growth": 1},
             },
             "regdb": {
-                "first": {"k1": 10, "cap": 3},
-                "second": {"k1": 10, "cap": 3},
-                "third": {"k1": 10, "cap": 3},
-                "joint": {"k1": 20, "cap": 6},
-                "eps": 0.5,
-                "eps_low": 0.4,
+                **dict.fromkeys((FIRST, SECOND, THIRD), {"k1": 10, "cap": 3}),
+                **{"joint": {"k1": 20, "cap": 6}, "eps": 0.5, "eps_low": 0.4},
             },
             "sysu-mm01": {
-                "first": {"k1": 12, "cap": 2},
-                "second": {"k1": 12, "cap": 2},
-                "third": {"k1": 12, "cap": 2},
-                "joint": {"k1": 18, "cap": 2},
-                "eps": 0.55,
-                "eps_low": 0.45,
+                **dict.fromkeys((FIRST, SECOND, THIRD), {"k1": 12, "cap": 2}),
+                **{"joint": {"k1": 18, "cap": 2}, "eps": 0.55, "eps_low": 0.45},
             },
         },
         "public": {
             "*": {
-                "stage_init": "best-of-stage",
-                "instance_index": "position",
-                "memory_gradient": "in_backward",
-                "renormalise_flip": False,
+                **{"stage_init": "best-of-stage", "instance_index": "position"},
+                **{"memory_gradient": "in_backward", "renormalise_flip": False},
             }
         },
     }
