@@ -30,7 +30,7 @@ from methods.base import (
 )
 from methods.clustering import MIE, Clustering, Expansion, MeanExpansion, jaccard_clusters
 from methods.clustering.checks import check_k
-from methods.parts.config import DEMO, TrainingConfig, UpdateRule
+from methods.parts.config import DEMO, TrainingConfig, UpdateRule, network_parts
 from methods.parts.hierarchy import forward_apart, hierarchical_streams, joint_streams_of, schedule_frame
 from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids
 from methods.parts.spaces import (
@@ -195,6 +195,7 @@ class DMIC(TwoStreamMethod):
             "features at test (not the paper's)": ("harness", "after the BNNeck; the paper: pooled (public)"),
             "one device (not the paper's)": ("harness", "the paper: two, each with its batch norm (public)"),
             "backbone, augmentation, optimiser": ("predecessor", "PCA, where the paper is silent"),
+            **network_parts("predecessor"),
         },
         url="https://arxiv.org/abs/2412.08231",
     )

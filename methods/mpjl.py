@@ -31,13 +31,20 @@ from methods.base import (
 )
 from methods.clustering import Capped, Clustering, jaccard_clusters
 from methods.errors import MethodError
-from methods.parts.config import DEMO, FROZEN_CENTROIDS, LAST_EPOCH, UNIT_AVERAGE, TrainingConfig, UpdateRule
+from methods.parts.config import (
+    DEMO,
+    FROZEN_CENTROIDS,
+    LAST_EPOCH,
+    UNIT_AVERAGE,
+    TrainingConfig,
+    UpdateRule,
+    network_parts,
+)
 from methods.parts.hierarchy import (
     bank_position_of,
     forward_apart,
     hierarchical_loss,
     hierarchical_streams,
-    instance_state,
     move_hierarchy,
     queries_of,
     schedule_frame,
@@ -57,8 +64,9 @@ from methods.parts.spaces import (
 )
 from methods.parts.two_stream import Seen, TwoStreamMethod
 
-FIRST, SECOND, THIRD = "first", "second", "third"
+FIRST, SECOND, THIRD = STAGES = "first", "second", "third"
 CODE: Source = "published code"
+PUBLIC_ROWS = {"memory_gradient": "in_backward", "renormalise_flip": False}
 
 
 class Neighbourhood(MethodConfig):
@@ -162,17 +170,14 @@ class MPJL(TwoStreamMethod):
         venue="public code only; no paper seen",
         year=2026,
         parts={
-            "EFE, schedules of k1, cap and eps": (CODE, ""),
-            "memories, losses, weights": (CODE, ""),
+            "EFE, schedules of k1, cap and eps; memories, losses, weights": (CODE, ""),
             "SBMR": (CODE, "stages II and III"),
             "two forward passes in stage III": (CODE, "within modalities, and over both"),
-            "rows of instance memories": (
-                "adapted",
-                "an image's own (quirk Q40; public: the published index)",
-            ),
+            "rows of instance memories": ("adapted", "an image's own (public: by position, quirk Q40)"),
             "centroids that gradients see": FROZEN_CENTROIDS,
             "features that are clustered": UNIT_AVERAGE,
             "weights of later stages": LAST_EPOCH,
+            **network_parts(CODE),
         },
         url="https://github.com/RuixingWu29/MPJL_USLVIReID",
     )
@@ -188,7 +193,7 @@ class MPJL(TwoStreamMethod):
     @classmethod
     def stages(cls, config: MPJLConfig) -> Sequence[Stage]:
         """Two stages within modalities, then one with both together."""
-        lengths = {FIRST: config.first.epochs, SECOND: config.second.epochs, THIRD: config.third.epochs}
+        lengths = {name: getattr(config, name).epochs for name in STAGES}
         return tuple(
             Stage(name, epochs, config.iterations, "last" if name == FIRST else config.stage_init)
             for name, epochs in lengths.items()
@@ -248,9 +253,8 @@ class MPJL(TwoStreamMethod):
     def memory_of(self, centroids: Tensor) -> ClusterMemory:
         """Start a cluster memory."""
         c = self.config
-        rule = (
-            "sequential" if c.memory_update == "random" else c.memory_update
-        )  # queries are shuffled for both levels
+        # queries are shuffled once for both levels; in that order, "random" is sample after sample
+        rule = "sequential" if c.memory_update == "random" else c.memory_update
         moved = c.memory_gradient == "in_backward"
         return ClusterMemory(centroids, c.temperature, c.memory_momentum, rule, in_backward=moved)
 
@@ -293,15 +297,13 @@ class MPJL(TwoStreamMethod):
 
     def state(self) -> dict[str, Tensor]:
         """Return the instance memories, which live as long as their stage."""
-        return instance_state(self.instances)
+        return {f"instance.{name}": memory.rows for name, memory in self.instances.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore the instance memories; their classes come with the next clustering."""
-        c = self.config
         for key, rows in state.items():
             nobody = torch.full((len(rows),), -1, device=rows.device)
-            memory = InstanceMemory(rows, nobody, c.temperature, c.memory_momentum, c.instance_reduce)
-            self.instances[key.removeprefix("instance.")] = memory
+            self.instances[key.removeprefix("instance.")] = InstanceMemory(rows, nobody, 1.0, 0.0)
 
     presets = {
         "paper": {
@@ -325,19 +327,16 @@ class MPJL(TwoStreamMethod):
                 "joint": {"k1_growth": 1.2, "cap_growth": 1},
             },
             "regdb": {
-                **dict.fromkeys((FIRST, SECOND, THIRD), {"k1": 10, "cap": 3}),
+                **{stage: {"k1": 10, "cap": 3} for stage in STAGES},
                 **{"joint": {"k1": 20, "cap": 6}, "eps": 0.5, "eps_low": 0.4},
             },
             "sysu-mm01": {
-                **dict.fromkeys((FIRST, SECOND, THIRD), {"k1": 12, "cap": 2}),
+                **{stage: {"k1": 12, "cap": 2} for stage in STAGES},
                 **{"joint": {"k1": 18, "cap": 2}, "eps": 0.55, "eps_low": 0.45},
             },
         },
         "public": {
-            "*": {
-                **{"stage_init": "best-of-stage", "instance_index": "position"},
-                **{"memory_gradient": "in_backward", "renormalise_flip": False},
-            }
+            "*": {"stage_init": "best-of-stage", "instance_index": "position", **PUBLIC_ROWS},
         },
     }
 
@@ -347,7 +346,5 @@ def refuse_long_lists(config: MPJLConfig, data: TrainingData) -> None:
     schedule = MPJL.schedule(config)
     for column, n in (("k1", data.smaller_modality()), ("joint_k1", len(data))):
         if len(schedule) and schedule[column].max() > n:
-            raise MethodError(
-                f"{column} grows to {schedule[column].max()}, but there are only {n} samples to cluster; "
-                "lower the k1 of a stage, or its growth"
-            )
+            most = f"{column} grows to {schedule[column].max()}, but there are only {n} samples to cluster"
+            raise MethodError(f"{most}; lower the k1 of a stage, or its growth")

@@ -34,7 +34,14 @@ from methods.base import (
 )
 from methods.clustering import ModalityMean, jaccard_clusters
 from methods.clustering.labels import shared_clusters
-from methods.parts.config import DEMO, FROZEN_CENTROIDS, LAST_EPOCH, UNIT_AVERAGE, TwoStageConfig
+from methods.parts.config import (
+    DEMO,
+    FROZEN_CENTROIDS,
+    LAST_EPOCH,
+    UNIT_AVERAGE,
+    TwoStageConfig,
+    network_parts,
+)
 from methods.parts.contrast import (
     CROSS,
     centroids_of,
@@ -176,6 +183,7 @@ class PCA(TwoStreamMethod):
             "stage II from stage I's last epoch": LAST_EPOCH,
             "features that are clustered": UNIT_AVERAGE,
             "centroids that gradients see": FROZEN_CENTROIDS,
+            **network_parts("published code"),
         },
         url="https://doi.org/10.1109/TIFS.2025.3527356",
     )

@@ -146,11 +146,6 @@ def bank_position_of(bank: FeatureBank, labels: Tensor, n: int) -> Tensor:
     return rows
 
 
-def instance_state(instances: Mapping[str, InstanceMemory]) -> dict[str, Tensor]:
-    """Return the rows of instance memories, as a checkpoint holds them."""
-    return {f"instance.{name}": memory.rows for name, memory in instances.items()}
-
-
 def schedule_frame(
     stages: Sequence[Stage], settings: Callable[[Stage, int], Mapping[str, Any]]
 ) -> pd.DataFrame:

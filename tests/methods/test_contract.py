@@ -30,6 +30,7 @@ from harness.registry import load_method
 from harness.runs import plan as launch
 from harness.runs.configuration import ENGINE_PRESETS, resolve
 from harness.runs.directory import RunDirectory
+from harness.runs.fields import leaves
 from harness.runs.task import Execution, Task
 from harness.tools import pages as show
 from harness.training import evaluation, loop, setup
@@ -416,4 +417,4 @@ def test_documents_itself(name: str) -> None:
     console.print(show.page(name, "paper"))
     page = console.export_text()
     assert method.summary in page
-    assert all(f" {key} " in page for key in method.Config.model_fields)
+    assert all(f" {key} " in page for key in leaves(method.Config))
