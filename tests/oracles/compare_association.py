@@ -162,14 +162,11 @@ MUTATIONS: list[Mutation] = [
         ("adca_sysu_public",),
     ),
     Mutation(
-        "GUR's smoothing leaves the sample's own vote out",
-        "methods/association/aggregation.py",
-        "top_neighbours(features, features, top_k, own=True, block=block)",
-        "top_neighbours(features, features, top_k, own=False, block=block)",
-        (
-            "gur_assoc",
-            "gur_sysu_public",
-        ),
+        "GUR smooths labels as soon as they travel",
+        "methods/gur.py",
+        "smooth=epoch.in_stage >= c.smoothing_from",
+        "smooth=epoch.in_stage >= c.unification_from",
+        ("gur_sysu_public",),
     ),
     Mutation(
         "GUR's votes without weights",

@@ -96,8 +96,8 @@ MUTATIONS: list[Mutation] = [
     Mutation(
         "a label's only image is repeated",
         "methods/parts/samplers.py",
-        "size, generator, cross_camera, repeat_singletons=False)",
-        "size, generator, cross_camera, repeat_singletons=True)",
+        "instances, size, generator, cross_camera, repeat_singletons=False)",
+        "instances, size, generator, cross_camera, repeat_singletons=True)",
         ("adca_sampler",),
     ),
     Mutation(

@@ -51,6 +51,14 @@ def test_equals_public_code(recorded: Path) -> None:
             print(f"{recorded.stem}: {kind}: {difference:.2g}")
 
 
+def test_wrong_changes_still_apply() -> None:
+    """The texts that `mutations.py` replaces stand in the code, so that it does not break unnoticed."""
+    for topic in TOPICS:
+        for mutation in getattr(importlib.import_module(f"tests.oracles.{topic}"), "MUTATIONS", ()):
+            found = (Path(__file__).parents[2] / mutation.file).read_text().count(mutation.old)
+            assert found == 1, f"{topic}: {mutation.about}: {found} times in {mutation.file}"
+
+
 def test_unknown_file_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="no comparison knows"):
         test_equals_public_code(tmp_path / "nothing_of_this_name.npz")
