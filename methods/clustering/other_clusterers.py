@@ -13,6 +13,7 @@ from sklearn.cluster import HDBSCAN, AgglomerativeClustering
 from torch import Tensor
 
 from methods.clustering.checks import check_min_samples
+from methods.clustering.infomap_modules import modules
 from methods.clustering.labels import NOISE
 from methods.clustering.values import Neighbours, SparseDistances
 from methods.errors import MethodError
@@ -150,16 +151,11 @@ def _modules(
 ) -> NDArray[np.int64]:
     """Return the module of every sample from (source, target, weight); an unlinked sample is alone."""
     try:
-        from infomap import Infomap
+        node, module = modules(*links, directed, seed)
     except ImportError as error:
         raise MethodError("infomap is not installed; install reidbench with the extra infomap") from error
     labels = np.arange(n, dtype=np.int64) + n
-    if len(links[0]) == 0:
-        return labels
-    network = Infomap(two_level=True, directed=directed, silent=True, seed=seed)
-    network.add_links(zip(*(part.tolist() for part in links), strict=True))
-    for node, module in network.run().modules().items():
-        labels[node] = module
+    labels[node] = module
     return labels
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Callable
 
 import numpy as np
@@ -114,6 +115,16 @@ def test_average_linkage_says_which_piece_is_too_large(monkeypatch: pytest.Monke
     one = graph_of(cases.blobs(30, 8, 1, 0.01, 0), 30)
     with pytest.raises(MethodError, match="30 samples"):
         agglomerative(one, 0.6, 4)
+
+
+def test_infomap_beside_faiss_runs_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in a process that has loaded faiss, Infomap's result crashes it."""
+    pytest.importorskip("infomap")
+    features = cases.unit(np.random.default_rng(2).normal(size=(60, 6)))
+    graph = graph_of(features)
+    expected = infomap(graph, 0.8, 4)
+    monkeypatch.setitem(sys.modules, "faiss", types.ModuleType("faiss"))
+    assert torch.equal(infomap(graph, 0.8, 4), expected)
 
 
 def test_infomap_is_repeatable_and_on_neighbours_too() -> None:
