@@ -9,7 +9,7 @@ from torch import Tensor
 from methods.clustering import MIE, Capped, Expansion, MeanExpansion, ModalityMean, jaccard_graph
 from methods.clustering.pipeline import LARGEST_RADIUS, density_clusters
 from methods.parts.memories import compute_centroids, random_members
-from tests.oracles.cases import Arrays, Comparison, Differences, Mutation, cases_of
+from tests.oracles.cases import Arrays, Comparison, Differences, cases_of
 from tests.oracles.trajectories import SPACES, tensor, under
 
 MIN_SAMPLES = 4
@@ -73,4 +73,3 @@ def memory_starts(arrays: Arrays) -> dict[str, float]:
 
 
 COMPARISONS: dict[str, Comparison] = {r"(pca|mpjl|dmic)_clusters": clusters, "dmic_memory": memory_starts}
-MUTATIONS: list[Mutation] = []

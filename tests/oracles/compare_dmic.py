@@ -12,7 +12,7 @@ import torch
 
 from methods.base import Epoch
 from methods.dmic import DMIC, DMICConfig, eps_at, k2_at
-from tests.oracles.cases import Arrays, Comparison, Differences, configured
+from tests.oracles.cases import Arrays, Comparison, Differences, Mutation, configured
 from tests.oracles.trajectories import (
     Optimisers,
     Recording,
@@ -137,3 +137,72 @@ COMPARISONS: dict[str, Comparison] = {
         for key, dataset in DATASETS.items()
     },
 }
+
+SMALL_TRAINING = ("dmic_text_sysu_trajectory",)
+MUTATIONS: list[Mutation] = [
+    Mutation(
+        "DMIC: eps falls and rises in stage I too",
+        "methods/dmic.py",
+        "falling = stage.epochs if stage.name == INTRA else c.turning_epoch",
+        "falling = c.turning_epoch",
+        ("dmic_text_schedule", *SMALL_TRAINING),
+    ),
+    Mutation(
+        "DMIC: eps one epoch early",
+        "methods/dmic.py",
+        "eps, k2 = eps_at(c, epoch.stage, epoch.in_stage), k2_at",
+        "eps, k2 = eps_at(c, epoch.stage, epoch.in_stage + 1), k2_at",
+        SMALL_TRAINING,
+    ),
+    Mutation(
+        "DMIC: k2 reaches its end in the last epoch",
+        "methods/dmic.py",
+        "c.k2_end, epoch / stage.epochs",
+        "c.k2_end, epoch / (stage.epochs - 1)",
+        ("dmic_text_schedule",),
+    ),
+    Mutation(
+        "DMIC: phi_1 and phi_2 the other way round",
+        "methods/dmic.py",
+        "= c.cluster_weight * cluster",
+        "= c.instance_weight * cluster",
+        SMALL_TRAINING,
+    ),
+    Mutation(
+        "DMIC: momentum 0.1 in place of 0",
+        "methods/dmic.py",
+        'memory_momentum: float = value(0.0, "paper"',
+        'memory_momentum: float = value(0.1, "paper"',
+        SMALL_TRAINING,
+    ),
+    Mutation(
+        "DMIC: joint rows start from means balanced over modalities",
+        "methods/dmic.py",
+        "rows = compute_centroids(space.bank.features, space.labels)",
+        "rows = compute_centroids(space.bank.features, space.labels, space.bank.modality)",
+        SMALL_TRAINING,
+    ),
+    Mutation(
+        "DMIC: instances are not shuffled with the clusters",
+        "methods/dmic.py",
+        "self.instances[space].update(features[order], part.sample_index[order])",
+        "self.instances[space].update(features, part.sample_index)",
+        SMALL_TRAINING,
+    ),
+    Mutation(
+        "DMIC: instance memories live on over epochs",
+        "methods/dmic.py",
+        "c, rows = self.config, space.bank.features.clone()",
+        "c, rows = self.config, space.bank.features.clone()\n"
+        "        old = [m.rows for m in self.instances.values() if len(m.rows) == len(rows)]\n"
+        "        rows = old[0] if old else rows",
+        SMALL_TRAINING,
+    ),
+    Mutation(
+        "MIE: a vote a camera, whatever its modality",
+        "methods/clustering/expansion.py",
+        "votes = modalities * cameras[:, modality_of] * count",
+        "votes = cameras.sum(1, keepdim=True) * count",
+        SMALL_TRAINING,
+    ),
+]

@@ -21,7 +21,6 @@ from tests.oracles.cases import (
     Arrays,
     Comparison,
     Differences,
-    Mutation,
     cases_of,
     configured,
     network,
@@ -196,4 +195,3 @@ def compare_gradients(
 
 
 COMPARISONS: dict[str, Comparison] = {f"{name}_iteration": partial(iterations, name=name) for name in ADAPTED}
-MUTATIONS: list[Mutation] = []

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from methods.parts.backbone import TwoStreamResNet
 from methods.parts.views import RECIPES
-from tests.oracles.cases import Arrays, Comparison, Differences, Mutation, as_array
+from tests.oracles.cases import Arrays, Comparison, Differences, as_array
 from tests.oracles.trajectories import tensor, under, wave
 
 N_VISIBLE, N = 8, 12
@@ -124,4 +124,3 @@ def augmentation(arrays: Arrays) -> dict[str, float]:
 
 
 COMPARISONS: dict[str, Comparison] = {"pca_backbone": backbone, "pca_augment": augmentation}
-MUTATIONS: list[Mutation] = []

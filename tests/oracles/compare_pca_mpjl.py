@@ -14,7 +14,7 @@ from methods.association.aggregation import refine_rows
 from methods.base import Epoch, Method
 from methods.mpjl import MPJL, MPJLConfig, settings_at
 from methods.pca import PCA, PCAConfig
-from tests.oracles.cases import Arrays, Comparison, Differences, cases_of, configured
+from tests.oracles.cases import Arrays, Comparison, Differences, Mutation, cases_of, configured
 from tests.oracles.trajectories import (
     SPACES,
     Optimisers,
@@ -32,6 +32,7 @@ from tests.oracles.trajectories import (
 )
 
 DATASETS = {"sysu": "sysu-mm01", "regdb": "regdb"}
+MPJL_TRAINING = "mpjl_sysu_trajectory_five_epochs"
 
 
 def sbmr(arrays: Arrays) -> dict[str, float]:
@@ -294,3 +295,82 @@ COMPARISONS: dict[str, Comparison] = {
     },
     **{rf"mpjl_{key}_trajectory.*": partial(trajectory_mpjl, dataset=d) for key, d in DATASETS.items()},
 }
+MUTATIONS: list[Mutation] = [
+    Mutation(
+        "PCA: the discriminator sees a kind of views at a time",
+        "methods/pca.py",
+        "cross_entropy(scores[view_class == k],",
+        "cross_entropy(discriminator(post_bn[view_class == k]).float(),",
+        ("pca_sysu_trajectory",),
+    ),
+    Mutation(
+        "PCA: the network plays one epoch late",
+        "methods/pca.py",
+        "epoch.in_stage >= config.adversarial_from",
+        "epoch.in_stage > config.adversarial_from",
+        ("pca_sysu_trajectory",),
+    ),
+    Mutation(
+        "PCA: infrared and augmented images change classes",
+        "methods/pca.py",
+        'VIEW_CLASS = {"visible": 0, "infrared": 1, "augmented": 2}',
+        'VIEW_CLASS = {"visible": 0, "infrared": 2, "augmented": 1}',
+        ("pca_sysu_trajectory",),
+    ),
+    Mutation(
+        "PCA: joint rows start from plain means",
+        "methods/pca.py",
+        "rows = compute_centroids(bank.features, joint.labels, bank.modality)",
+        "rows = compute_centroids(bank.features, joint.labels)",
+        ("pca_sysu_trajectory",),
+    ),
+    Mutation(
+        "PCA: joint clusters from plain expansion",
+        "methods/pca.py",
+        "expansion=ModalityMean(c.joint_k2, bank.modality),",
+        "expansion=ModalityMean(c.joint_k2, torch.zeros_like(bank.modality)),",
+        ("pca_sysu_trajectory",),
+    ),
+    Mutation(
+        "MPJL: SBMR waits for stage III",
+        "methods/mpjl.py",
+        "if epoch.stage.name != FIRST:",
+        "if epoch.stage.name == THIRD:",
+        (MPJL_TRAINING,),
+    ),
+    Mutation(
+        "MPJL: one forward pass in stage III",
+        "methods/mpjl.py",
+        "return forward_apart(super().forward, batch)",
+        "return super().forward(batch)",
+        (MPJL_TRAINING,),
+    ),
+    Mutation(
+        "MPJL: visible before infrared in the joint writes is turned round",
+        "methods/parts/hierarchy.py",
+        "chosen = [one for one in queries.values() if one.label_space == space]",
+        "chosen = [one for one in [*queries.values()][::-1] if one.label_space == space]",
+        (MPJL_TRAINING,),
+    ),
+    Mutation(
+        "MPJL: instance memories begin anew in every epoch",
+        "methods/mpjl.py",
+        "rows = self.instances[name].rows if name in self.instances else start",
+        "rows = start",
+        (MPJL_TRAINING,),
+    ),
+    Mutation(
+        "MPJL: eps falls a tenth too slowly after stage I",
+        "methods/mpjl.py",
+        "falling = c.eps_span if stage == FIRST else c.turning_epoch",
+        "falling = c.eps_span if stage == FIRST else c.turning_epoch + 1",
+        ("mpjl_sysu_schedule", MPJL_TRAINING),
+    ),
+    Mutation(
+        "MPJL: joint terms weigh 1",
+        "methods/parts/hierarchy.py",
+        "weight, space = joint_weight if",
+        "weight, space = 1.0 if",
+        (MPJL_TRAINING,),
+    ),
+]
