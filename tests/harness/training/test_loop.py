@@ -199,6 +199,7 @@ def test_manifest_of_another_version_is_refused(
     [
         ("engine", {"widht": 16}, "widht"),
         ("config", {"iterations": "many"}, "iterations"),
+        ("config", {"intra_k1": 6}, "dmic has changed since: intra_k1 is no more; use k1"),
         ("weights", "another digest", "other weights"),
         ("sources", "another digest", "source of dmic has changed"),
         ("data_digest", "another digest", "other data"),
