@@ -326,3 +326,16 @@ def test_source_only_sets_the_necks_scale_to_1() -> None:
     post, pooled = method.backbone.eval()(images(2), kinds(0, 1))
     torch.testing.assert_close(normalize(post), normalize(pooled))
     assert SourceOnly.stages(method.config) == ()
+
+
+def test_embed_takes_pooled_features_where_it_is_told() -> None:
+    network = TwoStreamResNet("resnet18", seed=0).eval()
+    images, modality = (
+        torch.randn(3, 3, 32, 16, generator=torch.Generator().manual_seed(0)),
+        torch.zeros(3).long(),
+    )
+    with torch.no_grad():
+        _, pooled = network(images, modality)
+        found = embed(network, images, modality, flip=False, feature="pooled")
+        torch.testing.assert_close(found, torch.nn.functional.normalize(pooled))
+        assert not torch.allclose(found, embed(network, images, modality, flip=False))
