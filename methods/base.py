@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from methods.batches import Batch, Drawn, Part
 from methods.clustering.labels import NOISE, OUTSIDE
 from methods.errors import MethodError
 from methods.timing import timed
@@ -23,13 +24,11 @@ from methods.values import (
     MODALITIES,
     TRAIN,
     VISIBLE,
-    Batch,
     Epoch,
     EpochPlan,
     FeatureBank,
     LabelledTrainingData,
     Optimisation,
-    Part,
     Phase,
     Stage,
     Step,
@@ -45,6 +44,7 @@ __all__ = [
     "TRAIN",
     "VISIBLE",
     "Batch",
+    "Drawn",
     "Epoch",
     "EpochPlan",
     "FeatureBank",

@@ -32,6 +32,7 @@ from methods.clustering import MIE, Clustering, Expansion, MeanExpansion, jaccar
 from methods.clustering.checks import check_k
 from methods.parts.config import DEMO, TrainingConfig, UpdateRule, network_parts
 from methods.parts.hierarchy import forward_apart, hierarchical_streams, joint_streams_of, schedule_frame
+from methods.parts.host import to_device
 from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids
 from methods.parts.spaces import (
     JOINT,
@@ -289,7 +290,7 @@ class DMIC(TwoStreamMethod):
         """Eq. 23: phi_1 times the instance terms (Eq. 18, 19, 22), phi_2 times the cluster terms (Eq. 16, 17, 21)."""
         c, terms = self.config, {}
         for space in batch.label_spaces:
-            cluster = self.clusters[space].loss(seen.of(space), batch.of(space).pseudo_label)
+            cluster = self.clusters[space].loss(seen.of(space), batch.drawn(space).pseudo_label)
             terms[f"cluster_{space}"] = c.cluster_weight * cluster
             if space in self.instances:
                 terms[f"instance_{space}"] = c.instance_weight * self.instance_term(space, seen, batch)
@@ -299,22 +300,22 @@ class DMIC(TwoStreamMethod):
         """Return the mean over all queries, or, as the follow-up has it over both modalities, a mean a stream."""
         memory = self.instances[space]
         if space != JOINT or self.config.joint_instance == "one-mean":
-            return memory.loss(seen.of(space), batch.of(space).sample_index)
+            return memory.loss(seen.of(space), batch.drawn(space).sample_index)
         joint = joint_streams_of(batch)
-        means = [memory.loss(seen.features[name], batch.parts[name].sample_index) for name in joint]
+        means = [memory.loss(seen.features[name], batch.parts[name].drawn.sample_index) for name in joint]
         return torch.stack(means).sum()
 
     def update(self, seen: Seen, batch: Batch, epoch: Epoch) -> None:
         """Let each row become a random sample of the batch: one shuffle serves clusters and instances."""
         for space in batch.label_spaces:
-            part, features = batch.of(space), seen.of(space)
+            drawn, features = batch.drawn(space), seen.of(space)
             order = torch.arange(len(features))
             if self.config.memory_update == "random":
                 order = torch.randperm(len(features), generator=self.shuffle)
-            order = order.to(features.device)
-            self.clusters[space].update(features[order], part.pseudo_label[order])
+            features = features[to_device(order, features.device)]
+            self.clusters[space].update(features, drawn.pseudo_label[order])
             if space in self.instances:
-                self.instances[space].update(features[order], part.sample_index[order])
+                self.instances[space].update(features, drawn.sample_index[order])
 
     presets = {
         "paper": {"sysu-mm01": {}, "regdb": REGDB},

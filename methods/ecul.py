@@ -41,6 +41,7 @@ from methods.parts.contrast import (
     start_memory,
     two_stages,
 )
+from methods.parts.host import to_device
 from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids, random_members
 from methods.parts.spaces import (
     JOINT,
@@ -114,27 +115,30 @@ class NeighbourMemory(InstanceMemory):
 
     def __init__(self, rows: Tensor, pairs: Tensor, temperature: float, momentum: float) -> None:
         super().__init__(rows, torch.arange(len(rows)), temperature, momentum)
-        both = torch.cat([pairs, pairs.flip(1)])
+        # on the host: how many positives an image has decides shapes
+        both = torch.cat([pairs, pairs.flip(1)]).cpu()
         self._partner = both[both[:, 0].argsort(stable=True), 1]
         self._count = both[:, 0].bincount(minlength=len(rows))
         self._start = self._count.cumsum(0) - self._count
 
     def positives(self, sample_index: Tensor) -> Tensor:
-        """Return which rows (b, n) are positives of images (b,)."""
+        """Return which rows (b, n), on their device, are positives of images (b,)."""
+        device, sample_index = self.rows.device, sample_index.cpu()
         count = self._count[sample_index]
-        sample = torch.arange(len(sample_index), device=sample_index.device).repeat_interleave(count)
-        rank = torch.arange(len(sample), device=sample_index.device) - (count.cumsum(0) - count)[sample]
-        mask = torch.zeros(len(sample_index), len(self.rows), dtype=torch.bool, device=sample_index.device)
-        mask[sample, self._partner[self._start[sample_index][sample] + rank]] = True
-        return mask
+        sample = torch.arange(len(sample_index)).repeat_interleave(count)
+        rank = torch.arange(len(sample)) - (count.cumsum(0) - count)[sample]
+        partner = self._partner[self._start[sample_index][sample] + rank]
+        mask = torch.zeros(len(sample_index), len(self.rows), dtype=torch.bool, device=device)
+        yes = torch.ones(len(sample), dtype=torch.bool, device=device)
+        return mask.index_put((to_device(sample, device), to_device(partner, device)), yes)
 
     def loss(self, features: Tensor, sample_index: Tensor) -> Tensor:
         """Return the mean of -log(sum over positives / sum over all) of the images that have positives."""
         with torch.autocast(features.device.type, enabled=False):
-            paired = self._count[sample_index] > 0
-            scores = features[paired].float() @ self.rows.T / self.temperature
-            own = scores.masked_fill(~self.positives(sample_index[paired]), -torch.inf)
-            return (scores.logsumexp(1) - own.logsumexp(1)).sum() / paired.sum().clamp(min=1)
+            paired = torch.nonzero(self._count[sample_index.cpu()] > 0).flatten()
+            scores = features[to_device(paired, features.device)].float() @ self.rows.T / self.temperature
+            own = scores.masked_fill(~self.positives(sample_index.cpu()[paired]), -torch.inf)
+            return (scores.logsumexp(1) - own.logsumexp(1)).sum() / max(len(paired), 1)
 
 
 class ECUL(TwoStreamMethod):
@@ -274,7 +278,7 @@ class ECUL(TwoStreamMethod):
         weight = c.joint_weight if joint else c.intra_weight
         terms = {name: weight * term for name, term in contrast(self.memories, seen, batch).items()}
         if joint and self.instances:
-            instances = self.instances.loss(seen.of(JOINT), batch.of(JOINT).sample_index)
+            instances = self.instances.loss(seen.of(JOINT), batch.drawn(JOINT).sample_index)
             terms["instance"] = c.instance_weight * instances
         return terms
 
@@ -282,7 +286,7 @@ class ECUL(TwoStreamMethod):
         """Move the centroids of the clusters, and in the joint step the rows of the images, in the batch."""
         move_memories(self.memories, seen, batch)
         if batch.step == JOINT and self.instances:
-            self.instances.update(seen.of(JOINT), batch.of(JOINT).sample_index)
+            self.instances.update(seen.of(JOINT), batch.drawn(JOINT).sample_index)
 
     def state(self) -> dict[str, Tensor]:
         """Return the rows of the images, which live as long as stage II."""

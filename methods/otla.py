@@ -45,6 +45,7 @@ from methods.parts.alignment import ModalityDiscriminator, prediction_alignment,
 from methods.parts.backbone import SingleStreamResNet
 from methods.parts.config import DEMO_SIZES, FIRST_GALLERY, SelfPacedConfig, WarmUpConfig
 from methods.parts.heads import Classifier
+from methods.parts.host import to_device
 from methods.parts.hybrid_memory import HybridMemory
 from methods.parts.losses import batch_hard_triplet
 from methods.parts.optimisers import adam_in_steps, warmed_up
@@ -291,7 +292,7 @@ class OTLA(Method):
         """Stage I: SpCL's; stage II: identities, triplets, modality, alignment."""
         c, (part,) = self.config, batch.parts.values()
         if batch.step == "visible":
-            return {"spcl": self.hybrid.loss(normalize(seen.depths[-1].float()), part.sample_index)}
+            return {"spcl": self.hybrid.loss(normalize(seen.depths[-1].float()), part.drawn.sample_index)}
         # the visible half's classes count for both halves, position by position
         y = part.pseudo_label.chunk(2)[0]
         visible, infrared = seen.logits.float().chunk(2)
@@ -314,10 +315,10 @@ class OTLA(Method):
         """Move the hybrid memory in stage I; collect the predictions of infrared images in the look of stage II."""
         (part,) = batch.parts.values()
         if batch.step == "visible":
-            self.hybrid.update(normalize(seen.depths[-1].float()), part.sample_index)
+            self.hybrid.update(normalize(seen.depths[-1].float()), part.drawn.sample_index)
         elif batch.step == "label":
-            rows = self.rows["infrared"].to(part.sample_index.device)
-            self.predictions.add(torch.searchsorted(rows, part.sample_index), seen.logits)
+            row = torch.searchsorted(self.rows["infrared"], part.drawn.sample_index)
+            self.predictions.add(to_device(row, seen.logits.device), seen.logits)
 
     def state(self) -> dict[str, Tensor]:
         """Return the labels, and what SpCL keeps."""

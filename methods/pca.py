@@ -53,6 +53,7 @@ from methods.parts.contrast import (
     start_memory,
     two_stages,
 )
+from methods.parts.host import rows_where
 from methods.parts.memories import ClusterMemory, compute_centroids
 from methods.parts.optimisers import learning_rate_factor
 from methods.parts.spaces import (
@@ -138,24 +139,22 @@ def discriminator_loss(
     Parameters
     ----------
     post_bn : float32 tensor (b, d)
-    view_class : int64 tensor (b,)
+    view_class : int64 tensor (b,) on the CPU
         Entries of :data:`VIEW_CLASS`.
-    target : int64 tensor (3,)
+    target : int64 tensor (3,) on the CPU
     """
-    scores = discriminator(post_bn).float()
-    terms = [
-        cross_entropy(scores[view_class == k], target[view_class[view_class == k]])
-        for k in view_class.unique()
-    ]
+    scores, terms = discriminator(post_bn).float(), []
+    for k in view_class.unique().tolist():
+        own = scores[rows_where(view_class == k, scores.device)]
+        terms.append(cross_entropy(own, torch.full((len(own),), int(target[k]), device=own.device)))
     return torch.stack(terms).sum()
 
 
 def view_classes(batch: Batch) -> Tensor:
     """Return the discriminator's class of every image: visible, infrared or augmented (a second view)."""
-    modality, view = (
-        torch.cat([getattr(part, name) for part in batch.parts.values()]) for name in ("modality", "view")
-    )
-    return torch.where(modality == INFRARED, VIEW_CLASS["infrared"], VIEW_CLASS["augmented"] * (view > 0))
+    drawn = batch.drawn()
+    augmented = VIEW_CLASS["augmented"] * (drawn.view > 0)
+    return torch.where(drawn.modality == INFRARED, VIEW_CLASS["infrared"], augmented)
 
 
 class PCA(TwoStreamMethod):
@@ -263,7 +262,7 @@ class PCA(TwoStreamMethod):
     def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Return the terms of the discriminator's, the network's or the joint step."""
         if batch.step == DISCRIMINATE:
-            each = torch.arange(len(VIEW_CLASS), device=seen.post_bn.device)
+            each = torch.arange(len(VIEW_CLASS))
             features = seen.post_bn.detach()
             return {
                 "discriminator": discriminator_loss(self.discriminator, features, view_classes(batch), each)
@@ -272,7 +271,7 @@ class PCA(TwoStreamMethod):
         if batch.step == JOINT:
             return {name: self.config.joint_weight * term for name, term in terms.items()}
         if weight := adversarial_weight(self.config, epoch):
-            augmented = torch.full((len(VIEW_CLASS),), VIEW_CLASS["augmented"], device=seen.post_bn.device)
+            augmented = torch.full((len(VIEW_CLASS),), VIEW_CLASS["augmented"])
             fooled = discriminator_loss(self.discriminator, seen.post_bn, view_classes(batch), augmented)
             terms["adversarial"] = weight * fooled
         return terms

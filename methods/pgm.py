@@ -140,7 +140,8 @@ class PGM(TwoStreamMethod):
         if cross:
             with timed("associate"):
                 matching = match_clusters(centroids["visible"], centroids["infrared"])
-            self.partner = {"visible": matching.visible_to_infrared, "infrared": matching.infrared_to_visible}
+            pairs = {"visible": matching.visible_to_infrared, "infrared": matching.infrared_to_visible}
+            self.partner = {name: partner.cpu() for name, partner in pairs.items()}
             record["one_to_one"] = float(matching.one_to_one.sum())
 
         # infrared images go without jitter in stage II
@@ -154,7 +155,7 @@ class PGM(TwoStreamMethod):
         terms = contrast(self.memories, seen, batch)
         if self.crosses(epoch):
             source, target = alternate(epoch)
-            partner = self.partner[source][batch.parts[source].pseudo_label]
+            partner = self.partner[source][batch.parts[source].drawn.pseudo_label]
             terms["cross"] = self.config.cross_weight * self.memories[target].loss(
                 seen.features[source], partner
             )
@@ -164,7 +165,7 @@ class PGM(TwoStreamMethod):
         """Move the centroids of the clusters in the batch; in stage II, of their partners first."""
         if self.crosses(epoch):
             source, target = alternate(epoch)
-            partner = self.partner[source][batch.parts[source].pseudo_label]
+            partner = self.partner[source][batch.parts[source].drawn.pseudo_label]
             self.memories[target].update(seen.features[source], partner)
         move_memories(self.memories, seen, batch)
 

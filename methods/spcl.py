@@ -115,14 +115,14 @@ class SpCL(TwoStreamMethod):
     def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Hybrid memory loss of each label space."""
         return {
-            f"instance_{name}": self.memories[name].loss(seen.features[name], part.sample_index)
+            f"instance_{name}": self.memories[name].loss(seen.features[name], part.drawn.sample_index)
             for name, part in batch.parts.items()
         }
 
     def update(self, seen: Seen, batch: Batch, epoch: Epoch) -> None:
         """Move the rows of the images in the batch."""
         for name, part in batch.parts.items():
-            self.memories[name].update(seen.features[name], part.sample_index)
+            self.memories[name].update(seen.features[name], part.drawn.sample_index)
 
     def state(self) -> dict[str, Tensor]:
         """Return the memory rows and the thresholds, which live as long as the run."""

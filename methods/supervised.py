@@ -36,6 +36,7 @@ from methods.base import (
 from methods.parts.backbone import TwoStreamResNet
 from methods.parts.config import DEMO_SIZES, FIRST_GALLERY, WarmUpConfig
 from methods.parts.heads import Classifier
+from methods.parts.host import rows_where
 from methods.parts.losses import (
     batch_hard_triplet,
     enhanced_squared_difference,
@@ -191,7 +192,7 @@ class Supervised(Method):
     def forward(self, batch: Batch) -> Seen:
         """Classify the images from the features after the neck; keep the pooled ones before it."""
         part = batch.parts["both"]
-        features, pooled = self.network(part.images, part.modality)
+        features, pooled = self.network(part.images, part.drawn.modality)
         return Seen(self.classifier(features), pooled)
 
     def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
@@ -202,8 +203,10 @@ class Supervised(Method):
             c.metric_loss: METRIC_LOSSES[c.metric_loss](seen.pooled, part.pseudo_label),
         }
         if c.kl_weight:
-            visible = logits[(part.view == 0) & (part.modality == VISIBLE)]
-            terms["kl"] = c.kl_weight * softened_kl(visible, logits[part.modality == INFRARED])
+            drawn = part.drawn
+            plain = rows_where((drawn.view == 0) & (drawn.modality == VISIBLE), logits.device)
+            infrared = rows_where(drawn.modality == INFRARED, logits.device)
+            terms["kl"] = c.kl_weight * softened_kl(logits[plain], logits[infrared])
         return terms
 
     presets = {

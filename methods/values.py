@@ -1,9 +1,9 @@
-"""The values that a method and the harness hand each other: features, epochs, plans, batches."""
+"""The values that a method and the harness hand each other: features, epochs, plans; batches have their own file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -247,75 +247,6 @@ class EpochPlan:
     iterations: int
     record: Mapping[str, float] = field(default_factory=dict)
     skipped: str = ""
-
-
-@dataclass(frozen=True)
-class Part:
-    """The images that one stream contributes to a batch (b of them).
-
-    Attributes
-    ----------
-    images : float32 tensor (b, 3, h, w)
-    modality, camera, pseudo_label, sample_index : int64 tensors (b,)
-    view : int64 tensor (b,)
-        0 for the first view of each modality, 1 for the second ...
-    label_space : str
-        Of `pseudo_label`.
-    """
-
-    images: Tensor
-    modality: Tensor
-    camera: Tensor
-    pseudo_label: Tensor
-    sample_index: Tensor
-    view: Tensor
-    label_space: str = ""
-
-    def __len__(self) -> int:
-        return len(self.view)
-
-
-def joined(parts: Sequence[Part]) -> Part:
-    """Return the images of several parts of one label space, in their order."""
-    if len(parts) == 1:
-        return parts[0]
-    tensors = {
-        one.name: torch.cat([getattr(part, one.name) for part in parts])
-        for one in fields(Part)
-        if one.name != "label_space"
-    }
-    return Part(**tensors, label_space=parts[0].label_space)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step sees.
-
-    Attributes
-    ----------
-    step : str
-    iteration : int
-        Within the epoch (phase).
-    parts : mapping of str to Part
-        By stream, in the order of the step's streams.
-    """
-
-    step: str
-    iteration: int
-    parts: Mapping[str, Part]
-
-    @property
-    def label_spaces(self) -> tuple[str, ...]:
-        """The label spaces of the parts, in order of first appearance."""
-        return tuple(dict.fromkeys(part.label_space for part in self.parts.values()))
-
-    def only(self, names: Collection[str]) -> Batch:
-        """Return the parts of some of the streams, in their order."""
-        return replace(self, parts={name: part for name, part in self.parts.items() if name in names})
-
-    def of(self, label_space: str) -> Part:
-        """Return all images whose pseudo-labels belong to a label space."""
-        return joined([part for part in self.parts.values() if part.label_space == label_space])
 
 
 @dataclass(frozen=True)

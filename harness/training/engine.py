@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -20,6 +21,9 @@ from harness.training.progress import Reporter
 from methods.base import Batch, Epoch, EpochPlan, Method, Optimisation, Part
 from methods.parts.backbone import embed
 from methods.parts.views import normalise
+
+READ_EVERY = 10
+"""Iterations between two looks at the losses, for which the host waits until the device has caught up."""
 
 
 class Engine:
@@ -67,7 +71,7 @@ class Engine:
             for start in self.reporter.track(blocks, len(blocks), what):
                 rows = np.arange(start, min(start + size, len(store)))
                 images = normalise(torch.from_numpy(store[rows])).to(self.device)
-                kind = torch.from_numpy(modality[rows]).to(self.device)
+                kind = torch.from_numpy(modality[rows])
                 with self.fabric.autocast():
                     features.append(
                         embed(
@@ -117,19 +121,20 @@ class Engine:
                 terms = self._step(method, seen[step.name], batch, epoch, optimisation)
                 for name, value in terms.items():
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
-            if i % 10 == 0:
-                self._check(terms, epoch, i)
-                self.reporter.live("  ".join(f"{name} {float(v):.3f}" for name, v in terms.items()))
-        self._check(sums, epoch, len(batches) - 1)  # NaN stays in a sum
-        return {name: float(value) / len(batches) for name, value in sums.items()}
+            if i % READ_EVERY == 0:
+                shown = self._read(terms, epoch, i)
+                self.reporter.live("  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
+        total = self._read(sums, epoch, len(batches) - 1)  # NaN stays in a sum
+        return {name: value / len(batches) for name, value in total.items()}
 
     def _place_part(self, part: Part) -> Part:
+        kept = part.drawn  # what asks for it later does not wait for the device
         images = part.images.to(self.device, non_blocking=True).contiguous(memory_format=self._format)
         moved = {
             name: getattr(part, name).to(self.device, non_blocking=True)
             for name in ("modality", "camera", "pseudo_label", "sample_index", "view")
         }
-        return replace(part, images=images, **moved)
+        return replace(part, images=images, **moved, on_host=kept)
 
     def _forward(self, method: Method, batch: Batch) -> Any:
         with self.fabric.autocast():
@@ -154,13 +159,16 @@ class Engine:
         with torch.no_grad():
             method.update(self._forward(method, batch), batch, epoch)
 
-    def _check(self, terms: Mapping[str, Tensor], epoch: Epoch, iteration: int) -> None:
-        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
-        if bad:
+    def _read(self, terms: Mapping[str, Tensor], epoch: Epoch, iteration: int) -> dict[str, float]:
+        """Fetch losses from the device, all in one wait, and refuse those that are not finite."""
+        values = torch.stack([*terms.values()]).tolist() if terms else []
+        found = dict(zip(terms, values, strict=True))
+        if bad := [name for name, value in found.items() if not math.isfinite(value)]:
             raise HarnessError(
                 f"the loss {', '.join(bad)} is not finite in epoch {epoch.number}, by iteration {iteration}; "
                 "lower learning_rate, or use --precision 32"
             )
+        return found
 
     def negated_products(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
         """Return -(Q Gᵀ) in float64 as the public evaluation code does: on a GPU where it is, on the CPU as an array.

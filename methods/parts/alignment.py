@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, normalize
 
+from methods.parts.host import to_device
+
 
 class ModalityDiscriminator(nn.Module):
     """Two hidden layers with ReLU and dropout, one output, batch normalised.
@@ -44,7 +46,7 @@ class ModalityDiscriminator(nn.Module):
             features = layer(features).relu()
             if self.training:
                 kept = torch.rand(features.shape, generator=generator) >= self.dropout
-                features = features * kept.to(features.device) / (1 - self.dropout)
+                features = features * to_device(kept, features.device) / (1 - self.dropout)
         logits: Tensor = self.norm(self.out(features).float())[:, 0]
         return logits
 

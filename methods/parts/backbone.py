@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from methods.base import INFRARED, VISIBLE
 from methods.errors import MethodError
+from methods.parts.host import to_device
 
 ARCHITECTURES = ("resnet18", "resnet50")
 NON_LOCAL_BLOCKS = {"layer2": 2, "layer3": 3}
@@ -199,7 +200,7 @@ class TwoStreamResNet(nn.Module):
         ----------
         images : float tensor (b, 3, h, w)
         modality : int64 tensor (b,)
-            VISIBLE or INFRARED: which stem an image goes through.
+            VISIBLE or INFRARED: which stem an image goes through. On the CPU, or the host must wait for it.
 
         Returns
         -------
@@ -211,7 +212,8 @@ class TwoStreamResNet(nn.Module):
         MethodError
             If a chunk (see `bn_chunks`) is too small to be normalised.
         """
-        streams = [torch.nonzero(modality == m).flatten() for m in (VISIBLE, INFRARED)]
+        known = modality.cpu()
+        streams = [torch.nonzero(known == m).flatten() for m in (VISIBLE, INFRARED)]
         if not (self.training and self.bn_chunks > 1):
             return self._replica(images, streams)
         chunks = zip(*(rows.tensor_split(self.bn_chunks) for rows in streams), strict=True)
@@ -223,16 +225,20 @@ class TwoStreamResNet(nn.Module):
         found = [self._replica(images, filled[0])]
         with frozen_statistics(self):
             found += [self._replica(images, chunk) for chunk in filled[1:]]
-        back = torch.cat([torch.cat(chunk) for chunk in filled]).argsort()
+        back = to_device(torch.cat([torch.cat(chunk) for chunk in filled]).argsort(), images.device)
         post, pooled = (torch.cat(parts)[back] for parts in zip(*found, strict=True))
         return post, pooled
 
     def _replica(self, images: Tensor, streams: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Run the rows named in `streams` (visible, infrared) through the network, in rising row order."""
-        stems = (self.visible, self.infrared)
-        stemmed = [stem(images[rows]) for stem, rows in zip(stems, streams, strict=True) if len(rows)]
+        stems, device = (self.visible, self.infrared), images.device
+        stemmed = [
+            stem(images[to_device(rows, device)])
+            for stem, rows in zip(stems, streams, strict=True)
+            if len(rows)
+        ]
         maps = self.trunk(torch.cat(stemmed))
-        pooled = gem(maps)[torch.cat(streams).argsort()]
+        pooled = gem(maps)[to_device(torch.cat(streams).argsort(), device)]
         return self.neck(pooled), pooled
 
 

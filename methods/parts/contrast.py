@@ -111,7 +111,7 @@ def contrast(memories: Mapping[str, ClusterMemory], seen: Seen, batch: Batch) ->
     order of the public codes.
     """
     return {
-        f"cluster_{name}": memories[name].loss(seen.features[name], batch.parts[name].pseudo_label)
+        f"cluster_{name}": memories[name].loss(seen.features[name], batch.parts[name].drawn.pseudo_label)
         for name in reversed([*batch.parts])
     }
 
@@ -119,4 +119,4 @@ def contrast(memories: Mapping[str, ClusterMemory], seen: Seen, batch: Batch) ->
 def move_memories(memories: Mapping[str, ClusterMemory], seen: Seen, batch: Batch) -> None:
     """Move the centroids of the clusters in the batch, by visible images first."""
     for name, part in batch.parts.items():
-        memories[name].update(seen.features[name], part.pseudo_label)
+        memories[name].update(seen.features[name], part.drawn.pseudo_label)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from methods.base import MODALITIES, VISIBLE, Batch, FeatureBank, Stage, Stream
+from methods.parts.host import to_device
 from methods.parts.memories import ClusterMemory, InstanceMemory
 from methods.parts.spaces import AUGMENTED_VIEWS, JOINT, LabelSpace, stream_of
 from methods.parts.two_stream import Seen
@@ -68,7 +69,7 @@ class Queries:
     ----------
     label_space : str
     features : float32 tensor (b, d), unit rows
-    pseudo_label, sample_index : int64 tensors (b,)
+    pseudo_label, sample_index : int64 tensors (b,) on the CPU
     """
 
     label_space: str
@@ -80,9 +81,9 @@ class Queries:
 def visible_orders(batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
     """Draw an order of the images of every visible stream, augmented copies among them; infrared ones keep theirs."""
     return {
-        name: torch.randperm(len(part), generator=generator).to(part.images.device)
+        name: torch.randperm(len(part), generator=generator)
         for name, part in batch.parts.items()
-        if int(part.modality[0]) == VISIBLE
+        if int(part.drawn.modality[0]) == VISIBLE
     }
 
 
@@ -90,9 +91,11 @@ def queries_of(seen: Seen, batch: Batch, orders: Mapping[str, Tensor]) -> dict[s
     """Return the queries of every stream; `orders` are those of some of them."""
     queries = {}
     for name, part in batch.parts.items():
-        at = orders.get(name, slice(None))
-        label, index = part.pseudo_label[at], part.sample_index[at]
-        queries[name] = Queries(part.label_space, seen.features[name][at], label, index)
+        features, label, index = seen.features[name], part.drawn.pseudo_label, part.drawn.sample_index
+        if name in orders:
+            order = orders[name]
+            features, label, index = features[to_device(order, features.device)], label[order], index[order]
+        queries[name] = Queries(part.label_space, features, label, index)
     return queries
 
 

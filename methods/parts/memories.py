@@ -2,6 +2,9 @@
 
 Features are unit vectors. Losses see the memory of the forward pass, and it moves after the optimiser step, unless a
 switch restores what a public code does (quirks Q2, Q6 and Q11 of ``docs/quirks.md``).
+
+Labels and sample indices may be on the CPU (``part.drawn``) whatever the device of features and rows, and should be:
+which rows move, and how often, is worked out on the host, which must wait for the device if they are there.
 """
 
 from __future__ import annotations
@@ -15,97 +18,11 @@ from torch.nn.functional import cross_entropy, normalize
 
 from methods.clustering.labels import own_label_for_noise
 from methods.errors import MethodError
+from methods.parts.host import to_device
+from methods.parts.update_rules import UPDATE_RULES, sequential
 
 EPSILON = 1e-6
 """In the hybrid memory's softmax and logarithm (quirk Q18)."""
-
-UpdateRule = Callable[[Tensor, Tensor, Tensor, float, torch.Generator | None], Tensor]
-"""``rule(rows (u, d), features (b, d), group (b,), momentum, generator) -> rows (u, d)``; `group` says which
-row a feature belongs to, and every row has a feature."""
-
-
-def member_table(group: Tensor) -> Tensor:
-    """List the positions of every group's members in batch order.
-
-    Parameters
-    ----------
-    group : int64 tensor (b,), numbered from 0 without gaps
-
-    Returns
-    -------
-    int64 tensor (groups, size of the largest), padded with -1
-    """
-    order = group.argsort(stable=True)
-    counts = group.bincount()
-    rank = torch.arange(len(group), device=group.device) - (counts.cumsum(0) - counts).repeat_interleave(
-        counts
-    )
-    table = group.new_full((len(counts), int(counts.max())), -1)
-    table[group[order], rank] = order
-    return table
-
-
-def momentum_update(rows: Tensor, features: Tensor, momentum: float) -> Tensor:
-    """Return normalise(momentum * rows + (1 - momentum) * features)."""
-    return normalize(momentum * rows + (1 - momentum) * features)
-
-
-def sequential(
-    rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """Apply every sample of the batch to its row, in batch order (cluster contrast's default)."""
-    table = member_table(group)
-    if not momentum:  # each row becomes its last sample
-        return normalize(features[table.max(1).values])
-    for position in table.T:
-        moved = momentum_update(rows, features[position.clamp(min=0)], momentum)
-        rows = torch.where((position >= 0)[:, None], moved, rows)
-    return rows
-
-
-def hardest(
-    rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """Apply to each row the sample least similar to it before the update, the first one on ties."""
-    table = member_table(group)
-    similarity = (features * rows[group]).sum(1)
-    candidates = similarity[table.clamp(min=0)].masked_fill(table < 0, torch.inf)
-    chosen = table.gather(1, candidates.argmin(1, keepdim=True)).flatten()
-    return momentum_update(rows, features[chosen], momentum)
-
-
-def mean(
-    rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """Apply to each row the mean of its samples."""
-    total = torch.zeros_like(rows).index_add_(0, group, features)
-    return momentum_update(rows, total / group.bincount()[:, None], momentum)
-
-
-def random(
-    rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None
-) -> Tensor:
-    """Apply every sample to its row, in shuffled order; momentum 0 leaves one uniformly drawn sample (DMIC).
-
-    Raises
-    ------
-    MethodError
-        Without a generator.
-    """
-    if generator is None:
-        raise MethodError(
-            "the random memory update needs a generator; pass ClusterMemory(..., generator=...)"
-        )
-    order = torch.randperm(len(group), generator=generator, device=generator.device).to(group.device)
-    return sequential(rows, features[order], group[order], momentum)
-
-
-UPDATE_RULES: dict[str, UpdateRule] = {
-    "sequential": sequential,
-    "hardest": hardest,
-    "mean": mean,
-    "random": random,
-}
 
 
 class ClusterMemory:
@@ -156,6 +73,7 @@ class ClusterMemory:
         """Return the mean cross entropy of unit features (b, d) against their labels (b,), in float32."""
         with torch.autocast(features.device.type, enabled=False):
             similarity: Tensor
+            target = to_device(labels, features.device)
             if self.in_backward:
                 seen = features.detach()
                 similarity = _UpdatingSimilarity.apply(
@@ -163,7 +81,7 @@ class ClusterMemory:
                 )
             else:
                 similarity = features.float() @ self.centroids.T
-            return cross_entropy(similarity / self.temperature, labels)
+            return cross_entropy(similarity / self.temperature, target)
 
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Move the centroids of the labels (b,) present by unit features (b, d), unless the backward pass does."""
@@ -173,7 +91,8 @@ class ClusterMemory:
     @torch.no_grad()
     def move(self, features: Tensor, labels: Tensor) -> None:
         """Move the centroids of the labels (b,) present by unit features (b, d)."""
-        touched, group = labels.unique(return_inverse=True)
+        present, group = labels.cpu().unique(return_inverse=True)
+        touched = to_device(present, self.centroids.device)
         self.centroids[touched] = self._rule(
             self.centroids[touched],
             features.detach().to(self.centroids.dtype),
@@ -238,13 +157,14 @@ class InstanceMemory:
         self.temperature = temperature
         self.momentum = momentum
         self.in_backward = in_backward
-        self._row_of = row_of
+        self._row_of = None if row_of is None else row_of.cpu()
         self._class_scores = self._sums if reduce == "sum" else self._means
         self.relabel(labels)
 
     def relabel(self, labels: Tensor) -> None:
         """Take the classes of another clustering (n,); the rows stay."""
         self.labels = own_label_for_noise(labels).to(self.rows.device).unique(return_inverse=True)[1]
+        self._sizes = self.labels.bincount()
 
     def loss(self, features: Tensor, sample_index: Tensor) -> Tensor:
         """Return the mean of -log(p_y / (sum p + eps) + eps) over unit features (b, d) of images (b,).
@@ -256,10 +176,10 @@ class InstanceMemory:
             return -(own / (total + EPSILON) + EPSILON).log().mean()
 
     def _rows(self, sample_index: Tensor) -> Tensor:
-        return sample_index if self._row_of is None else self._row_of[sample_index]
+        return sample_index if self._row_of is None else self._row_of[sample_index.cpu()]
 
     def _sums(self, features: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-        label, seen = self.labels[row], features.detach()
+        label, seen = self.labels[to_device(row, self.rows.device)], features.detach()
         similarity: Tensor
         if self.in_backward:
             similarity = _UpdatingSimilarity.apply(features, self.rows, lambda: self._move(seen, row))
@@ -270,10 +190,10 @@ class InstanceMemory:
         return scores.masked_fill(label[:, None] != self.labels, 0).sum(1), scores.sum(1)
 
     def _means(self, features: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-        label, counts = self.labels[row], self.labels.bincount()
+        label = self.labels[to_device(row, self.rows.device)]
         similarity = self.rows @ features.T / self.temperature
-        classes = similarity.new_zeros(len(counts), len(features)).index_add(0, self.labels, similarity)
-        scores = (classes / counts[:, None]).exp()
+        classes = similarity.new_zeros(len(self._sizes), len(features)).index_add(0, self.labels, similarity)
+        scores = (classes / self._sizes[:, None]).exp()
         return scores[label, torch.arange(len(label), device=label.device)], scores.sum(0)
 
     def update(self, features: Tensor, sample_index: Tensor) -> None:
@@ -286,7 +206,8 @@ class InstanceMemory:
 
     @torch.no_grad()
     def _move(self, features: Tensor, row: Tensor) -> None:
-        touched, group = row.unique(return_inverse=True)
+        present, group = row.cpu().unique(return_inverse=True)
+        touched = to_device(present, self.rows.device)
         self.rows[touched] = sequential(
             self.rows[touched], features.detach().to(self.rows.dtype), group, self.momentum
         )

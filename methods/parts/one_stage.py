@@ -79,6 +79,6 @@ def streams_of(config: OneStageConfig, spaces: Mapping[str, LabelSpace]) -> tupl
 def contrast_loss(memories: Mapping[str, ClusterMemory], seen: Seen, batch: Batch) -> dict[str, Tensor]:
     """Compare the images of each stream with its memory."""
     return {
-        f"cluster_{name}": memories[name].loss(seen.features[name], part.pseudo_label)
+        f"cluster_{name}": memories[name].loss(seen.features[name], part.drawn.pseudo_label)
         for name, part in batch.parts.items()
     }

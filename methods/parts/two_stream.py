@@ -83,7 +83,7 @@ class TwoStreamMethod(Method):
         parts = batch.parts
         raw, _ = self.backbone(
             torch.cat([part.images for part in parts.values()]),
-            torch.cat([part.modality for part in parts.values()]),
+            batch.drawn().modality,
         )
         post_bn = raw.float()
         features = normalize(post_bn).split([len(part) for part in parts.values()])

@@ -15,13 +15,12 @@ from torch.nn.functional import normalize
 from methods.clustering.labels import own_label_for_noise
 from methods.errors import MethodError
 from methods.parts.memories import (
-    UPDATE_RULES,
     ClusterMemory,
     InstanceMemory,
     compute_centroids,
-    member_table,
     random_members,
 )
+from methods.parts.update_rules import UPDATE_RULES, member_table
 from tests.reference import memory as reference
 
 DATA = Path(__file__).parents[2] / "data" / "memory"
