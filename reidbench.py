@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from methods.base import Method
     from methods.clustering import nearest_neighbours
     from protocols import Dataset, Protocol
-    from results import comparison, load_histories, load_runs, significance, to_markdown
+    from results import compare, comparison, load_histories, load_runs, to_markdown
 
 __all__ = [
     "Dataset",
     "Method",
     "Protocol",
     "cluster",
+    "compare",
     "comparison",
     "load_histories",
     "load_runs",
     "nearest_neighbours",
     "score",
-    "significance",
     "to_markdown",
 ]
 
@@ -35,12 +35,12 @@ HOME = {
     "Method": "methods.base",
     "Protocol": "protocols",
     "cluster": "harness.tools.arrays",
+    "compare": "results",
     "comparison": "results",
     "load_histories": "results",
     "load_runs": "results",
     "nearest_neighbours": "methods.clustering",
     "score": "harness.tools.arrays",
-    "significance": "results",
     "to_markdown": "results",
 }
 """Where each name comes from."""

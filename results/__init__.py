@@ -6,10 +6,10 @@ Nothing here trains, scores or reads images, and nothing imports the rest of the
 a data set or a method stands in the rows.
 """
 
+from results.comparisons import compare, comparison_csv, comparison_words
 from results.formats import Table, rich_table, to_csv, to_latex, to_markdown
 from results.published import published_figures, with_published
 from results.schema import HistoryRow, MetricRow, ProfileRow, ResultsError
-from results.statistics import significance
 from results.store import FoundRuns, Run, find_runs, load_histories, load_runs
 from results.tables import comparison
 
@@ -21,13 +21,15 @@ __all__ = [
     "ResultsError",
     "Run",
     "Table",
+    "compare",
     "comparison",
+    "comparison_csv",
+    "comparison_words",
     "find_runs",
     "load_histories",
     "load_runs",
     "published_figures",
     "rich_table",
-    "significance",
     "to_csv",
     "to_latex",
     "to_markdown",

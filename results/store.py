@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,16 +107,21 @@ class Run:
         """Run id, as in the rows."""
         return str(self.manifest["run"])
 
-    def ranks(self) -> dict[str, npt.NDArray[Any]]:
+    def ranks(self, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, npt.NDArray[Any]]:
         """Read ``ranks.npz``: what was kept of every query, under ``checkpoint/protocol/setting/trial/``.
 
         Names are query_identity, query_camera, average_precision, hits, hit_offsets, first_rank, first_ten_rows and
         first_ten_distances.
+
+        Parameters
+        ----------
+        wanted : callable
+            Whether to read the array of a name.
         """
         path = self.path / "ranks.npz"
         try:
             with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+                return {name: file[name] for name in file.files if wanted(name)}
         except (OSError, ValueError, BadZipFile) as error:
             raise ResultsError(f"{path} is not a readable array file: {error}") from error
 

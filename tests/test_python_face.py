@@ -16,7 +16,7 @@ import reidbench
 from harness.errors import HarnessError
 from harness.tools.cluster import configuration
 from tests.conftest import process_environment
-from tests.results.cases import regdb_rows, write_run
+from tests.results.cases import write_scored_run
 
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -31,10 +31,9 @@ def features() -> np.ndarray:
 
 @pytest.fixture
 def folder_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for method, base in (("cluster-contrast", 40.0), ("dmic", 45.0)):
+    for method, shift in (("cluster-contrast", 0.0), ("dmic", 0.5)):
         for seed in (0, 1):
-            rows = regdb_rows(method, seed=seed, base=base + (seed if method == "dmic" else 0))
-            write_run(tmp_path / "runs", rows)
+            write_scored_run(tmp_path / "runs", method, seed, shift=shift)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

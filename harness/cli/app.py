@@ -46,6 +46,7 @@ add(app, "verify", run_commands.verify, "verify runs/regdb/dmic/0123456789ab", R
 add(app, "list", method_commands.list_, "list methods", METHODS)
 add(app, "show", method_commands.show, "show dmic --schedule", METHODS)
 add(app, "table", result_commands.table, "table runs --format latex > table.tex", RESULTS)
+add(app, "compare", result_commands.compare, "compare dmic pgm --metric rank-1", RESULTS)
 add(app, "report", result_commands.report, "report runs --out report.html", RESULTS)
 add(app, "score", result_commands.score, "score result.npz --protocol regdb --out metrics.csv", RESULTS)
 add(

@@ -1,4 +1,4 @@
-"""``reidbench table``, ``report`` and ``score``."""
+"""``reidbench table``, ``compare``, ``report`` and ``score``."""
 
 from __future__ import annotations
 
@@ -31,6 +31,34 @@ def table(
 
     shown = checkpoints_shown(checkpoint or ())
     sys.stdout.write(render(runs, format_, protocol, published, shown))
+
+
+def compare(
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(help="Two methods, as tables name them: dmic, dmic:mie, dmic @ demo."),
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every pair of methods that there are runs of.")
+    ] = False,
+    reference: Annotated[
+        str | None, typer.Option(help="With --all: each other method against this one alone.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="mAP, mINP or rank-K, as rank-1.")] = "mAP",
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--runs", help="Run directories, or folders of them; runs by default."),
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="Epoch: last, best-on-test or best-of-last-stage.")
+    ] = "last",
+    format_: Annotated[str, typer.Option("--format", help="words or csv.")] = "words",
+) -> None:
+    """Say whether methods differ, query by query, with intervals (docs/statistics.md)."""
+    from harness.tools.tables import Comparison, compare_methods
+
+    wanted = Comparison(tuple(methods or ()), all_, reference, metric, checkpoint)
+    sys.stdout.write(compare_methods(runs or [Path("runs")], wanted, format_))
 
 
 def report(

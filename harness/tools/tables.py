@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 from rich.console import Console
@@ -14,7 +16,10 @@ from harness.registry import load_protocols
 from results import (
     Run,
     Table,
+    compare,
     comparison,
+    comparison_csv,
+    comparison_words,
     find_runs,
     published_figures,
     to_csv,
@@ -87,6 +92,60 @@ def render(
         raise HarnessError(f"--format {format_}: expected {', '.join(FORMATS)}")
     table = table_of(find_runs(paths).runs, protocol, checkpoints)
     return FORMATS[format_](with_published(table, published_figures()) if with_papers else table)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which methods to compare, and by what.
+
+    Attributes
+    ----------
+    methods : tuple of str
+        Two, or none where all are compared.
+    every : bool
+        Compare every pair, or each with `reference`.
+    """
+
+    methods: tuple[str, ...] = ()
+    every: bool = False
+    reference: str | None = None
+    metric: str = "mAP"
+    checkpoint: str = "last"
+
+    def check(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.checkpoint not in CHECKPOINTS:
+            raise HarnessError(f"--checkpoint {self.checkpoint}: expected one of {', '.join(CHECKPOINTS)}")
+        if self.every == bool(self.methods) or (not self.every and len(self.methods) != 2):
+            raise HarnessError(
+                "compare: give two methods (`reidbench compare dmic pgm`), or --all (with --reference M: each "
+                "against M)"
+            )
+        if self.reference is not None and not self.every:
+            raise HarnessError("--reference goes with --all; two methods are compared with each other")
+
+
+def compare_methods(paths: Sequence[Path], wanted: Comparison, format_: str = "words") -> str:
+    """Compare the methods of the finished runs below `paths`, in words or as CSV.
+
+    Raises
+    ------
+    HarnessError
+        If the request contradicts itself.
+    ResultsError
+        As :func:`results.compare`.
+    """
+    wanted.check()
+    if format_ not in ("words", "csv"):
+        raise HarnessError(f"--format {format_}: expected words or csv")
+    found = compare(
+        find_runs(paths).runs,
+        *wanted.methods,
+        metric=wanted.metric,
+        reference=wanted.reference,
+        checkpoint=cast(Checkpoint, wanted.checkpoint),
+    )
+    return comparison_csv(found) if format_ == "csv" else comparison_words(found)
 
 
 def write_report(paths: Sequence[Path], out: Path, checkpoints: Sequence[Checkpoint] = SHOWN) -> None:

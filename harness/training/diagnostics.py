@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 from methods.clustering.labels import OUTSIDE
+from methods.values import MODALITIES
 from protocols.base import LabelledImages
 
 IntArray = npt.NDArray[np.int64]
@@ -48,6 +49,58 @@ def fragmentation(labels: IntArray, group: IntArray) -> float:
     return float(cells.shape[1] / len(np.unique(cells[0])))
 
 
+def purity(labels: IntArray, identity: IntArray) -> float:
+    """Return the share of clustered samples that show the most frequent identity of their cluster; NaN of none."""
+    kept = labels >= 0
+    if not kept.any():
+        return float("nan")
+    cells, counts = np.unique(np.stack([labels[kept], identity[kept]]), axis=1, return_counts=True)
+    _, first = np.unique(cells[0], return_index=True)
+    return float(np.maximum.reduceat(counts, first).sum() / kept.sum())
+
+
+def purity_across(labels: IntArray, identity: IntArray, modality: IntArray) -> float:
+    """Return the share, among pairs of a visible and an infrared sample in one cluster, that show one identity.
+
+    NaN without such pairs: no cluster holds both modalities.
+    """
+    sides = [(labels >= 0) & (modality == side) for side in MODALITIES.values()]
+    together = common_pairs(*(labels[side] for side in sides))
+    if not together:
+        return float("nan")
+    names = np.stack([labels, identity])
+    cells = np.unique(names, axis=1, return_inverse=True)[1].reshape(-1)
+    return common_pairs(*(cells[side] for side in sides)) / together
+
+
+def common_pairs(one: IntArray, other: IntArray) -> float:
+    """Return the number of pairs, one of each array, that are equal."""
+    length = int(max(one.max(initial=-1), other.max(initial=-1))) + 1
+    counts = [np.bincount(side, minlength=length).astype(np.float64) for side in (one, other)]
+    return float((counts[0] * counts[1]).sum())
+
+
+def purities(
+    labels: IntArray, identity: IntArray, camera: IntArray | None, modality: IntArray | None
+) -> dict[str, float]:
+    """Return the purity of all clusters, of their part in each camera, and across modalities.
+
+    A camera is a modality and a number where both are known: ``purity_visible_camera_1``.
+    """
+    found = {"purity": purity(labels, identity)}
+    sides = {"": np.ones(len(labels), dtype=np.bool_)}
+    if modality is not None:
+        found["purity_across_modalities"] = purity_across(labels, identity, modality)
+        sides = {f"{name}_": modality == side for name, side in MODALITIES.items()}
+    if camera is None:
+        return found
+    for name, side in sides.items():
+        for number in np.unique(camera[side]):
+            part = side & (camera == number)
+            found[f"purity_{name}camera_{number}"] = purity(labels[part], identity[part])
+    return found
+
+
 def cluster_quality(
     labels: IntArray, identity: IntArray, camera: IntArray | None = None, modality: IntArray | None = None
 ) -> dict[str, float]:
@@ -58,14 +111,16 @@ def cluster_quality(
     labels : int64 array (n,), negative is noise
     identity : int64 array (n,)
     camera, modality : int64 arrays (n,), optional
-        Add the fragmentation within a camera (within a modality): below the overall one, clusters break at them.
+        Add the fragmentation within a camera (within a modality): below the overall one, clusters break at them. And
+        the purity within each camera, and across modalities.
 
     Returns
     -------
     dict
         clusters, noise, size_min, size_median, size_max, ari, nmi, pair_precision, pair_recall, pair_f1,
         fragmentation (mean number of clusters that an identity lies in), fragmentation_camera,
-        fragmentation_modality.
+        fragmentation_modality; purity, purity_across_modalities, and one a camera, as
+        purity_visible_camera_1 (NaN where nothing is clustered).
     """
     labels, identity = np.asarray(labels, np.int64), np.asarray(identity, np.int64)
     quality: dict[str, float] = {"clusters": 0.0, "noise": float((labels < 0).sum())}
@@ -88,7 +143,7 @@ def cluster_quality(
         if part is not None:
             group = identity * (int(np.max(part, initial=0)) + 1) + np.asarray(part, np.int64)
             quality[f"fragmentation_{name}"] = fragmentation(labels, group)
-    return quality
+    return quality | purities(labels, identity, camera, modality)
 
 
 def label_quality(labels: Mapping[str, Tensor], training: LabelledImages) -> dict[str, float]:

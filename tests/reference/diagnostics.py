@@ -42,3 +42,23 @@ def fragmentation(labels: Sequence[int], groups: Sequence[tuple[int, ...]]) -> f
         if label >= 0:
             found.setdefault(group, set()).add(label)
     return sum(len(s) for s in found.values()) / len(found) if found else 0.0
+
+
+def purity(labels: Sequence[int], identity: Sequence[int]) -> float:
+    """Share of clustered samples that show their cluster's most frequent person."""
+    people: dict[int, list[int]] = {}
+    for label, person in zip(labels, identity, strict=True):
+        if label >= 0:
+            people.setdefault(label, []).append(person)
+    most = sum(max(map(members.count, members)) for members in people.values())
+    return most / sum(map(len, people.values())) if people else float("nan")
+
+
+def purity_across(labels: Sequence[int], identity: Sequence[int], modality: Sequence[int]) -> float:
+    """Share of the pairs of a visible and an infrared sample of one cluster that show one person."""
+    pairs = [
+        (i, j)
+        for i, j in combinations(range(len(labels)), 2)
+        if modality[i] != modality[j] and same(labels, i, j)
+    ]
+    return sum(identity[i] == identity[j] for i, j in pairs) / len(pairs) if pairs else float("nan")

@@ -8,12 +8,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import t as student
 
 from results import (
     comparison,
     published_figures,
-    significance,
     to_csv,
     to_latex,
     to_markdown,
@@ -274,50 +272,6 @@ def test_published_figures_stand_apart_with_their_source() -> None:
     assert "AGW" in to_markdown(table)
     with pytest.raises(ResultsError, match="synthetic"):
         with_published(comparison(regdb_rows()), figures)
-
-
-def test_significance_is_a_paired_test_over_seeds() -> None:
-    a = [regdb_rows("dmic", s, t, base) for (s, base) in ((0, 41.0), (1, 44.0), (2, 43.0)) for t in (1, 2)]
-    b = [regdb_rows("source-only", s, t, 40.0) for s in (0, 1, 2) for t in (1, 2)]
-    rows = joined([*a, *b])
-    rows.loc[(rows["method"] == "dmic") & (rows["checkpoint"] == "best-on-test"), "value"] += (
-        20.0  # not looked at
-    )
-    found = significance(rows, "dmic", "source-only").set_index("setting").loc[DIRECTIONS[0]]
-    gaps = [1.0, 4.0, 3.0]
-    t = statistics.fmean(gaps) / (statistics.stdev(gaps) / 3**0.5)
-    assert found["seeds"] == 3
-    assert found["difference"] == pytest.approx(statistics.fmean(gaps))
-    assert found["std"] == pytest.approx(statistics.stdev(gaps))
-    assert found["t"] == pytest.approx(t)
-    assert found["p"] == pytest.approx(2 * student.sf(t, 2))
-
-
-def test_equal_differences_have_no_p_value() -> None:
-    rows = joined(several(["dmic", "source-only"], [0, 1], [1]))
-    assert significance(rows, "dmic", "source-only")["p"].isna().all()
-
-
-@pytest.mark.parametrize(
-    ("frames", "names", "words"),
-    [
-        (several(["a", "b"], [0], [1]), ("a", "b"), "share 1 seeds"),
-        (several(["a", "b"], [0, 1], [1]), ("a", "c"), "give two of the methods a, b"),
-        (several(["a", "b"], [0, 1], [1]), ("a", "a"), "give two of the methods a, b"),
-        ([*several(["a"], [0, 1], [1, 2]), *several(["b"], [0, 1], [1])], ("a", "b"), "same trials"),
-    ],
-)
-def test_what_cannot_be_tested_is_refused(
-    frames: list[pd.DataFrame], names: tuple[str, str], words: str
-) -> None:
-    with pytest.raises(ResultsError, match=words):
-        significance(joined(frames), *names)
-
-
-def test_an_ambiguous_method_is_refused() -> None:
-    rows = joined([*several(["a", "b"], [0, 1], [1]), regdb_rows("a", 0, 1, run="p", preset="paper")])
-    with pytest.raises(ResultsError, match="a stands for several lines, which differ in preset"):
-        significance(rows, "a", "b")
 
 
 @given(st.sets(st.integers(0, 30), min_size=1))

@@ -31,10 +31,21 @@ def test_equal_to_pair_counting(cases: list[tuple[int, int, int, int]]) -> None:
         "fragmentation": slow.fragmentation(labels.tolist(), [(i,) for i in people]),
         "fragmentation_camera": slow.fragmentation(labels.tolist(), list(zip(people, cams, strict=True))),
         "fragmentation_modality": slow.fragmentation(labels.tolist(), list(zip(people, kinds, strict=True))),
+        "purity": slow.purity(labels.tolist(), people),
+        "purity_across_modalities": slow.purity_across(labels.tolist(), people, kinds),
+        **{
+            f"purity_{name}_camera_{number}": slow.purity(
+                labels[(modality == side) & (camera == number)].tolist(),
+                identity[(modality == side) & (camera == number)].tolist(),
+            )
+            for side, name in enumerate(("visible", "infrared"))
+            for number in sorted({c for c, k in zip(cams, kinds, strict=True) if k == side})
+        },
         "noise": float((labels == -1).sum()),
         "clusters": float(len(set(labels.tolist()) - {-1})),
     }
-    assert {key: found[key] for key in expected} == pytest.approx(expected)
+    assert {key: found[key] for key in expected} == pytest.approx(expected, nan_ok=True)
+    assert {key for key in found if key.startswith("purity")} <= expected.keys()
 
 
 def test_noise_samples_are_singletons_for_nmi() -> None:
@@ -67,3 +78,16 @@ def test_fragmentation_says_where_an_identity_falls_apart() -> None:
     """One person, one cluster a camera: two clusters in all, one within a camera."""
     found = cluster_quality(np.array([0, 0, 1, 1]), np.zeros(4, dtype=np.int64), np.array([1, 1, 2, 2]))
     assert (found["fragmentation"], found["fragmentation_camera"]) == (2, 1)
+
+
+def test_purity_says_whether_clusters_mix_people_within_cameras_or_across_modalities() -> None:
+    """Two people; visible images are apart, infrared ones are exchanged."""
+    identity, modality = np.array([0, 0, 1, 1] * 2), np.repeat([0, 1], 4)
+    labels = np.array([0, 0, 1, 1, 1, 1, 0, 0])
+    found = cluster_quality(labels, identity, np.repeat([1, 3], 4), modality)
+    assert found["purity"] == 0.5
+    assert (found["purity_visible_camera_1"], found["purity_infrared_camera_3"]) == (1, 1)
+    assert found["purity_across_modalities"] == 0
+    without = cluster_quality(labels, identity, np.repeat([1, 3], 4))
+    assert without["purity_camera_3"] == 1
+    assert "purity_across_modalities" not in without
