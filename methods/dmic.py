@@ -312,10 +312,10 @@ class DMIC(TwoStreamMethod):
             order = torch.arange(len(features))
             if self.config.memory_update == "random":
                 order = torch.randperm(len(features), generator=self.shuffle)
-            features = features[to_device(order, features.device)]
-            self.clusters[space].update(features, drawn.pseudo_label[order])
+            place = to_device(order, features.device)
+            self.clusters[space].update(features[place], drawn.pseudo_label[order])
             if space in self.instances:
-                self.instances[space].update(features, drawn.sample_index[order])
+                self.instances[space].update(features[place], drawn.sample_index[order])
 
     presets = {
         "paper": {"sysu-mm01": {}, "regdb": REGDB},

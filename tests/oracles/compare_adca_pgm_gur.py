@@ -447,7 +447,7 @@ COMPARISONS: dict[str, Comparison] = {
 MUTATIONS: list[Mutation] = [
     Mutation(
         "centroids keep 0.9 of the old one, not 0.1",
-        "methods/parts/memories.py",
+        "methods/parts/update_rules.py",
         "normalize(momentum * rows + (1 - momentum) * features)",
         "normalize((1 - momentum) * rows + momentum * features)",
         (

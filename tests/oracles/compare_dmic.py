@@ -185,8 +185,8 @@ MUTATIONS: list[Mutation] = [
     Mutation(
         "DMIC: instances are not shuffled with the clusters",
         "methods/dmic.py",
-        "self.instances[space].update(features[order], part.sample_index[order])",
-        "self.instances[space].update(features, part.sample_index)",
+        "self.instances[space].update(features[place], drawn.sample_index[order])",
+        "self.instances[space].update(features, drawn.sample_index)",
         SMALL_TRAINING,
     ),
     Mutation(

@@ -299,8 +299,8 @@ MUTATIONS: list[Mutation] = [
     Mutation(
         "PCA: the discriminator sees a kind of views at a time",
         "methods/pca.py",
-        "cross_entropy(scores[view_class == k],",
-        "cross_entropy(discriminator(post_bn[view_class == k]).float(),",
+        "own = scores[rows_where(view_class == k, scores.device)]",
+        "own = discriminator(post_bn[rows_where(view_class == k, scores.device)]).float()",
         ("pca_sysu_trajectory",),
     ),
     Mutation(

@@ -325,8 +325,8 @@ MUTATIONS = [
     Mutation(
         "CAJ: visible images teach infrared ones",
         "methods/supervised.py",
-        "softened_kl(visible, logits[part.modality == INFRARED])",
-        "softened_kl(logits[part.modality == INFRARED], visible)",
+        "softened_kl(logits[plain], logits[infrared])",
+        "softened_kl(logits[infrared], logits[plain])",
         ("agw_trajectory",),
     ),
 ]

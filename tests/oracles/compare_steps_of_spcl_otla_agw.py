@@ -351,13 +351,13 @@ MUTATIONS = [
     Mutation(
         "hybrid memory: a class is scored by its sum, not its mean",
         "methods/parts/memories.py",
-        "scores = (classes / counts[:, None]).exp()",
+        "scores = (classes / self._sizes[:, None]).exp()",
         "scores = classes.exp()",
         ("spcl_memory", "spcl_trajectory"),
     ),
     Mutation(
         "cluster memory: updated rows are not made unit",
-        "methods/parts/memories.py",
+        "methods/parts/update_rules.py",
         "return normalize(momentum * rows + (1 - momentum) * features)",
         "return momentum * rows + (1 - momentum) * features",
         ("cc_memory", "cc_trajectory"),
