@@ -145,6 +145,8 @@ class Method(ABC):
     """Whether features averaged with their mirrors' are normalised again (quirk Q2)."""
     test_feature: Literal["post-bn", "pooled"] = "post-bn"
     """Features at test: after the BNNeck, as the closed division has them, or pooled ones."""
+    flip_test: bool = True
+    """Whether features at test are averaged with their mirrors', as the closed division has them."""
 
     def __init__(self, config: MethodConfig, data: TrainingData, **modules: nn.Module) -> None:
         self.config = config

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
@@ -29,42 +28,28 @@ from methods.base import (
     Stage,
     Step,
     TrainingData,
-    timed,
     value,
 )
-from methods.clustering import ModalityMean, jaccard_clusters
-from methods.clustering.labels import shared_clusters
 from methods.parts.config import (
     DEMO,
     FROZEN_CENTROIDS,
     LAST_EPOCH,
     UNIT_AVERAGE,
-    TwoStageConfig,
+    JointContrastConfig,
     network_parts,
 )
 from methods.parts.contrast import (
     CROSS,
-    centroids_of,
-    cluster_modalities_plainly,
     contrast,
-    dual_streams,
-    joint_streams,
+    dual_contrast,
+    joint_contrast,
     move_memories,
-    start_memory,
     two_stages,
 )
 from methods.parts.host import rows_where
-from methods.parts.memories import ClusterMemory, compute_centroids
+from methods.parts.memories import ClusterMemory
 from methods.parts.optimisers import learning_rate_factor
-from methods.parts.spaces import (
-    JOINT,
-    LabelSpace,
-    distances_seen,
-    label_space,
-    plan,
-    skipped,
-    too_few_clusters,
-)
+from methods.parts.spaces import JOINT, plan, skipped
 from methods.parts.two_stream import Seen, TwoStreamMethod
 
 VIEW_CLASS = {"visible": 0, "infrared": 1, "augmented": 2}
@@ -73,11 +58,9 @@ HIDDEN = (1024, 512, 256, 128, 64, 32, 16, 8)
 DISCRIMINATE = "discriminate"
 
 
-class PCAConfig(TwoStageConfig):
+class PCAConfig(JointContrastConfig):
     """Hyper-parameters of PCA; defaults are SYSU-MM01's."""
 
-    joint_k1: int = value(40, "published code", "neighbours over both modalities", ge=1)
-    joint_k2: int = value(32, "published code", "expansion neighbours over both modalities", ge=1)
     joint_weight: float = value(1.0, "published code", "weight of the joint contrast of stage II", ge=0)
     adversarial_from: int = value(
         25, "published code", "epoch of stage I from which the network plays against the discriminator", ge=0
@@ -92,12 +75,6 @@ class PCAConfig(TwoStageConfig):
     discriminator_momentum: float = value(0.9, "published code", "its Nesterov momentum", gt=0, lt=1)
     labels_per_batch: int = value(4, "published code", "pseudo-identities in a visible batch", ge=1)
     infrared_labels: int = value(4, "published code", "pseudo-identities in an infrared batch", ge=1)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> PCAConfig:
-        if self.joint_k2 > self.joint_k1:
-            raise ValueError(f"joint_k2 = {self.joint_k2} is larger than joint_k1 = {self.joint_k1}")
-        return self
 
 
 def adversarial_weight(config: PCAConfig, epoch: Epoch) -> float:
@@ -216,48 +193,16 @@ class PCA(TwoStreamMethod):
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster each modality; in stage II both together, where clusters of one modality are only negatives."""
         c, weight = self.config, adversarial_weight(self.config, epoch)
-        spaces = cluster_modalities_plainly(c, bank)
-        record = {"eps": c.eps, "k2": float(c.k2)}
-        if why := too_few_clusters(spaces):
-            return skipped(
-                spaces, f"{why} with eps = {c.eps:.3g}, k1 = {c.k1}; {distances_seen(spaces)}", record
-            )
-
-        with timed("memory"):
-            generator = self.data.generator("memory", epoch.number, epoch.phase.name)
-            self.memories = {
-                name: start_memory(c, rows, generator) for name, rows in centroids_of(spaces).items()
-            }
-        streams = dual_streams(c, spaces)
-        steps = adversarial_steps(tuple(stream.name for stream in streams), weight)
-
+        generator = self.data.generator("memory", epoch.number, epoch.phase.name)
+        found = dual_contrast(c, bank, generator)
+        if found.skipped:
+            return skipped(found.spaces, found.skipped, found.record)
         if epoch.stage.name == CROSS:
-            spaces[JOINT] = joint = self.cluster_jointly(bank)
-            with timed("associate"):
-                shared = shared_clusters(joint.labels, bank.modality)
-            record |= {"shared_clusters": shared, "joint_k2": float(c.joint_k2)}
-            if shared:
-                with timed("memory"):
-                    rows = compute_centroids(bank.features, joint.labels, bank.modality)
-                memory = start_memory(c, rows, generator)
-                both = joint_streams(c, joint)
-                self.memories |= {stream.name: memory for stream in both}
-                streams += both
-                steps += (Step(JOINT, tuple(stream.name for stream in both)),)
-        return plan(spaces, streams, steps, epoch.stage.iterations, record | {"adversarial_weight": weight})
-
-    def cluster_jointly(self, bank: FeatureBank) -> LabelSpace:
-        """Cluster both modalities together, each with one vote among the neighbours (CNE)."""
-        c = self.config
-        clustering = jaccard_clusters(
-            bank.features,
-            k1=c.joint_k1,
-            eps=c.eps,
-            min_samples=c.min_samples,
-            expansion=ModalityMean(c.joint_k2, bank.modality),
-            unit=c.renormalise_flip,
-        )
-        return label_space(bank, clustering.labels, len(bank))
+            found = joint_contrast(c, bank, generator, found)
+        self.memories = found.memories
+        steps = adversarial_steps(tuple(stream.name for stream in found.dual), weight) + found.joint_steps()
+        record = found.record | {"adversarial_weight": weight}
+        return plan(found.spaces, found.dual + found.joint, steps, epoch.stage.iterations, record)
 
     def loss(self, seen: Seen, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
         """Return the terms of the discriminator's, the network's or the joint step."""

@@ -58,10 +58,12 @@ class Engine:
         *,
         renormalise: bool = True,
         feature: Literal["post-bn", "pooled"] = "post-bn",
+        flip: bool = True,
     ) -> Tensor:
         """Extract features (n, d), float32 on the device, in evaluation mode; unit rows if `renormalise`.
 
-        `feature` says which: those after the BNNeck, or the pooled ones before it.
+        `feature` says which: those after the BNNeck, or the pooled ones before it. Without `flip` they are not averaged
+        with their mirrors', whatever the configuration says.
         """
         backbone.eval()
         size = self.config.extract_batch
@@ -78,7 +80,7 @@ class Engine:
                             backbone,
                             images.contiguous(memory_format=self._format),
                             kind,
-                            flip=self.config.flip,
+                            flip=flip and self.config.flip,
                             renormalise=renormalise,
                             feature=feature,
                         )

@@ -84,10 +84,17 @@ class Evaluation:
         return [self._row[path] for path in side.images.paths]
 
     def run(
-        self, engine: Engine, backbone: nn.Module, feature: Literal["post-bn", "pooled"] = "post-bn"
+        self,
+        engine: Engine,
+        backbone: nn.Module,
+        feature: Literal["post-bn", "pooled"] = "post-bn",
+        *,
+        flip: bool = True,
     ) -> Result:
         """Extract every test image once, then score all trials."""
-        features = engine.extract(backbone, self._store, self._modality, "extract test", feature=feature)
+        features = engine.extract(
+            backbone, self._store, self._modality, "extract test", feature=feature, flip=flip
+        )
         refuse_features(features, self._paths, "test")
         rows: list[dict[str, Any]] = []
         ranks: dict[str, npt.NDArray[Any]] = {}

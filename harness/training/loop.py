@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -44,7 +45,7 @@ def train_epoch(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) ->
             keep_for_next_stage(setup, epoch)
     state.done = epoch.number + 1
     store_progress(setup, state, recorder)
-    setup.reporter.line(epoch_line(recorder.history[-1]))
+    setup.reporter.line(epoch_line(recorder.history[-len(rows) :]))
 
 
 def begin_stage(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> None:
@@ -134,7 +135,8 @@ def evaluates_after(setup: Setup, epoch: Epoch) -> bool:
 def evaluate(setup: Setup) -> Result:
     """Score the backbone as it is."""
     with timed("evaluate"):
-        return setup.evaluation.run(setup.engine, setup.method.backbone, setup.method.test_feature)
+        method = setup.method
+        return setup.evaluation.run(setup.engine, method.backbone, method.test_feature, flip=method.flip_test)
 
 
 def keep_for_next_stage(setup: Setup, epoch: Epoch) -> None:
@@ -145,9 +147,11 @@ def keep_for_next_stage(setup: Setup, epoch: Epoch) -> None:
         save_checkpoint(best, {"modules": module_states(setup), "epoch": epoch.number})
 
 
-def epoch_line(row: HistoryRow) -> str:
-    """Say in one line how an epoch went."""
-    measured = row.measured
+def epoch_line(rows: Sequence[HistoryRow]) -> str:
+    """Say in one line how an epoch went, from the rows of its phases: the last one that trained, and the score."""
+    trained = [row for row in rows if any(key.startswith("loss_") for key in row.measured)]
+    row = (trained or rows)[-1]
+    measured = {**rows[-1].measured, **row.measured}
     shown = [f"epoch {row.epoch} {row.stage}"]
     shown += [
         f"{k.replace('_', ' ')} {v:.0f}" for k, v in measured.items() if k.startswith(("clusters_", "noise_"))

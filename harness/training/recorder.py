@@ -147,7 +147,10 @@ def metric_rows(task: Task, checkpoint: Checkpoint, best: Best) -> list[MetricRo
         "epoch": best.epoch,
         "data": spec.data,
         "checkpoint": checkpoint,
-        "division": engine.division(spec.config.get("test_feature", method.test_feature)),
+        "division": engine.division(
+            spec.config.get("test_feature", method.test_feature),
+            flip_test=spec.config.get("flip_test", method.flip_test),
+        ),
         "supervision": method.supervision,
         "stage_init": spec.config.get("stage_init", "last"),
         "weights": Path(engine.weights).name,

@@ -1,4 +1,7 @@
-"""What makes features of the modalities alike in OTLA: a discriminator behind a reversed gradient, aligned logits."""
+"""What makes features of the modalities alike.
+
+A discriminator behind a reversed gradient and aligned logits (OTLA), discrepancy of means under kernels (MMM).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, normalize
 
 from methods.parts.host import to_device
+
+ALIKE = 1e-12
+"""Squared distance, in squared lengths of the rows, up to which rows are alike but for rounding."""
 
 
 class ModalityDiscriminator(nn.Module):
@@ -117,3 +123,35 @@ def _similarity(a: Tensor, b: Tensor) -> Tensor:
 
 def _divergence(p: Tensor, q: Tensor) -> Tensor:
     return kl_div(q.log_softmax(1), p.log_softmax(1), reduction="batchmean", log_target=True)
+
+
+def mean_discrepancy(x: Tensor, y: Tensor, labels: Tensor) -> Tensor:
+    """Return the maximum mean discrepancy of two sets of features of every label, summed over labels.
+
+    Of a label with n rows on each side, and D the squared distances among its 2n rows: the kernel is the sum of
+    exp(-D / (b 2^k)) over k = -2 .. 2, b the mean of D over pairs, constant for the gradient; the discrepancy is the
+    mean over n x n entries of K_xx + K_yy - K_xy - K_yx. It is 0 where all rows are the same.
+
+    Parameters
+    ----------
+    x, y : float tensors (b, d)
+    labels : int64 tensor (b,)
+        Of both sides, position by position.
+
+    Returns
+    -------
+    scalar tensor
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        z, label = torch.cat([x, y]).double(), labels.repeat(2)
+        squares = z.square().sum(1)
+        distance = (squares[:, None] + squares - 2 * z @ z.T).clamp(min=0)
+        same = (label[:, None] == label).double()
+        rows = same.sum(1)
+        width = same @ (same * distance.detach()).sum(1) / (rows * (rows - 1))
+        # rows of a label that are alike but for rounding: their kernels are all the same, and cancel
+        scale = width.masked_fill(width <= ALIKE * squares.detach(), torch.inf)[:, None]
+        kernel = torch.stack([(-distance / (scale * 2.0**k)).exp() for k in range(-2, 3)]).sum(0)
+        side = torch.tensor([1.0, -1.0], dtype=z.dtype, device=z.device).repeat_interleave(len(x))
+        total = (same * side[:, None] * side / (rows / 2).square() * kernel).sum()
+        return total.to(torch.promote_types(x.dtype, torch.float32))

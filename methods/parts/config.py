@@ -141,6 +141,19 @@ class TwoStageConfig(ContrastConfig):
     )
 
 
+class JointContrastConfig(TwoStageConfig):
+    """Settings of a cross stage with joint clusters from modality-balanced neighbours (PCA's CNE and MCL)."""
+
+    joint_k1: int = value(40, "published code", "neighbours over both modalities", ge=1)
+    joint_k2: int = value(32, "published code", "expansion neighbours over both modalities", ge=1)
+
+    @model_validator(mode="after")
+    def _joint_lists_are_longer(self) -> JointContrastConfig:
+        if self.joint_k2 > self.joint_k1:
+            raise ValueError(f"joint_k2 = {self.joint_k2} is larger than joint_k1 = {self.joint_k1}")
+        return self
+
+
 class WarmUpConfig(MethodConfig):
     """Two learning rates under a warm-up, as in AGW and OTLA; defaults are AGW's."""
 

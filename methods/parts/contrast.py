@@ -1,18 +1,32 @@
-"""Contrast of each modality against its own cluster memory, as ADCA, PGM, GUR and PCA share it."""
+"""Contrast of each modality against its own cluster memory, as ADCA, PGM, GUR, PCA and MMM share it.
+
+And of both against the memory of joint clusters, as PCA and MMM share it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from methods.base import MODALITIES, NOISE, Batch, FeatureBank, Stage, Stream
-from methods.clustering import Clustering, MeanExpansion, jaccard_clusters
-from methods.parts.config import ContrastConfig, TwoStageConfig
+from methods.base import MODALITIES, NOISE, Batch, FeatureBank, Stage, Step, Stream, timed
+from methods.clustering import Clustering, MeanExpansion, ModalityMean, jaccard_clusters
+from methods.clustering.labels import shared_clusters
+from methods.parts.config import ContrastConfig, JointContrastConfig, TwoStageConfig
 from methods.parts.memories import ClusterMemory, compute_centroids
-from methods.parts.spaces import AUGMENTED_VIEWS, JOINT, LabelSpace, cluster_each_modality, stream_of
+from methods.parts.spaces import (
+    AUGMENTED_VIEWS,
+    JOINT,
+    LabelSpace,
+    cluster_each_modality,
+    distances_seen,
+    label_space,
+    stream_of,
+    too_few_clusters,
+)
 from methods.parts.two_stream import Seen
 
 DUAL, CROSS = "dual", "cross"
@@ -88,6 +102,77 @@ def joint_streams(
         side_stream(config, name, f"joint-{name}", JOINT, shared.of(m), views)
         for name, m in MODALITIES.items()
     )
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What an epoch contrasts with cluster memories.
+
+    Attributes
+    ----------
+    spaces : mapping of str to LabelSpace
+    memories : mapping of str to ClusterMemory
+        By stream; the joint streams share one, of all joint clusters.
+    dual, joint : tuples of Stream
+        Draw from the clusters of each modality; from the joint clusters that both modalities share, if any.
+    record : mapping of str to float
+    skipped : str
+        Why there is nothing to contrast.
+    """
+
+    spaces: dict[str, LabelSpace]
+    memories: dict[str, ClusterMemory]
+    dual: tuple[Stream, ...]
+    joint: tuple[Stream, ...]
+    record: dict[str, float]
+    skipped: str = ""
+
+    def joint_steps(self) -> tuple[Step, ...]:
+        """Return the step on the joint streams, if there are any."""
+        return (Step(JOINT, tuple(stream.name for stream in self.joint)),) if self.joint else ()
+
+
+def dual_contrast(config: ContrastConfig, bank: FeatureBank, generator: torch.Generator) -> Contrast:
+    """Cluster each modality and start its memory from cluster means."""
+    c, spaces = config, cluster_modalities_plainly(config, bank)
+    record = {"eps": c.eps, "k2": float(c.k2)}
+    if why := too_few_clusters(spaces):
+        why = f"{why} with eps = {c.eps:.3g}, k1 = {c.k1}; {distances_seen(spaces)}"
+        return Contrast(spaces, {}, (), (), record, why)
+    with timed("memory"):
+        memories = {name: start_memory(c, rows, generator) for name, rows in centroids_of(spaces).items()}
+    return Contrast(spaces, memories, dual_streams(c, spaces), (), record)
+
+
+def joint_contrast(
+    config: JointContrastConfig, bank: FeatureBank, generator: torch.Generator, dual: Contrast
+) -> Contrast:
+    """Add joint clusters to the contrast of each modality: all have memory rows, the shared ones are drawn from."""
+    joint = cluster_jointly(config, bank)
+    with timed("associate"):
+        shared = shared_clusters(joint.labels, bank.modality)
+    spaces = {**dual.spaces, JOINT: joint}
+    record = {**dual.record, "shared_clusters": shared, "joint_k2": float(config.joint_k2)}
+    if not shared:
+        return replace(dual, spaces=spaces, record=record)
+    with timed("memory"):
+        rows = compute_centroids(bank.features, joint.labels, bank.modality)
+    memory, streams = start_memory(config, rows, generator), joint_streams(config, joint)
+    memories = {**dual.memories, **{stream.name: memory for stream in streams}}
+    return replace(dual, spaces=spaces, memories=memories, joint=streams, record=record)
+
+
+def cluster_jointly(config: JointContrastConfig, bank: FeatureBank) -> LabelSpace:
+    """Cluster both modalities together, each with one vote among the neighbours (PCA's CNE)."""
+    clustering = jaccard_clusters(
+        bank.features,
+        k1=config.joint_k1,
+        eps=config.eps,
+        min_samples=config.min_samples,
+        expansion=ModalityMean(config.joint_k2, bank.modality),
+        unit=config.renormalise_flip,
+    )
+    return label_space(bank, clustering.labels, len(bank))
 
 
 def side_stream(

@@ -34,14 +34,14 @@ def adam(modules: Sequence[nn.Module], config: TrainingConfig, stage: Stage) -> 
     )
 
 
-def warm_up_factor(schedule: str, epoch: int, epochs: int) -> float:
-    """Return AGW's and OTLA's factor of the learning rate.
+def warm_up_factor(schedule: str, epoch: int, epochs: int, second_fall: int = 50) -> float:
+    """Return the factor of the learning rate that AGW, OTLA and MMM share.
 
-    ``step`` rises over ten epochs and falls to 0.1 at epoch 20 and to 0.01 at epoch 50; ``cosine`` is ours for
-    short runs: it rises over an eighth of them.
+    ``step`` rises over ten epochs and falls to 0.1 at epoch 20 and to 0.01 at epoch 50 (MMM: 40); ``cosine`` is ours
+    for short runs: it rises over an eighth of them.
     """
     if schedule == "step":
-        return (epoch + 1) / 10 if epoch < 10 else 1.0 if epoch < 20 else 0.1 if epoch < 50 else 0.01
+        return (epoch + 1) / 10 if epoch < 10 else 1.0 if epoch < 20 else 0.1 if epoch < second_fall else 0.01
     rise = (epoch + 1) / max(1, round(epochs / 8))
     return min(rise, cosine_factor(epoch, epochs))
 
@@ -54,11 +54,23 @@ def warmed_up(
     stage: Stage,
 ) -> Optimisation:
     """Make an optimiser whose body learns at a share of the head's rate, both under the warm-up."""
-    groups = [{"params": head}, {"params": body, "lr": config.backbone_rate * config.learning_rate}]
-    optimiser = make(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    rates = config.learning_rate, config.backbone_rate * config.learning_rate
+    optimiser = two_rates(make, head, body, rates, config.weight_decay)
     return Optimisation(
         optimiser, LambdaLR(optimiser, lambda e: warm_up_factor(config.lr_schedule, e, stage.epochs))
     )
+
+
+def two_rates(
+    make: Callable[..., Optimizer],
+    head: Sequence[nn.Parameter],
+    body: Sequence[nn.Parameter],
+    rates: tuple[float, float],
+    weight_decay: float,
+) -> Optimizer:
+    """Make an optimiser with a learning rate for the head and another for the body."""
+    groups = [{"params": head}, {"params": body, "lr": rates[1]}]
+    return make(groups, lr=rates[0], weight_decay=weight_decay)
 
 
 def adam_in_steps(

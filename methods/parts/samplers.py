@@ -1,4 +1,7 @@
-"""Which samples make a batch: P labels x K instances, with singletons once, with shared labels, in pairs of classes."""
+"""Which samples make a batch: P labels x K instances, with singletons once, with shared labels, in pairs of classes.
+
+And passes over all samples of two sides.
+"""
 
 from __future__ import annotations
 
@@ -257,3 +260,95 @@ def paired_batches(
             left, right = ([side[k].take(instances) for k in chosen] for side in decks)
         drawn.append(np.concatenate([*left, *right]))
     return np.array(drawn, dtype=np.int64)
+
+
+def common_label_batches(
+    visible: IntArray,
+    infrared: IntArray,
+    labels_per_batch: int,
+    instances: int,
+    iterations: int,
+    generator: np.random.Generator,
+) -> IntArray:
+    """Draw batches of labels that the sides have in common, by visible labels (MMM).
+
+    P distinct visible labels; one with fewer than K images on a side is drawn again from all visible labels, so that a
+    label may come twice in a batch (quirk Q46). Images are drawn with replacement.
+
+    Parameters
+    ----------
+    visible, infrared : int64 arrays (m1,), (m2,)
+        Labels of the two sides in one numbering; negative ones are left out.
+    labels_per_batch : int
+        P; where there are fewer visible labels, it shrinks to the number of those with K images on both sides.
+    instances, iterations : int
+    generator : numpy Generator
+
+    Returns
+    -------
+    int64 array (iterations, 2 * P * instances)
+        Positions in `visible`, then positions in `infrared`; both show the same labels at the same places.
+
+    Raises
+    ------
+    MethodError
+        If no label has K images on both sides.
+    """
+    sides = positions_by_label(visible), positions_by_label(infrared)
+    labels, none = sorted(sides[0]), np.empty(0, dtype=np.int64)
+    enough = {k for k in labels if min(len(side.get(k, none)) for side in sides) >= instances}
+    if not enough:
+        raise MethodError(
+            f"no label has {instances} visible and {instances} infrared images, so that no batch can be drawn"
+        )
+    size = labels_per_batch if len(labels) >= labels_per_batch else len(enough)
+    drawn = []
+    for _ in range(iterations):
+        halves: tuple[list[IntArray], list[IntArray]] = [], []
+        for label in generator.choice(labels, size, replace=False):
+            while label not in enough:
+                label = generator.choice(labels)
+            for side, half in zip(sides, halves, strict=True):
+                half.append(generator.choice(side[int(label)], instances))
+        drawn.append(np.concatenate([*halves[0], *halves[1]]))
+    return np.array(drawn, dtype=np.int64).reshape(iterations, 2 * size * instances)
+
+
+def padded_passes(
+    visible: int,
+    infrared: int,
+    padding: tuple[int, int],
+    size: int,
+    generator: np.random.Generator,
+    most: int | None = None,
+) -> IntArray:
+    """Let batches pass over all samples of both sides, each side shuffled alone (MMM).
+
+    A side's list is followed by its first samples (quirk Q48); the last batch is dropped if it is short. The infrared
+    list is as long as the visible one needs: it goes on from its beginning.
+
+    Parameters
+    ----------
+    visible, infrared : int
+        Samples of each side, both positive.
+    padding : pair of int
+        How many samples follow each list; not below 0.
+    size : int
+        Samples of a side in a batch; shrinks to the visible list.
+    generator : numpy Generator
+    most : int, optional
+        Batches that are kept.
+
+    Returns
+    -------
+    int64 array (batches, 2 * size)
+        Visible positions, then infrared ones.
+    """
+    lists = [
+        generator.permutation(np.arange(n + more) % n)
+        for n, more in zip((visible, infrared), padding, strict=True)
+    ]
+    size = min(size, len(lists[0]))
+    batches = len(lists[0]) // size
+    halves = [np.resize(each, batches * size).reshape(batches, size) for each in lists]
+    return np.concatenate(halves, 1)[:most]

@@ -48,6 +48,18 @@ class Seen:
         )
 
 
+def first_network(config: TrainingConfig, data: TrainingData) -> TwoStreamResNet:
+    """Make the network as it starts."""
+    return TwoStreamResNet(
+        data.architecture,
+        non_local=config.non_local,
+        non_local_width=config.non_local_width,
+        bn_chunks=config.bn_chunks,
+        weights=data.weights,
+        seed=data.seed("backbone"),
+    )
+
+
 class TwoStreamMethod(Method):
     """A method on the two-stream ResNet, trained by Adam.
 
@@ -61,15 +73,7 @@ class TwoStreamMethod(Method):
     config: TrainingConfig
 
     def __init__(self, config: Any, data: TrainingData) -> None:
-        backbone = TwoStreamResNet(
-            data.architecture,
-            non_local=config.non_local,
-            non_local_width=config.non_local_width,
-            bn_chunks=config.bn_chunks,
-            weights=data.weights,
-            seed=data.seed("backbone"),
-        )
-        super().__init__(config, data, backbone=backbone)
+        super().__init__(config, data, backbone=first_network(config, data))
 
     def optimisers(self, stage: Stage) -> Mapping[str, Optimisation]:
         """Make one Adam over the backbone."""
