@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from methods.association.confidence import LastLosses, Unvisited, loss_confidence
 from methods.association.multi_memory import MatchingRule, matched_labels, memory_distance
-from methods.association.prototypes import WeightedPrototypes
+from methods.association.weighted_prototypes import WeightedPrototypes
 from methods.base import (
     NOISE,
     TRAIN,
@@ -48,6 +48,7 @@ from methods.parts.config import (
     LAST_EPOCH,
     UNIT_AVERAGE,
     JointContrastConfig,
+    network_parts,
 )
 from methods.parts.contrast import (
     CROSS,
@@ -89,7 +90,7 @@ class MMMConfig(JointContrastConfig):
     memories: int = value(4, "published code", "memories (sub-clusters) of a cluster", ge=1)
     kmeans_starts: int = value(10, "published code", "starts of their k-means, the best counts", ge=1)
     matching: MatchingRule = value("nearest", "published code", "partners: the nearest, or one to one")
-    match_all: bool = value(True, "ours", "match the last cluster of each side too (quirk Q40)")
+    match_all: bool = value(True, "ours", "match the last cluster of each side too (quirk Q51)")
     # stage III
     epochs_warm_up: int = value(5, "published code", "first epochs of stage III: the classifier alone", ge=0)
     epochs_matched: int = value(95, "published code", "epochs of stage III after them", ge=0)
@@ -98,15 +99,15 @@ class MMMConfig(JointContrastConfig):
     matched_instances: int = value(4, "published code", "images of each label and modality", ge=1)
     padding: int = value(14, "published code", "first images that follow a pass's visible list", ge=0)
     infrared_padding: Padding = value("to-visible", "published code", "infrared ones: as long, or as many")
-    unvisited: Unvisited = value("left-out", "adapted", "images missed by a pass are trusted (quirk Q44)")
-    skip_unset_prototypes: bool = value(False, "published code", "no pull to zero prototypes (quirk Q45)")
+    unvisited: Unvisited = value("left-out", "adapted", "images missed by a pass are trusted (quirk Q55)")
+    skip_unset_prototypes: bool = value(False, "published code", "no pull to zero prototypes (quirk Q56)")
     intra_weight: float = value(0.5, "published code", "weight of the distance from prototypes", ge=0)
     inter_weight: float = value(0.05, "published code", "weight of the discrepancy of modalities", ge=0)
     margin: float = value(0.2, "published code", "margin of the triplet", ge=0)
     matched_rate: float = value(0.1, "published code", "SGD learning rate of neck and classifier", gt=0)
     backbone_rate: float = value(0.1, "published code", "the backbone's, as a share of it", gt=0)
     sgd_momentum: float = value(0.9, "published code", "its Nesterov momentum", gt=0, lt=1)
-    flip_test: bool = value(True, "harness", "mirrors at test in stage III (quirk Q47)")
+    flip_test: bool = value(True, "harness", "mirrors at test in stage III (quirk Q58)")
 
 
 class MMM(TwoStreamMethod):
@@ -122,15 +123,16 @@ class MMM(TwoStreamMethod):
         year=2024,
         parts={
             "contrast, matching, alignment": ("published code", "the paper's text was not read, but a note"),
+            **network_parts("published code"),
             "partners": ("published code", "the nearest, many to one; the note: an assignment (matching)"),
-            "matched clusters": ("ours", "all; the published code leaves out two (public; quirk Q40)"),
-            "memories of small clusters": ("ours", "their images; the published code: numbers (quirk Q41)"),
+            "matched clusters": ("ours", "all; the published code leaves out two (public; quirk Q51)"),
+            "memories of small clusters": ("ours", "their images; the published code: numbers (quirk Q52)"),
             "k-means": ("published code", "ten starts, the default of its library then; draws are ours"),
-            "labels and images": ("ours", "go together; the published code sorts them apart (quirk Q42)"),
+            "labels and images": ("ours", "go together; the published code sorts them apart (quirk Q53)"),
             "start of the mixture": ("adapted", "the parts of least variance; published: random k-means"),
-            "images without a loss": ("adapted", "are trusted; published: of least loss (public; quirk Q44)"),
+            "images without a loss": ("adapted", "are trusted; published: of least loss (public; quirk Q55)"),
             "resizing in training": ("harness", "bicubic; the published code's stage III: Lanczos"),
-            "features at test": ("harness", "mirrored; published in stage III: not (public; quirk Q47)"),
+            "features at test": ("harness", "mirrored; published in stage III: not (public; quirk Q58)"),
             "stage II from stage I's last epoch": LAST_EPOCH,
             "features that are clustered": UNIT_AVERAGE,
             "centroids that gradients see": FROZEN_CENTROIDS,
@@ -241,7 +243,7 @@ class MMM(TwoStreamMethod):
         }
 
     def start_anew(self, classes: int) -> None:
-        """Go back to the first weights; make a classifier, and prototypes that are zero (quirk Q45)."""
+        """Go back to the first weights; make a classifier, and prototypes that are zero (quirk Q56)."""
         self.backbone.load_state_dict(first_network(self.config, self.data).state_dict())
         self.classifier.resize(classes, self.data.seed("classifier"))
         rows = torch.zeros_like(self.classifier.weight.detach())

@@ -62,7 +62,7 @@ def loss_confidence(
         The largest scaled loss of the lower part at first; by default the two parts of least variance.
     unvisited : str
         ``left-out``: images without a loss take no part, and are trusted. ``minimum``: -1 is their loss, as in the
-        public code (quirk Q44).
+        public code (quirk Q55).
 
     Returns
     -------

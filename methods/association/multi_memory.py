@@ -208,7 +208,7 @@ def matched_labels(
     rule : str
         Partners by :func:`nearest_match` or :func:`assigned_match`.
     match_all : bool
-        If not, the last cluster of either side is left out, as in the public code (quirk Q40): the visible one keeps
+        If not, the last cluster of either side is left out, as in the public code (quirk Q51): the visible one keeps
         its number, and images whose numbers are too large are dropped.
 
     Returns

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from methods.base import INFRARED, MODALITIES, NOISE, OUTSIDE, EpochPlan, Part, Step, Stream, TrainingData
 from methods.clustering.labels import n_clusters
-from methods.parts.samplers import common_label_batches, padded_passes
+from methods.parts.samplers import IntArray, common_label_batches
 from methods.parts.spaces import AUGMENTED_VIEWS, JOINT, LabelSpace
 
 Padding = Literal["to-visible", "alike"]
@@ -124,3 +124,43 @@ def fixed_labels(
     for space, y in zip(spaces.values(), labels, strict=True):
         found[space.bank.sample_index.cpu()] = y.cpu()
     return FixedLabels(found, data.modality.cpu())
+
+
+def padded_passes(
+    visible: int,
+    infrared: int,
+    padding: tuple[int, int],
+    size: int,
+    generator: np.random.Generator,
+    most: int | None = None,
+) -> IntArray:
+    """Let batches pass over all samples of both sides, each side shuffled alone (MMM).
+
+    A side's list is followed by its first samples (quirk Q59); the last batch is dropped if it is short. The infrared
+    list is as long as the visible one needs: it goes on from its beginning.
+
+    Parameters
+    ----------
+    visible, infrared : int
+        Samples of each side, both positive.
+    padding : pair of int
+        How many samples follow each list; not below 0.
+    size : int
+        Samples of a side in a batch; shrinks to the visible list.
+    generator : numpy Generator
+    most : int, optional
+        Batches that are kept.
+
+    Returns
+    -------
+    int64 array (batches, 2 * size)
+        Visible positions, then infrared ones.
+    """
+    lists = [
+        generator.permutation(np.arange(n + more) % n)
+        for n, more in zip((visible, infrared), padding, strict=True)
+    ]
+    size = min(size, len(lists[0]))
+    batches = len(lists[0]) // size
+    halves = [np.resize(each, batches * size).reshape(batches, size) for each in lists]
+    return np.concatenate(halves, 1)[:most]

@@ -1,7 +1,4 @@
-"""Which samples make a batch: P labels x K instances, with singletons once, with shared labels, in pairs of classes.
-
-And passes over all samples of two sides.
-"""
+"""Which samples make a batch: P labels x K instances, with singletons once, with shared labels, in pairs of classes."""
 
 from __future__ import annotations
 
@@ -273,7 +270,7 @@ def common_label_batches(
     """Draw batches of labels that the sides have in common, by visible labels (MMM).
 
     P distinct visible labels; one with fewer than K images on a side is drawn again from all visible labels, so that a
-    label may come twice in a batch (quirk Q46). Images are drawn with replacement.
+    label may come twice in a batch (quirk Q57). Images are drawn with replacement.
 
     Parameters
     ----------
@@ -312,43 +309,3 @@ def common_label_batches(
                 half.append(generator.choice(side[int(label)], instances))
         drawn.append(np.concatenate([*halves[0], *halves[1]]))
     return np.array(drawn, dtype=np.int64).reshape(iterations, 2 * size * instances)
-
-
-def padded_passes(
-    visible: int,
-    infrared: int,
-    padding: tuple[int, int],
-    size: int,
-    generator: np.random.Generator,
-    most: int | None = None,
-) -> IntArray:
-    """Let batches pass over all samples of both sides, each side shuffled alone (MMM).
-
-    A side's list is followed by its first samples (quirk Q48); the last batch is dropped if it is short. The infrared
-    list is as long as the visible one needs: it goes on from its beginning.
-
-    Parameters
-    ----------
-    visible, infrared : int
-        Samples of each side, both positive.
-    padding : pair of int
-        How many samples follow each list; not below 0.
-    size : int
-        Samples of a side in a batch; shrinks to the visible list.
-    generator : numpy Generator
-    most : int, optional
-        Batches that are kept.
-
-    Returns
-    -------
-    int64 array (batches, 2 * size)
-        Visible positions, then infrared ones.
-    """
-    lists = [
-        generator.permutation(np.arange(n + more) % n)
-        for n, more in zip((visible, infrared), padding, strict=True)
-    ]
-    size = min(size, len(lists[0]))
-    batches = len(lists[0]) // size
-    halves = [np.resize(each, batches * size).reshape(batches, size) for each in lists]
-    return np.concatenate(halves, 1)[:most]

@@ -9,7 +9,7 @@ from torch import Tensor
 class WeightedPrototypes:
     """A row per group and label: the sum of weight times feature in a pass, over the number of images.
 
-    Weights do not add up to that number, so that rows are the shorter the less their images are trusted (quirk Q45).
+    Weights do not add up to that number, so that rows are the shorter the less their images are trusted (quirk Q56).
 
     Parameters
     ----------
