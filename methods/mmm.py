@@ -274,7 +274,7 @@ class MMM(TwoStreamMethod):
         if batch.step in (DUAL, JOINT):
             return super().forward(batch)
         part = batch.of(JOINT)
-        post_bn, pooled = self.backbone(part.images, part.modality)
+        post_bn, pooled = self.backbone(part.images, part.drawn.modality)
         return Predictions(pooled, self.classifier(post_bn).float())
 
     def loss(self, seen: Any, batch: Batch, epoch: Epoch) -> Mapping[str, Tensor]:
@@ -303,7 +303,7 @@ class MMM(TwoStreamMethod):
             "identity": (weight * cross_entropy(seen.logits, y, reduction="none")).mean(),
             "triplet": batch_hard_triplet(x, y, c.margin),
             "intra": c.intra_weight * from_prototypes / n,
-            "inter": c.inter_weight * inter / len(y.unique()),
+            "inter": c.inter_weight * inter / len(part.drawn.pseudo_label.unique()),
         }
 
     def update(self, seen: Any, batch: Batch, epoch: Epoch) -> None:
@@ -312,11 +312,13 @@ class MMM(TwoStreamMethod):
             move_memories(self.memories, seen, batch)
             return
         part = batch.of(JOINT)
-        kind, image, y = kinds_of(part), part.sample_index, part.pseudo_label
+        kind, drawn = kinds_of(part.drawn), part.drawn
         if batch.step == CONFIDENCE.name:
-            self.losses.add(kind, image, cross_entropy(seen.logits, y, reduction="none"))
+            cost = cross_entropy(seen.logits, part.pseudo_label, reduction="none")
+            self.losses.add(kind, drawn.sample_index, cost)
         elif batch.step == PROTOTYPES.name:
-            self.prototypes.add(kind, y, seen.pooled, self.confidence[kind, image])
+            weight = self.confidence[kinds_of(part), part.sample_index]
+            self.prototypes.add(kind, drawn.pseudo_label, seen.pooled, weight)
 
     def state(self) -> dict[str, Tensor]:
         """Return labels and prototypes of stage III."""

@@ -41,10 +41,15 @@ class LastLosses:
         self.costs = torch.full((kinds, images), torch.nan, device=device)
 
     def add(self, kind: Tensor, image: Tensor, cost: Tensor) -> None:
-        """Take the losses (b,) of a batch; of an image that comes twice, the later one counts."""
+        """Take the losses (b,) of a batch; of an image that comes twice, the later one counts.
+
+        Kinds and images (b,) are on the CPU, so that the device is not asked which come twice.
+        """
         key = kind * self.costs.shape[1] + image
-        last = ~(key[:, None] == key).triu(1).any(1)
-        self.costs[kind[last], image[last]] = cost[last].to(self.costs.dtype)
+        last = (~(key[:, None] == key).triu(1).any(1)).nonzero().flatten()
+        device = self.costs.device
+        at, rows = (tensor.to(device, non_blocking=True) for tensor in (key[last], last))
+        self.costs.view(-1)[at] = cost[rows].to(self.costs.dtype)
 
 
 def loss_confidence(

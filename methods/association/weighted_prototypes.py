@@ -28,9 +28,12 @@ class WeightedPrototypes:
         self._counts = self.rows.new_zeros(groups * labels)
 
     def add(self, group: Tensor, label: Tensor, features: Tensor, weights: Tensor) -> None:
-        """Take the images of a batch: groups, labels (b,), features (b, d), weights (b,)."""
-        row = group * self.rows.shape[1] + label
+        """Take the images of a batch: groups, labels (b,), features (b, d), weights (b,).
+
+        Groups and labels are on the CPU, so that the device is not asked which are met.
+        """
+        drawn = group * self.rows.shape[1] + label
+        row, met = (tensor.to(self.rows.device, non_blocking=True) for tensor in (drawn, drawn.unique()))
         self._sums.index_add_(0, row, weights[:, None] * features.to(self._sums.dtype))
         self._counts.index_add_(0, row, torch.ones_like(weights))
-        met = row.unique()
         self.rows.flatten(0, 1)[met] = self._sums[met] / self._counts[met, None]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from methods.base import INFRARED, MODALITIES, NOISE, OUTSIDE, EpochPlan, Part, Step, Stream, TrainingData
+from methods.batches import Drawn
 from methods.clustering.labels import n_clusters
 from methods.parts.samplers import IntArray, common_label_batches
 from methods.parts.spaces import AUGMENTED_VIEWS, JOINT, LabelSpace
@@ -24,7 +25,7 @@ KINDS_OF = {"visible": (0, 1), "infrared": (2,)}
 """Positions in KINDS of the images of each modality."""
 
 
-def kinds_of(part: Part) -> Tensor:
+def kinds_of(part: Part | Drawn) -> Tensor:
     """Return the position in KINDS of every image."""
     return torch.where(part.modality == INFRARED, KINDS.index("infrared"), part.view)
 
