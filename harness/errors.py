@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
+import traceback
+from pathlib import Path
 
 
 class HarnessError(ValueError):
@@ -18,16 +20,68 @@ def format_error(error: BaseException) -> tuple[str, int]:
     """Return the message and the exit code for an error that a person can fix."""
     if isinstance(error, RunHeldError):
         return str(error), 3
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        fix = "free some space" if error.errno == errno.ENOSPC else "check the path and its permissions"
-        return f"{where}{error.strerror or error}; {fix}", 2
     if isinstance(error, (MemoryError, *device_memory_errors())):
         reason = str(error).partition("\n")[0]
         fix = "free some, or use a larger device; a stopped run goes on after its last finished epoch"
         return f"out of memory ({reason}); {fix}", 2
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        fix = "free some space, or raise the quota" if full else "check the path and its permissions"
+        return f"{where}{error.strerror or error}; {fix}", 2
     assert isinstance(error, ValueError)
     return str(error), 2
+
+
+def understood(error: BaseException) -> BaseException:
+    """Return the error that says to a person what a library's error means; the same one if that is not known.
+
+    Libraries raise RuntimeError and the like for what a person can fix: memory or shared memory that is full, worker
+    processes that were killed, a damaged cache of compiled kernels.
+    """
+    text = str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return MemoryError(text)
+    if isinstance(error, RuntimeError):
+        lines = [line for line in text.splitlines() if "llocate" in line or "memory" in line.lower()]
+        if "/dev/shm" in text or "shared memory" in text or "/torch_" in text:
+            return HarnessError(
+                "the shared memory is full, through which worker processes pass batches; "
+                "enlarge /dev/shm (docker: --shm-size), or use --workers 0"
+            )
+        if "DataLoader worker" in text:
+            return HarnessError(
+                f"a worker process ended ({text.splitlines()[0]}); as a rule memory ran out: use fewer --workers. "
+                "The same command goes on after the last finished epoch"
+            )
+        if "allocate memory" in text or "out of memory" in text:
+            return MemoryError(lines[0] if lines else text)
+        if "start new thread" in text:
+            return HarnessError(
+                f"{text}: no more threads may be started; raise the limits of memory or processes"
+            )
+    if folder := kernel_cache(error):
+        return HarnessError(
+            f"a compiled kernel in {folder} is damaged ({type(error).__name__}); delete the files *.nbi and *.nbc "
+            "there, and they are compiled again"
+        )
+    return error
+
+
+def kernel_cache(error: BaseException) -> str:
+    """Return the folder of the cache of compiled kernels if an error comes from reading it; empty otherwise."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if Path(frame.f_code.co_filename).parts[-3:] == ("numba", "core", "caching.py"):
+            cache = frame.f_locals.get("self")
+            folder = getattr(cache, "_cache_path", None) or getattr(cache, "cache_path", None)
+            if folder:
+                return str(folder)
+    return ""
+
+
+def printable(text: str) -> str:
+    """Return a text without what would steer a terminal, or could not be encoded: such characters are spelled out."""
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
 
 
 def device_memory_errors() -> tuple[type[BaseException], ...]:

@@ -1,7 +1,7 @@
 """Names to methods, data sets and protocols.
 
 Ours are found by reading the files of `methods/` and `protocols/` without importing them, so that listing needs no
-torch; others come through entry points. What is there is read once a process.
+torch; others come through entry points.
 """
 
 from __future__ import annotations
@@ -227,13 +227,14 @@ def plugin_entry(point: EntryPoint, kind: Kind) -> Entry:
     try:
         cls = point.load()
         require(cls, kind.contract_class(), point.value)
-        values = {
-            name: getattr(cls, name) for name in ("supervision", "alias", "unions") if hasattr(cls, name)
-        }
+        values = {n: getattr(cls, n) for n in ("supervision", "alias", "unions") if hasattr(cls, n)}
         if kind is PROTOCOL:
             values["dataset"] = cls.dataset.name
-        return Entry(getattr(cls, kind.key), cls.summary, point.value, origin, **further(kind, values))
-    except Exception as error:
+        name, summary = getattr(cls, kind.key), cls.summary
+        if odd := [text for text in (name, summary) if not (isinstance(text, str) and text.isprintable())]:
+            raise TypeError(f"its {kind.key} or summary is {odd[0]!a}, no printable text")
+        return Entry(name, summary, point.value, origin, **further(kind, values))
+    except (Exception, SystemExit) as error:
         reason = f"the package {origin} is broken: {type(error).__name__}: {error}"
         return Entry(point.name, "", point.value, origin, error=reason)
 

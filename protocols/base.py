@@ -184,6 +184,8 @@ class Dataset(ABC):
     """Top folders that hold the split files; with the images, they are what a fingerprint digests."""
     suffix: ClassVar[str]
     """Of image files, in lower case; other files among images are foreign."""
+    other_suffixes: ClassVar[tuple[str, ...]] = ()
+    """Of images that the data set's lists may name as well, where copies of it in other formats are about."""
     splits: ClassVar[tuple[int, ...]] = (0,)
     """Numbers of the training splits; ``(0,)`` where there is one."""
     split_is_trial: ClassVar[bool] = False

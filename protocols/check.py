@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from protocols.base import Count, DataError, Dataset, count
-from protocols.files import MARKER, ForeignFileWarning, is_synthetic
+from protocols.files import MARKER, ForeignFileWarning, files_in, is_synthetic, odd_image
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ def dataset_at(root: Path, known: Sequence[Dataset]) -> Dataset:
 
 
 def files_below(root: Path, tops: Sequence[str]) -> Iterator[Path]:
-    """Yield every file below the top folders, sorted."""
+    """Yield every file below the top folders, sorted, but for what macOS leaves; links are followed."""
     for top in tops:
-        yield from sorted(path for path in (root / top).rglob("*") if path.is_file())
+        if (root / top).is_dir():
+            yield from sorted(files_in(root / top))
 
 
 def digest_file(path: Path) -> str:
@@ -97,7 +99,7 @@ def fingerprint(root: Path, dataset: Dataset) -> str:
     paths = list(files_below(root, dataset.image_folders + dataset.list_folders))
     whole = hashlib.sha256()
     for path, digest in zip(paths, digests(paths), strict=True):
-        whole.update(f"{path.relative_to(root).as_posix()} {digest}\n".encode())
+        whole.update(os.fsencode(path.relative_to(root)) + f" {digest}\n".encode())
     return whole.hexdigest()
 
 
@@ -106,9 +108,10 @@ def unreadable(path: Path) -> str:
     try:
         with Image.open(path) as image:
             image.load()
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            odd = odd_image(image)
+    except Exception as error:  # decoders raise anything on damaged files
         return f"unreadable image {path}: {error}"
-    return ""
+    return f"unusable image {path}: {odd}" if odd else ""
 
 
 def check(root: Path, dataset: Dataset, *, images: bool = True) -> CheckReport:
@@ -142,7 +145,7 @@ def promised_rows(root: Path, dataset: Dataset) -> list[Count]:
     """Compare a twin with the counts that its generation wrote down."""
     try:
         promised = dict(json.loads((root / MARKER).read_text(encoding="utf-8"))["counts"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{root / MARKER} is damaged ({error}); make the twin again") from error
     numbers = {
         top: sum(is_image(dataset, path) for path in files_below(root, (top,)))
@@ -153,7 +156,7 @@ def promised_rows(root: Path, dataset: Dataset) -> list[Count]:
 
 def is_image(dataset: Dataset, path: Path) -> bool:
     """Say whether a file's name is that of an image of the data set."""
-    return path.suffix.lower() == dataset.suffix
+    return path.suffix.lower() in (dataset.suffix, *dataset.other_suffixes)
 
 
 def odd_files(root: Path, dataset: Dataset) -> Iterator[str]:

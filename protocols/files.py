@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protocols.base import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MARKER = "SYNTHETIC.json"
 """The file at the root of a synthetic twin."""
@@ -53,6 +59,28 @@ def unknown_counts(root: Path, dataset: str, text: str, allow_partial: bool) -> 
     )
 
 
+def is_leftover(name: str) -> bool:
+    """Say whether macOS leaves a file of that name beside others; its ``._`` files end in the others' suffixes."""
+    return name.startswith("._") or name == ".DS_Store"
+
+
+def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """Yield the files at or below a folder, in no order, but for what macOS leaves beside them.
+
+    Links to folders are followed, unless they lead back to one above (`above`: their devices and inodes).
+    """
+    stat = folder.stat()
+    place = (stat.st_dev, stat.st_ino)
+    if place in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from files_in(folder / entry.name, (*above, place))
+            elif entry.is_file() and not is_leftover(entry.name):
+                yield folder / entry.name
+
+
 def images_in(folder: Path, suffix: str) -> list[str]:
     """Return the names of a folder's images, sorted as strings.
 
@@ -60,24 +88,43 @@ def images_in(folder: Path, suffix: str) -> list[str]:
     ----------
     folder : Path
     suffix : str
-        ``.jpg`` or ``.bmp``, compared without regard to case; other files are left out with a warning.
+        ``.jpg`` or ``.bmp``, compared without regard to case; other files are left out with a warning, what
+        macOS leaves beside every image without one.
 
     Raises
     ------
     DataError
-        If a directory lies where images are expected, or there is no image.
+        If a directory, a pipe or a link to nowhere lies where images are expected, or there is no image.
     """
     names = []
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            raise DataError(f"{entry} is a folder, but images are expected there; move it away")
-        if entry.suffix.lower() == suffix:
-            names.append(entry.name)
-        else:
-            warnings.warn(f"{entry} is not a {suffix} file and is left out", ForeignFileWarning, stacklevel=2)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_leftover(entry.name):
+                continue
+            if entry.is_dir():
+                raise DataError(f"{entry.path} is a folder, but images are expected there; move it away")
+            if not entry.is_file():
+                what = "a link to nowhere" if entry.is_symlink() else "no regular file"
+                raise DataError(f"{entry.path} is {what}, but images are expected there; move it away")
+            if Path(entry.name).suffix.lower() == suffix:
+                names.append(entry.name)
+            else:
+                warnings.warn(
+                    f"{entry.path} is not a {suffix} file and is left out", ForeignFileWarning, stacklevel=2
+                )
     if not names:
         raise DataError(f"{folder} holds no {suffix} image; restore its images or remove the folder")
     return sorted(names)
+
+
+def odd_image(image: Image) -> str:
+    """Say why an opened image cannot be used as it is; empty if it can.
+
+    Pixels of 16 or 32 bits would all turn white: which of their numbers is white, only their owner knows.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return f"it has more than 8 bits a pixel (mode {image.mode}), which would all turn white; convert it to 8 bits"
+    return ""
 
 
 def wrong_layout(root: Path, missing: str, tree: str) -> DataError:

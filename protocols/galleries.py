@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from protocols.base import DataError
+from protocols.matlab import read_matlab
 
 Permutations = npt.NDArray[np.object_]
 
@@ -70,14 +69,25 @@ def read_permutations(path: Path, cameras: int) -> Permutations:
             f"{path} not found; the official galleries need it (it comes with the official evaluation code)"
         )
     try:
-        cells: Permutations = loadmat(path)["rand_perm_cam"]
-    except (ValueError, KeyError, NotImplementedError, TypeError, OSError, MatReadError) as error:
+        cells: Permutations = read_matlab(path, ("rand_perm_cam",))["rand_perm_cam"]
+    except (DataError, KeyError) as error:
         raise DataError(f"{path} is not the official permutation file: {error}") from error
-    if cells.shape != (cameras, 1) or not all(np.asarray(cell).dtype == object for cell in cells.flat):
+    if cells.shape != (cameras, 1) or not all(is_column_of_cells(cell) for cell in cells.flat):
         raise DataError(
             f"{path} is not the official permutation file: expected a cell of {cameras} x 1 cells"
         )
     return cells
+
+
+def is_column_of_cells(cell: object) -> bool:
+    """Say whether a camera's entry is a column of matrices."""
+    return (
+        isinstance(cell, np.ndarray)
+        and cell.dtype == object
+        and cell.shape[1:] == (1,)
+        and all(isinstance(matrix, np.ndarray) and matrix.ndim == 2 for matrix in cell.flat)
+        and all(matrix.dtype != object for matrix in cell.flat)
+    )
 
 
 def official_draw(

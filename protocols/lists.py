@@ -33,11 +33,13 @@ def read_identities(path: Path) -> list[int]:
     ids: list[int] = []
     column = 1
     for field in lines[0].split(","):
-        if not field.strip().isascii() or not field.strip().isdigit():
-            raise DataError(f"{path}, line 1, column {column}: {field.strip()!r} is not an identity number")
-        identity = int(field)
+        if not re.fullmatch(r"\s*[0-9]+\s*", field):
+            raise DataError(
+                f"{path}, line 1, column {column}: {field.strip()[:40]!a} is not an identity number"
+            )
+        identity = int(field) if len(field.strip()) < 20 else 10**20
         if identity > 9999:
-            raise DataError(f"{path}, line 1, column {column}: identity {identity} is above 9999")
+            raise DataError(f"{path}, line 1, column {column}: identity {field.strip()[:20]} is above 9999")
         if identity in ids:
             raise DataError(f"{path}, line 1, column {column}: identity {identity} stands twice; remove one")
         ids.append(identity)
@@ -63,12 +65,16 @@ def read_labelled_paths(root: Path, path: Path) -> tuple[tuple[str, ...], list[i
 
 
 def parse_line(root: Path, path: Path, number: int, line: str) -> tuple[str, int]:
-    """Split a line at its last run of blanks into a relative path and a label."""
-    match = re.fullmatch(r"(.*\S)[ \t]+(\d{1,18})\s*", line)
+    """Split a line at its last run of blanks into a relative path and a label; backslashes separate folders too."""
+    match = re.fullmatch(r"(.*\S)[ \t]+([0-9]{1,18})\s*", line)
     if match is None:
         raise DataError(f"{path}, line {number}: {line!r} is not a path, a blank and an integer label")
     name, label = match.group(1), int(match.group(2))
+    if "\\" in name and not (root / name).is_file():
+        name = name.replace("\\", "/")
     pure = PurePosixPath(name)
+    if re.match(r"[A-Za-z]:/", name):
+        raise DataError(f"{path}, line {number}: {name} is an absolute path; paths begin below the data root")
     if pure.is_absolute() or ".." in pure.parts:
         raise DataError(f"{path}, line {number}: {name} leads outside the data root")
     if re.search(r"\s\d+$", name):

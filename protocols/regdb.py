@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -54,6 +55,7 @@ def read_index(root: Path, part: str, modality: Modality, split: int) -> Labelle
     if not path.is_file():
         raise wrong_layout(root, f"idx/{path.name}", TREE)
     names, labels = read_labelled_paths(root, path)
+    refuse_contradictions(path, names, labels, modality)
     n = len(names)
     images = Images(
         root,
@@ -62,6 +64,48 @@ def read_index(root: Path, part: str, modality: Modality, split: int) -> Labelle
         np.full(n, CAMERAS[modality], dtype=np.int64),
     )
     return LabelledImages(images, np.array(labels, dtype=np.int64))
+
+
+def refuse_contradictions(
+    path: Path, names: Sequence[str], labels: Sequence[int], modality: Modality
+) -> None:
+    """Refuse a list of the other modality's images, and labels that are not one a folder.
+
+    Raises
+    ------
+    DataError
+        Names the first line that contradicts its folder.
+    """
+    other = FOLDERS[Modality(1 - modality)]
+    folder_of: dict[int, str] = {}
+    label_of: dict[str, int] = {}
+    for number, (name, label) in enumerate(zip(names, labels, strict=True), start=1):
+        parts = PurePosixPath(name).parts
+        if parts[0] == other:
+            raise DataError(
+                f"{path}, line {number}: {name} is an image of {other}/; the list is of {FOLDERS[modality]}/, "
+                "so the two modalities are exchanged; get the original files"
+            )
+        folder = "/".join(parts[:-1])
+        if folder_of.setdefault(label, folder) != folder or label_of.setdefault(folder, label) != label:
+            raise DataError(
+                f"{path}, line {number}: {name} has label {label}, but {folder} has label "
+                f"{label_of.get(folder, label)} and label {label} is of {folder_of[label]}; get the original file"
+            )
+
+
+def refuse_other_labels(root: Path, split: int, visible: LabelledImages, thermal: LabelledImages) -> None:
+    """Refuse a label that stands for one identity folder in one modality and for another in the other."""
+    of_visible, of_thermal = (
+        dict(zip(side.identity.tolist(), map(folder_name, side.images.paths), strict=True))
+        for side in (visible, thermal)
+    )
+    for label in sorted(of_visible.keys() & of_thermal.keys()):
+        if of_visible[label] != of_thermal[label]:
+            raise DataError(
+                f"{root}, split {split}: label {label} is of identity folder {of_visible[label]} in the visible list "
+                f"and of {of_thermal[label]} in the thermal one; get the original files"
+            )
 
 
 def check_sides(
@@ -73,6 +117,7 @@ def check_sides(
         if not allow_partial:
             raise DataError(f"{text}; get the original files, or use --allow-partial-data")
         warnings.warn(text, PartialDataWarning, stacklevel=3)
+    refuse_other_labels(root, split, visible, thermal)
     problems = []
     for name, side in (("visible", visible), ("thermal", thermal)):
         ids = len(np.unique(side.identity))
@@ -86,7 +131,12 @@ def check_sides(
 
 def folders(side: LabelledImages) -> set[str]:
     """Return the identity folders of a list."""
-    return {PurePosixPath(path).parent.name for path in side.images.paths}
+    return set(map(folder_name, side.images.paths))
+
+
+def folder_name(path: str) -> str:
+    """Return the identity folder of an image."""
+    return PurePosixPath(path).parent.name
 
 
 def count_split(root: Path, split: int) -> list[tuple[str, int, int]]:
@@ -166,6 +216,7 @@ class RegDBData(Dataset):
     image_folders = tuple(FOLDERS.values())
     list_folders = ("idx",)
     suffix = ".bmp"
+    other_suffixes = (".jpg", ".jpeg", ".png")
     splits = tuple(SPLITS)
     split_is_trial = True
     n_trials = len(SPLITS)

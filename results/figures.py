@@ -56,7 +56,7 @@ def grid(panels: int, names: Sequence[str]) -> tuple[Figure, list[Axes], dict[st
     FigureCanvasAgg(figure)
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
     chosen = looks(names)
-    handles = [Line2D([], [], label=name, markersize=5, **look) for name, look in chosen.items()]
+    handles = [Line2D([], [], label=no_formula(name), markersize=5, **look) for name, look in chosen.items()]
     figure.legend(
         handles=handles, loc="outside upper left", ncols=LEGEND_COLUMNS, frameon=False, fontsize="small"
     )
@@ -65,6 +65,11 @@ def grid(panels: int, names: Sequence[str]) -> tuple[Figure, list[Axes], dict[st
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize="small")
     return figure, axes, chosen
+
+
+def no_formula(text: str) -> str:
+    """Return a text whose dollars matplotlib shows as they are."""
+    return text.replace("$", r"\$")
 
 
 def cmc_curves(rows: pd.DataFrame) -> Figure:
@@ -91,7 +96,7 @@ def cmc_curves(rows: pd.DataFrame) -> Figure:
             means = part.groupby(["rank", "seed"])["value"].mean().groupby("rank").mean()
             look = chosen[str(name)]
             axis.plot(means.index.to_numpy(), means.to_numpy(), markersize=4, linewidth=1.4, **look)
-        axis.set_title(f"{protocol}, {setting}", fontsize="small", loc="left")
+        axis.set_title(no_formula(f"{protocol}, {setting}"), fontsize="small", loc="left")
         axis.set_xlabel("rank", fontsize="small")
         axis.set_ylabel("matching rate (%)", fontsize="small")
         axis.set_xticks([1, 5, 10, 20])

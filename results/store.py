@@ -6,8 +6,8 @@ import csv
 import itertools
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,37 +17,34 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from results.checksums import COMPLETE, check_files
+from results.files import write_whole
 from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, validate
 
 NEEDED = ("label", "preset", "dataset", "seed", "split")
 SAME = ("config", "engine", "sources", "training_version", "weights", "data_digest")
 """Entries of a specification that runs of one line of a table share; split and seed may differ."""
 
+OF_RUN = {"method": "label", "preset": "preset", "seed": "seed", "split": "split"}
+"""Columns of the metric rows that repeat an entry of the specification."""
+OF_VALUE = ("checkpoint", "protocol", "setting", "trial", "metric")
+"""Columns that say which value a metric row holds."""
+
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole: a temporary one in the same folder, then a rename.
+    """Write a UTF-8 file whole, or not at all.
 
     Raises
     ------
     ResultsError
-        If the folder cannot be written to.
+        If it cannot be written.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        write_whole(path, text.encode())
     except OSError as error:
-        raise ResultsError(f"cannot write {path}: {error.strerror}; choose a writable folder") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ResultsError(f"cannot write {path}: {error.strerror}; nothing was left behind") from error
-        raise
+        raise ResultsError(
+            f"cannot write {path}: {error.strerror}; free space or choose a writable folder, nothing was left behind"
+        ) from error
 
 
 def write_frame(frame: pd.DataFrame, path: Path, schema: Schema[Any]) -> None:
@@ -119,10 +116,11 @@ class Run:
             Whether to read the array of a name.
         """
         path = self.path / "ranks.npz"
+        check_files(self.path, [path.name])
         try:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files if wanted(name)}
-        except (OSError, ValueError, BadZipFile) as error:
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             raise ResultsError(f"{path} is not a readable array file: {error}") from error
 
 
@@ -138,14 +136,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest: a JSON object with its run and a specification that has what :data:`NEEDED` says."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"{path} is not a readable manifest: {error}") from error
     spec = content.get("spec") if isinstance(content, dict) and "run" in content else None
-    lacking = ["run or spec"]
-    if isinstance(spec, dict):
-        lacking = [name for name in NEEDED if name not in spec]
-    if lacking:
+    if not isinstance(spec, dict):
+        raise ResultsError(f"{path} is not the manifest of a run: it lacks run or spec")
+    if lacking := [name for name in NEEDED if name not in spec]:
         raise ResultsError(f"{path} is not the manifest of a run: it lacks {', '.join(lacking)}")
+    for name in ("label", "preset", "dataset"):
+        if not str(spec[name]).isprintable():
+            raise ResultsError(
+                f"{path}: spec.{name} is {spec[name]!a}, no printable text; use an unchanged manifest"
+            )
     return dict(content)
 
 
@@ -157,10 +159,11 @@ def read_run(path: Path) -> Run:
     ResultsError
         If the run has not finished, or a file of it is damaged.
     """
-    if not (path / "COMPLETE").is_file():
+    if not (path / COMPLETE).is_file():
         raise ResultsError(
             f"{path} is not a finished run (it has no COMPLETE); `reidbench run` goes on with it"
         )
+    check_files(path, ("manifest.json", "metrics.csv", "history.csv", "profile.csv"))
     manifest = read_manifest(path / "manifest.json")
     run = Run(
         path,
@@ -169,10 +172,30 @@ def read_run(path: Path) -> Run:
         read_frame(path / "history.csv", HISTORY),
         read_frame(path / "profile.csv", PROFILE),
     )
-    strangers = sorted(set(run.metrics["run"]) - {run.id})
-    if strangers:
-        raise ResultsError(f"{path / 'metrics.csv'} has rows of other runs: {', '.join(strangers)}")
+    check_rows(run)
     return run
+
+
+def check_rows(run: Run) -> None:
+    """Refuse metric rows that stand twice, or that are not of the run of the manifest.
+
+    Raises
+    ------
+    ResultsError
+        Says in what they differ.
+    """
+    path, rows, spec = run.path / "metrics.csv", run.metrics, run.manifest["spec"]
+    if strangers := sorted(set(rows["run"]) - {run.id}):
+        raise ResultsError(f"{path} has rows of other runs: {', '.join(strangers)}")
+    for column, entry in OF_RUN.items():
+        if others := sorted({str(value) for value in rows[column]} - {str(spec.get(entry))}):
+            raise ResultsError(
+                f"{path} has rows with {column} {', '.join(others)}, the manifest says {spec.get(entry)}; "
+                "use unchanged files"
+            )
+    if rows.duplicated(list(OF_VALUE)).any():
+        twice = rows[rows.duplicated(list(OF_VALUE))].iloc[0]
+        raise ResultsError(f"{path} has a row twice: {', '.join(str(twice[name]) for name in OF_VALUE)}")
 
 
 def run_directories(path: Path) -> list[Path]:
@@ -185,7 +208,20 @@ def run_directories(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         raise ResultsError(f"{path} is not a folder; give run directories, or folders that hold some")
-    return sorted(manifest.parent for manifest in path.rglob("manifest.json"))
+    return sorted(folders_with("manifest.json", path, ()))
+
+
+def folders_with(name: str, folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the folders at or below `folder` that hold a file, links to folders followed unless they lead back."""
+    place = os.path.realpath(folder)
+    if place in above:
+        return
+    if (folder / name).is_file():
+        yield folder
+    with os.scandir(folder) as entries:
+        below = sorted(entry.name for entry in entries if entry.is_dir())
+    for one in below:
+        yield from folders_with(name, folder / one, (*above, place))
 
 
 def find_runs(paths: Iterable[Path]) -> FoundRuns:
@@ -200,7 +236,7 @@ def find_runs(paths: Iterable[Path]) -> FoundRuns:
     for path in paths:
         for directory in run_directories(path):
             directories[directory.resolve()] = directory
-    unfinished = [one for one in directories.values() if not (one / "COMPLETE").is_file()]
+    unfinished = [one for one in directories.values() if not (one / COMPLETE).is_file()]
     finished = [read_run(one) for one in directories.values() if one not in unfinished]
     runs = sorted(finished, key=lambda run: run.id)
     if not runs:

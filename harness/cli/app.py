@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import typer
 
@@ -15,7 +19,10 @@ from harness.cli import (
     result_commands,
     run_commands,
 )
-from harness.cli.console import show_warnings_once
+from harness.cli.console import show_warnings_once, write_anywhere
+
+TERMINATED = 75
+"""Exit code after SIGTERM: for batch systems, a temporary failure (EX_TEMPFAIL)."""
 
 app = typer.Typer(
     name="reidbench",
@@ -80,15 +87,46 @@ app.add_typer(data_app, name="data", rich_help_panel=MACHINE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an error that a person can fix ends in one message and exit code 2 (3: the run is held)."""
-    from harness.errors import format_error, user_errors
+    """Run the command line; an error that a person can fix ends in one message and exit code 2 (3: the run is held).
 
+    SIGTERM tidies up as Ctrl-C does, and ends with exit code 75: the same command goes on.
+    """
+    from harness.errors import format_error, printable, understood, user_errors
+
+    write_anywhere()
     show_warnings_once()
     try:
-        app(args=list(arguments) if arguments is not None else None)
+        with terminable():
+            app(args=list(arguments) if arguments is not None else None)
     except BaseException as error:
-        if not isinstance(error, user_errors()):
+        known = understood(error)
+        if not isinstance(known, user_errors()):
             raise
-        text, code = format_error(error)
-        sys.stderr.write(f"error: {text}\n")
+        text, code = format_error(known)
+        sys.stderr.write(f"error: {printable(text)}\n")
         raise SystemExit(code) from None
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Treat SIGTERM as an interrupt, and end with exit code 75 after one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    me, asked = os.getpid(), threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        if os.getpid() != me:  # a worker process that has not set its own handler yet
+            os._exit(128 + number)
+        asked.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt):
+        if asked.is_set():
+            raise SystemExit(TERMINATED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

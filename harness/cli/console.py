@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 import warnings
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from harness.errors import printable
+
 if TYPE_CHECKING:
     from harness.training.progress import Reporter
+
+PLAIN = {
+    "±": "+-",
+    "–": "-",
+    "×": "x",
+    "…": "...",
+    "→": "->",
+    "²": "2",
+    "≤": "<=",
+    "≥": ">=",
+    "─": "-",
+    "━": "-",
+}
+"""What stands for characters that a terminal's or a pipe's encoding lacks; others are spelled out."""
+
+
+def write_anywhere() -> None:
+    """Let standard output and error take any text, whatever their encoding."""
+    codecs.register_error("plain", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that could not be encoded, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(one, ascii(one)[1:-1]) for one in lacking), error.end
 
 
 def console() -> Console:
@@ -31,6 +65,6 @@ def show_warnings_once() -> None:
     def show(message: Warning | str, *_args: object, **_more: object) -> None:
         if str(message) not in shown:
             shown.add(str(message))
-            sys.stderr.write(f"warning: {message}\n")
+            sys.stderr.write(f"warning: {printable(str(message))}\n")
 
     warnings.showwarning = show

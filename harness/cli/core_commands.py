@@ -39,7 +39,7 @@ def cluster(
     if out is not None:
         write_atomic(out, outcome.csv())
     for line in outcome.lines():
-        console().print(line, highlight=False)
+        console().print(line, highlight=False, markup=False)
 
 
 def variants(

@@ -70,7 +70,7 @@ def report(
     from harness.tools.tables import checkpoints_shown, write_report
 
     write_report(runs, out, checkpoints_shown(checkpoint or ()))
-    console().print(f"report: {out}", highlight=False)
+    console().print(f"report: {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def score(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,11 +16,12 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.registry import load_datasets
-from harness.runs.files import write_atomic
+from harness.runs.files import waiting_for, write_atomic
 from protocols.base import Dataset, Images, LabelledImages, Protocol, Trial
 from protocols.check import check, dataset_at, fingerprint
-from protocols.files import DataWarning, is_synthetic
+from protocols.files import DataWarning, files_in, is_synthetic
 from protocols.synthetic.twin import VERSION, synthesise
+from results.files import clear_leftovers
 
 DataKind = Literal["real", "real-partial", "synthetic"]
 Say = Callable[[str], None]
@@ -42,11 +44,17 @@ def recognise(root: Path) -> Dataset:
 
 
 def synthetic_root(dataset: Dataset, twin_seed: int, say: Say) -> Path:
-    """Return the demo-sized twin of a data set, made at the first call."""
+    """Return the demo-sized twin of a data set, made at the first call; of several processes, one makes it."""
     path = Path("data") / f"{dataset.name}-twin-v{VERSION}-seed{twin_seed}"
-    if not path.is_dir():
-        say(f"making a synthetic twin of {dataset.name} in {path}")
-        synthesise(path, dataset, seed=twin_seed)
+    if path.is_dir():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with waiting_for(path.with_name(f"{path.name}.lock"), say):
+        if not path.is_dir():
+            for left in path.parent.glob(f".{path.name}.*"):
+                shutil.rmtree(left, ignore_errors=True)
+            say(f"making a synthetic twin of {dataset.name} in {path}")
+            synthesise(path, dataset, seed=twin_seed)
     return path
 
 
@@ -96,57 +104,88 @@ def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = F
     """Write the lists of all trials as CSV, for anybody's code.
 
     Files are ``query_<trial>.csv`` and ``gallery_<trial>.csv`` with the columns ``path,identity,camera``, in
-    evaluation order: those of the protocol's first setting in `out`, of another in ``<out>/<setting>``.
+    evaluation order: those of the protocol's first setting in `out`, of another in ``<out>/<setting>``. Lists that
+    are there already, from an export that was stopped, stay if they are the same.
 
     Raises
     ------
     HarnessError
-        If `out` has lists already.
+        If `out` has other lists.
     """
-    if any(out.glob("query_*.csv")):
-        raise HarnessError(f"{out} holds lists already; delete them, or choose another folder with --out")
-    written: list[Path] = []
+    contents: dict[Path, bytes] = {}
     first = ""
     for split in protocol.dataset.splits:
         for trial in protocol.trials(root, split, allow_partial=allow_partial):
             first = first or trial.setting
-            written += export_trial(trial, out if trial.setting == first else out / trial.setting)
-    if not written:
+            folder = out if trial.setting == first else out / trial.setting
+            contents |= {folder / name: content for name, content in trial_lists(trial)}
+    if not contents:
         warnings.warn(f"{protocol.id} has no trials on {root}", DataWarning, stacklevel=2)
-    return written
+    there = {path for folder in {path.parent for path in contents} for path in lists_in(folder)}
+    if others := [path for path in there if path not in contents or path.read_bytes() != contents[path]]:
+        raise HarnessError(
+            f"{out} holds other lists already, as {min(others)}; delete them, or choose another folder with --out"
+        )
+    for path, content in contents.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path not in there:
+            write_atomic(path, content)
+    for folder in {path.parent for path in contents}:
+        clear_leftovers(folder)
+    return list(contents)
 
 
-def export_trial(trial: Trial, folder: Path) -> list[Path]:
-    """Write one trial's two lists."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+def lists_in(folder: Path) -> Iterator[Path]:
+    """Yield the query and gallery lists of a folder."""
+    yield from folder.glob("query_*.csv")
+    yield from folder.glob("gallery_*.csv")
+
+
+def trial_lists(trial: Trial) -> Iterator[tuple[str, bytes]]:
+    """Yield file names and contents of one trial's two lists."""
     for name, side in (("query", trial.query), ("gallery", trial.gallery)):
-        path = folder / f"{name}_{trial.number}.csv"
         frame = pd.DataFrame(
             {"path": side.images.paths, "identity": side.identity, "camera": side.images.camera}
         )
-        write_atomic(path, frame.to_csv(index=False).encode())
-        paths.append(path)
-    return paths
+        yield f"{name}_{trial.number}.csv", frame.to_csv(index=False).encode()
 
 
 def data_digest(root: Path, dataset: Dataset) -> str:
-    """Return the data fingerprint, remembered for as long as no file's name, size or time changes."""
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    stats = ((p.relative_to(root).as_posix(), p.stat()) for p in files)
-    listing = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
-    key = hashlib.sha256(f"{root.resolve()}\n{listing}".encode()).hexdigest()[:24]
+    """Return the data fingerprint, remembered for as long as no file's name, size, time or inode changes.
+
+    The time is also that of the last change of the file's entry, which nobody can set back: an image that was
+    replaced by one of the same size and time stamp is read again, and so is one behind a link.
+    """
+    whole = hashlib.sha256(os.fsencode(root.resolve()))
+    for path in sorted(files_in(root)):
+        stat = path.stat()
+        times = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+        whole.update(os.fsencode(path.relative_to(root)) + f"\0{times}\n".encode())
+    key = whole.hexdigest()[:24]
     cache = Path("data") / "fingerprints" / key
-    try:
-        return cache.read_text(encoding="utf-8")
-    except OSError:
-        digest = fingerprint(root, dataset)
+    if known := remembered(cache):
+        return known
+    digest = fingerprint(root, dataset)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(cache, digest.encode())
+        write_atomic(cache, f"{digest} {proof(key, digest)}\n".encode())
     except OSError as error:
         warnings.warn(f"the data fingerprint could not be remembered in {cache}: {error}", stacklevel=2)
     return digest
+
+
+def proof(key: str, digest: str) -> str:
+    """Return what tells a remembered fingerprint from a damaged one, or from that of other data."""
+    return hashlib.sha256(f"{key} {digest}".encode()).hexdigest()[:16]
+
+
+def remembered(cache: Path) -> str:
+    """Return the fingerprint that a file remembers; empty if there is none, or it is damaged."""
+    try:
+        digest, _, known = cache.read_text(encoding="utf-8").strip().partition(" ")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return digest if known == proof(cache.name, digest) else ""
 
 
 def examine(root: Path, dataset: Dataset, *, allow_partial: bool) -> DataRoot:

@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from harness.errors import HarnessError, RunHeldError
 from harness.runs.files import write_atomic
 from harness.runs.run_spec import RunSpec, canonical_json
+from results.checksums import COMPLETE, checksums
+from results.files import clear_leftovers
 
 
 class RunDirectory:
@@ -30,7 +32,7 @@ class RunDirectory:
         self.ranks = self.path / "ranks.npz"
         self.last = self.path / "checkpoints" / "last.ckpt"
         self.log = self.path / "log.txt"
-        self._complete = self.path / "COMPLETE"
+        self._complete = self.path / COMPLETE
 
     def best(self, stage: str) -> Path:
         """Return the checkpoint of the best test epoch of a stage, kept if the next stage starts from it."""
@@ -55,8 +57,8 @@ class RunDirectory:
         write_atomic(self.manifest, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
     def finish(self) -> None:
-        """Write the marker that makes this a result; call it after everything else is on disk."""
-        write_atomic(self._complete, b"")
+        """Write the marker that makes this a result, with the digests of all files; call it after everything else."""
+        write_atomic(self._complete, checksums(self.path).encode())
 
     def reopen(self) -> None:
         """Take the marker away: what follows from the last checkpoint is made again."""
@@ -88,6 +90,8 @@ class RunDirectory:
                 f"run {self.spec.id} is held by {describe_holder(holder)}; its files: {self.path}"
             ) from None
         try:
+            for folder in (self.path, self.last.parent):
+                clear_leftovers(folder)
             me = {"pid": os.getpid(), "host": socket.gethostname()}
             write_atomic(holder, canonical_json(me).encode())
             yield
@@ -100,6 +104,6 @@ def describe_holder(path: Path) -> str:
     """Say who holds a run, from the file its process wrote."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError, KeyError):
+        return f"process {int(holder['pid'])} on {str(holder['host'])[:64]!a}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

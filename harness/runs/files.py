@@ -1,33 +1,17 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, folders that must be there for them, and turns at what several processes make."""
 
 from __future__ import annotations
 
-import os
-import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from harness.errors import HarnessError
+from results.files import write_whole as write_atomic
 
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file through a temporary one in the same folder and a rename, so that no reader sees half of it."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(path)  # a full disk does not say which file it had no room for
-        raise
+__all__ = ["check_folder", "waiting_for", "write_atomic"]
 
 
 def check_folder(path: Path | None) -> None:
@@ -37,3 +21,18 @@ def check_folder(path: Path | None) -> None:
     if path.parent.exists():
         raise HarnessError(f"{path}: {path.parent} is a file, not a folder; choose another place")
     raise HarnessError(f"{path}: the folder {path.parent} does not exist; make it first")
+
+
+@contextmanager
+def waiting_for(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file; say so if another process has to finish first."""
+    turn = FileLock(lock)
+    try:
+        turn.acquire(timeout=0)
+    except Timeout:
+        say(f"waiting for another process that holds {lock}")
+        turn.acquire()
+    try:
+        yield
+    finally:
+        turn.release()

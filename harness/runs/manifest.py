@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from harness.errors import HarnessError
+from harness.runs.directory import RunDirectory
 from harness.runs.environment import manifest_environment
 from harness.runs.run_spec import RunSpec
 from harness.runs.task import Task
 
 MANIFEST_VERSION = 2
+DECIDES = ("python", "packages", "cpu", "device", "gpus", "cuda", "cudnn", "threads", "commit", "dirty")
+"""Entries of an environment on which numbers may depend."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,19 @@ class Manifest:
         Digest of the weights that training starts from; empty until they are loaded.
     device : str
         Where it runs; empty until the device is chosen.
+    earlier : tuple of dict
+        ``environment`` and ``device`` of the processes that began the run, if it was stopped in between.
     """
 
     task: Task
     weights: str = ""
     device: str = ""
+    earlier: tuple[dict[str, Any], ...] = ()
 
     def write(self, status: Literal["running", "stopped", "complete"], reason: str = "") -> None:
         """Write ``manifest.json`` whole."""
         task, spec = self.task, self.task.spec
+        here = {"environment": manifest_environment(), "device": self.device or task.execution.device}
         task.directory.write_manifest(
             {
                 "manifest_version": MANIFEST_VERSION,
@@ -45,13 +54,57 @@ class Manifest:
                 "data_root": str(task.root.resolve()),
                 "protocols": {protocol.id: protocol.version for protocol in task.protocols},
                 "weights": {"name": spec.engine["weights"], "digest": self.weights},
-                "environment": manifest_environment(),
-                "device": self.device or task.execution.device,
+                **here,
+                **({"earlier": list(self.earlier)} if self.earlier else {}),
                 "status": status,
                 "reason": reason,
                 "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
         )
+
+    def moved(self) -> str:
+        """Say in what this machine differs from the one that began the run; empty if in nothing that is known."""
+        if not self.earlier:
+            return ""
+        now = {**manifest_environment(), "device": self.device}
+        then = {**self.earlier[-1]["environment"], "device": self.earlier[-1]["device"]}
+        return ", ".join(differences(then, now))
+
+    def settled(self) -> Manifest:
+        """Return the manifest without the environment before this one if the two are alike."""
+        return self if self.moved() else replace(self, earlier=self.earlier[:-1])
+
+
+def earlier_environments(directory: RunDirectory) -> tuple[dict[str, Any], ...]:
+    """Return environment and device of each process that trained epochs of an unfinished run, in their order."""
+    if not directory.last.exists():
+        return ()
+    try:
+        content = json.loads(directory.manifest.read_text(encoding="utf-8"))
+        before = [
+            *content.get("earlier", []),
+            {"environment": content["environment"], "device": content["device"]},
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        warnings.warn(
+            f"{directory.manifest} is damaged: where the run's first epochs were trained is not known any more",
+            stacklevel=2,
+        )
+        return ()
+    return tuple(one for one in before if isinstance(one, dict) and isinstance(one.get("environment"), dict))
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name what decides numbers and differs between two environments, as ``torch 2.6 then, 2.7 now``."""
+    found = []
+    for name in DECIDES:
+        old, new = then.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            pairs = {key: (old.get(key), new.get(key)) for key in sorted({*old, *new})}
+        else:
+            pairs = {name: (old, new)}
+        found += [f"{key} {a} then, {b} now" for key, (a, b) in pairs.items() if a != b]
+    return found
 
 
 def spec_from_manifest(path: Path, manifest: Mapping[str, Any]) -> tuple[RunSpec, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from harness.runs.sources import source_digest
 from harness.runs.task import Execution, Task
 from harness.runs.weights import weights_identity
 from protocols.base import Protocol
+
+NUMBER = re.compile("[0-9]{1,9}")
+"""Of a trial: digits in ASCII, for ``str.isdigit`` takes others that ``int`` does not."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,12 @@ def parse_trials(text: str | None, splits: Sequence[int]) -> tuple[int, ...]:
     chosen: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise HarnessError(f"--trials {text}: expected numbers and ranges such as 1-10 or 1,4-6")
-        chosen += range(int(first), int(last or first) + 1)
+        if not NUMBER.fullmatch(first) or (dash and not NUMBER.fullmatch(last)):
+            raise HarnessError(f"--trials {text[:40]!a}: expected numbers and ranges such as 1-10 or 1,4-6")
+        end = int(last or first)
+        if end > max(splits) or len(chosen) > 10 * len(splits):
+            raise HarnessError(f"--trials {text[:40]}: trials are {splits[0]} to {splits[-1]}")
+        chosen += range(int(first), end + 1)
     wrong = [t for t in chosen if t not in splits]
     if wrong or not chosen:
         raise HarnessError(

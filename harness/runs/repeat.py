@@ -8,7 +8,14 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.registry import load_dataset, load_method, protocols_of
-from harness.runs.configuration import EngineConfig, refuse_replaced, validated
+from harness.runs.configuration import (
+    ENGINE_PRESETS,
+    EngineConfig,
+    preset_values,
+    refuse_replaced,
+    split_variant,
+    validated,
+)
 from harness.runs.data import Say, examine, find_root
 from harness.runs.manifest import spec_from_manifest
 from harness.runs.plan import task_of
@@ -17,6 +24,7 @@ from harness.runs.run_spec import TRAINING_VERSION, RunSpec
 from harness.runs.sources import source_digest
 from harness.runs.task import Execution, Task
 from harness.runs.weights import weights_identity
+from methods.base import Method
 from protocols.base import Protocol
 from results.store import read_manifest
 
@@ -44,6 +52,7 @@ def plan_from_manifest(
     cls = load_method(spec.method)
     refuse_replaced(cls, spec.config, f"{path}: {spec.method} has changed since")
     validated(cls.Config, spec.config)
+    refuse_other_names(path, cls, spec)
     engine = settle_precision(validated(EngineConfig, spec.engine), execution.device)
     if data:
         root = find_root(data, protocols_of(spec.dataset)[0], twin_seed, say)
@@ -52,7 +61,26 @@ def plan_from_manifest(
     refuse_other_sources(path, cls.__module__, spec)
     task = task_of(spec, root, execution)
     refuse_other_versions(path, manifest, task.protocols)
+    if manifest["run"] != spec.id:
+        raise HarnessError(
+            f"{path}: its specification is that of run {spec.id}, not of {manifest['run']}; use an unchanged manifest"
+        )
     return task
+
+
+def refuse_other_names(path: Path, cls: type[Method], spec: RunSpec) -> None:
+    """Refuse a label or a preset that is not the method's: neither is part of the run id, but tables show both."""
+    method, variant = split_variant(spec.label)
+    if method != spec.method:
+        raise HarnessError(
+            f"{path}: the label {spec.label!a} is not that of {spec.method}; use an unchanged manifest"
+        )
+    if variant:
+        preset_values(cls, variant, spec.dataset, "variant")
+    if spec.preset not in ENGINE_PRESETS:
+        raise HarnessError(
+            f"{path}: there is no preset {spec.preset!a}, only {', '.join(ENGINE_PRESETS)}; use an unchanged manifest"
+        )
 
 
 def refuse_other_data(path: Path, root: Path, spec: RunSpec) -> None:
@@ -67,7 +95,10 @@ def refuse_other_data(path: Path, root: Path, spec: RunSpec) -> None:
         raise HarnessError(
             f"{path}: spec.split is {spec.split}; {spec.dataset} has {splits[0]} to {splits[-1]}"
         )
-    digest = examine(root, dataset, allow_partial=spec.data == "real-partial").digest
+    found = examine(root, dataset, allow_partial=spec.data == "real-partial")
+    digest = found.digest
+    if found.kind != spec.data:
+        raise HarnessError(f"{path}: its data are called {spec.data}, those at {root} are {found.kind}")
     if digest != spec.data_digest:
         raise HarnessError(
             f"{root} has fingerprint {digest[:12]}, the manifest {spec.data_digest[:12]}: these are other data"

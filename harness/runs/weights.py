@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,14 @@ def digest_of(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name} {tuple(state[name].shape)} {state[name].dtype}".encode())
-        digest.update(state[name].contiguous().numpy().tobytes())
+        digest.update(bytes_of(state[name]))
     return digest.hexdigest()[:16]
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor's numbers, whatever their type."""
+    numbers: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(numbers)
 
 
 def weights_identity(config: EngineConfig) -> str:
@@ -40,29 +47,61 @@ def weights_identity(config: EngineConfig) -> str:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a torchvision state dict from a safetensors or PyTorch file; nothing is unpickled."""
+    """Read a torchvision state dict from a safetensors or PyTorch file; nothing is unpickled.
+
+    Raises
+    ------
+    HarnessError
+        If there is no such file, it is no state dict of plain tensors, or no table could name it.
+    """
+    if not path.name.isprintable():
+        raise HarnessError(
+            f"weights={str(path)!a}: tables hold this name, so it must be printable; rename the file"
+        )
     if not path.is_file():
         raise HarnessError(
             f"weights={path}: no such file; expected imagenet, synthetic-source, none, or the path of a state dict"
         )
     try:
         content = load_file(path) if path.suffix == ".safetensors" else load_pytorch(path)
-        state = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+        state = {name: tensor.detach() for name, tensor in content.items() if isinstance(tensor, Tensor)}
     except Exception as error:  # a foreign file makes the loaders raise anything
-        raise HarnessError(
-            f"weights={path}: not a state dict of tensors ({type(error).__name__}: {first_line(error)})"
-        ) from error
+        raise HarnessError(f"weights={path}: not a state dict of tensors ({why_not(error)})") from error
     if not state:
-        inside = ", ".join(map(repr, list(content)[:5])) or "nothing"
+        inside = ", ".join(map(ascii, list(content)[:5])) or "nothing"
         raise HarnessError(
             f"weights={path}: a state dict of tensors was expected, the file holds {inside}; save the state dict alone"
         )
-    return state
+    return {name: plain(path, name, tensor) for name, tensor in state.items()}
+
+
+def plain(path: Path, name: object, tensor: Tensor) -> Tensor:
+    """Return a tensor that holds its numbers one by one; refuse others, and names that are no texts."""
+    if not isinstance(name, str):
+        raise HarnessError(
+            f"weights={path}: {name!a} names a tensor, but is no text; save a module's state dict"
+        )
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+        kind = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else str(tensor.layout)
+        raise HarnessError(
+            f"weights={path}: {name!a} is a tensor of the kind {kind}, which holds no plain numbers; save a dense one"
+        )
+    return tensor
+
+
+def why_not(error: Exception) -> str:
+    """Say in one line why a file could not be loaded; torch goes on with advice that would run its code."""
+    if type(error).__name__ == "UnpicklingError":
+        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"a Python object, {foreign[1]}" if foreign else "Python objects"
+        return f"it holds {what}; save the tensors alone: torch.save(model.state_dict(), PATH)"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says first; torch goes on with advice for its own users."""
-    return next(iter(str(error).splitlines()), "")
+    """Return what an error says first, without what only a terminal would show."""
+    line = next(iter(str(error).splitlines()), "")
+    return "".join(filter(str.isprintable, line))
 
 
 def load_pytorch(path: Path) -> Any:

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.errors import HarnessError, format_error, user_errors
+from harness.errors import HarnessError, format_error, understood, user_errors
 from harness.registry import load_method, load_protocols, methods, nearest
 from harness.runs.configuration import EngineConfig, knows, parse_sets
 from harness.runs.data import Say
@@ -105,8 +105,9 @@ def run_each(tasks: Sequence[Task], reporter: Reporter) -> tuple[list[RunDirecto
         try:
             finished.append(execute(task, reporter))
         except Exception as error:
-            if isinstance(error, user_errors()):
-                reason = format_error(error)[0]
+            known = understood(error)
+            if isinstance(known, user_errors()):
+                reason = format_error(known)[0]
             else:
                 # an unexpected error, perhaps in a plug-in: log the traceback, go on with the other runs
                 reporter.line(traceback.format_exc())

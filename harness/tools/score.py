@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-import zipfile
-import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 
 from harness.errors import HarnessError
 from harness.registry import load_protocols
+from harness.runs.weights import read_weights
 from harness.training.evaluation import metric_values
 from protocols.base import DataError
 from protocols.files import DataWarning
+from protocols.matlab import read_matlab
 from protocols.metrics import distances
 
 LABELS = ("query_ids", "gallery_ids", "query_cams", "gallery_cams")
+CAMERAS = LABELS[2:]
+NO_CAMERA = -1
 FEATURES = ("query_features", "gallery_features")
 KNOWN = (*LABELS, *FEATURES, "distance", "distances")
+VECTORS = (*LABELS, "modality", "camera", "identity")
+HEADERS = {b"\x01\x00": np.lib.format.read_array_header_1_0}
+"""Readers of the headers of ``.npy`` by version; later ones are alike."""
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def read_arrays(path: Path, wanted: Collection[str]) -> Arrays:
-    """Read arrays of an ``.npz`` file; nothing is unpickled, and what is not wanted is left empty.
+    """Read arrays of an ``.npz``, ``.mat`` or PyTorch file; nothing is unpickled, what is not wanted is left empty.
 
     Raises
     ------
@@ -39,6 +46,10 @@ def read_arrays(path: Path, wanted: Collection[str]) -> Arrays:
         raise HarnessError(
             f"{path}: {what}; expected an .npz with {', '.join(wanted)}, as far as they are needed"
         )
+    if path.suffix.lower() == ".mat":
+        return read_mat(path, wanted)
+    if path.suffix.lower() in (".pt", ".pth"):
+        return read_torch(path, wanted)
     arrays: Arrays = {}
     key = ""
     try:
@@ -47,19 +58,57 @@ def read_arrays(path: Path, wanted: Collection[str]) -> Arrays:
             raise HarnessError(f"{path} holds a single array; write named arrays with numpy.savez")
         with loaded:
             for key in loaded.files:
-                arrays[key] = loaded[key] if key in wanted else np.empty(0)
-                if not isinstance(arrays[key], np.ndarray):
-                    raise HarnessError(f"{path}: {key!r} is no array; write arrays with numpy.savez")
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        if isinstance(error, HarnessError):
-            raise
-        where = f": the array {key!r}" if key else ""
+                arrays[key] = member(loaded, key) if key in wanted else np.empty(0)
+    except HarnessError:
+        raise
+    except Exception as error:  # damaged headers and archives make NumPy and zipfile raise almost anything
+        where = f": the array {key!a}" if key else ""
         # NumPy goes on with the advice to load it unsafely
         reason = str(error).partition(". ")[0].partition(", ")[0] if "unsafely" in str(error) else error
         raise HarnessError(
-            f"{path}{where} is not readable as .npz of plain arrays ({reason}); write it with numpy.savez"
+            f"{path}{where} is not readable as .npz of plain arrays ({reason or type(error).__name__}); "
+            "write it with numpy.savez"
         ) from error
     return arrays
+
+
+def member(loaded: np.lib.npyio.NpzFile, key: str) -> npt.NDArray[Any]:
+    """Read an array of an archive; one whose header promises more than the archive holds is refused before."""
+    archive = loaded.zip
+    assert archive is not None
+    name = key if key in archive.namelist() else f"{key}.npy"
+    with archive.open(name) as file:
+        if file.read(6) == b"\x93NUMPY":
+            shape, _, dtype = HEADERS.get(file.read(2), np.lib.format.read_array_header_2_0)(file)
+            promised, there = math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size
+            if promised > there and not dtype.hasobject:
+                raise ValueError(f"its header promises {promised} bytes, {there} are there")
+    array = loaded[key]
+    if not isinstance(array, np.ndarray):
+        raise HarnessError(f"{archive.filename}: {key!a} is no array; write arrays with numpy.savez")
+    return array
+
+
+def read_mat(path: Path, wanted: Collection[str]) -> Arrays:
+    """Read matrices of a MATLAB file; a matrix of one row or column is a vector there."""
+    try:
+        found = read_matlab(path, wanted)
+    except DataError as error:
+        raise HarnessError(f"{path}: {error}") from error
+    return {
+        name: array.ravel() if name in VECTORS and min(array.shape) == 1 else array
+        for name, array in found.items()
+    }
+
+
+def read_torch(path: Path, wanted: Collection[str]) -> Arrays:
+    """Read the tensors of a dict that ``torch.save`` wrote."""
+    state = read_weights(path)
+    return {
+        name: tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+        for name, tensor in state.items()
+        if name in wanted
+    }
 
 
 def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
@@ -85,6 +134,23 @@ def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
     if values.dtype.kind == "u" and (integers < 0).any():
         raise HarnessError(f"{path}: {key} has numbers of 2**63 and more; number the images from 0")
     return integers
+
+
+def refuse_junk(path: Path, labels: Mapping[str, npt.NDArray[np.int64]]) -> None:
+    """Refuse negative identities: images of nobody, or of no one known, would be ranked as a person.
+
+    Raises
+    ------
+    HarnessError
+        Says how many there are, and what to do.
+    """
+    for side in ("query", "gallery"):
+        junk = int((labels[f"{side}_ids"] < 0).sum())
+        if junk:
+            raise HarnessError(
+                f"{path}: {side}_ids has {junk} negative numbers; person re-identification marks junk images so, "
+                f"which are ranked as nobody: leave these images out of {side}_ids, {side}_cams and the distances"
+            )
 
 
 def distance_of(path: Path, arrays: Arrays) -> npt.NDArray[np.floating]:
@@ -125,9 +191,9 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
     Parameters
     ----------
     path : Path
-        ``.npz`` with ``distance`` or ``distances`` (q, g), or ``query_features`` (q, d) and
+        ``.npz``, ``.mat`` or ``.pt`` with ``distance`` or ``distances`` (q, g), or ``query_features`` (q, d) and
         ``gallery_features`` (g, d), which are compared by their inner product as they are, and the integer
-        vectors ``query_ids``, ``gallery_ids``, ``query_cams``, ``gallery_cams``.
+        vectors ``query_ids``, ``gallery_ids``, ``query_cams``, ``gallery_cams`` (which RegDB does without).
     protocol_id : str
 
     Returns
@@ -148,7 +214,11 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
     arrays = read_arrays(path, KNOWN)
     if "distances" in arrays:
         arrays.setdefault("distance", arrays.pop("distances"))
-    labels = {key: labels_of(path, arrays, key) for key in LABELS}
+    without = [key for key in CAMERAS if key not in arrays]
+    labels = {key: labels_of(path, arrays, key) for key in LABELS if key not in without}
+    for key in without:  # a protocol that looks at no cameras needs none; others refuse these
+        labels[key] = np.full_like(labels[key.replace("cams", "ids")], NO_CAMERA)
+    refuse_junk(path, labels)
     for side in ("query", "gallery"):
         ids, cams = labels[f"{side}_ids"], labels[f"{side}_cams"]
         if len(ids) != len(cams):
@@ -156,7 +226,8 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
     try:
         scores = chosen[0].score(distance_of(path, arrays), **labels)
     except DataError as error:
-        raise HarnessError(f"{path}: {error}") from error
+        lacking = f"the array {without[0]!r} is missing: " if without and "_cams" in str(error) else ""
+        raise HarnessError(f"{path}: {lacking}{error}") from error
     if scores.n_valid < scores.n_query:
         warnings.warn(
             f"{scores.n_query} queries, {scores.n_valid} valid queries; those without a match in the gallery "

@@ -17,6 +17,7 @@ from harness.runs.repeat import plan_from_manifest
 from harness.runs.task import Execution
 from harness.training.execute import execute
 from harness.training.progress import Reporter
+from results.checksums import changed_files
 from results.store import read_manifest
 
 COMPARED = ("history.csv", "metrics.csv", "ranks.npz", "checkpoints/last.ckpt")
@@ -45,6 +46,8 @@ def verify(
 ) -> Verdict:
     """Run the specification of a finished run again, in a scratch folder, and compare.
 
+    Files that are missing, or that are not those the run wrote, are found before anything is trained.
+
     Parameters
     ----------
     data, twin_seed
@@ -63,6 +66,8 @@ def verify(
         raise HarnessError(f"{path}: no such folder; give the directory of a finished run")
     if not (path / "COMPLETE").is_file():
         raise HarnessError(f"{path} is no finished run (it has no COMPLETE); there is nothing to verify yet")
+    if wrong := damaged(path):
+        return Verdict(path.name, wrong, ())
     then = read_manifest(path / "manifest.json")
     with tempfile.TemporaryDirectory(prefix="reidbench-verify-") as scratch:
         execution = Execution(device or then["device"], workers, Path(scratch))
@@ -82,11 +87,24 @@ def verify(
     return Verdict(task.spec.id, difference, tuple(changed))
 
 
+def damaged(path: Path) -> str:
+    """Say which file of a finished run is missing, unreadable or changed since; empty if none is."""
+    if wrong := changed_files(path):
+        return wrong[0]
+    for name in COMPARED:
+        if not (path / name).is_file():
+            return f"{name}: it is missing"
+        if not name.endswith(".csv"):
+            try:
+                arrays(path / name)
+            except Exception as error:  # whatever a reader makes of a damaged file
+                return f"{name}: it is not readable ({error})"
+    return ""
+
+
 def first_difference(then: Path, now: Path) -> str:
     """Say where two run directories first differ; empty if all of :data:`COMPARED` are equal."""
     for name in COMPARED:
-        if not (then / name).is_file():
-            return f"{name}: it is missing"
         if (then / name).read_bytes() != (now / name).read_bytes():
             look = table_difference if name.endswith(".csv") else array_difference
             return f"{name}: {look(then / name, now / name)}"

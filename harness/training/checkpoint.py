@@ -1,12 +1,15 @@
 """Checkpoints as safetensors: nothing unpickles, and equal states give equal bytes.
 
 A state is a nesting of dicts, lists, tensors and JSON values. Tensors go in as they are; the nesting goes into
-one metadata entry, in which a tensor is named by its key.
+one metadata entry, in which a tensor is named by its key, beside the SHA-256 of all of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.runs.files import write_atomic
+from harness.runs.weights import bytes_of
 
 TENSOR = "__tensor__"
 
@@ -33,7 +37,7 @@ def pack(state: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     return state
 
 
-def unpack(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
+def unpack(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Put the tensors back into the places that :func:`pack` left."""
     if isinstance(skeleton, dict):
         if set(skeleton) == {TENSOR}:
@@ -44,12 +48,23 @@ def unpack(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
     return skeleton
 
 
+def digest(skeleton: Any, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of all that a checkpoint holds: the nesting, and names, types, shapes and bytes of tensors."""
+    whole = hashlib.sha256(json.dumps(skeleton, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(bytes_of(tensor))
+    return whole.hexdigest()
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state whole."""
+    """Write a state whole, with its digest."""
     tensors: dict[str, Tensor] = {}
     skeleton = pack(state, "state", tensors)
+    content = {"sha256": digest(skeleton, tensors), "state": skeleton}
     # one metadata entry only: the format keeps several in no fixed order
-    write_atomic(path, save(tensors, metadata={"state": json.dumps(skeleton, sort_keys=True)}))
+    write_atomic(path, save(tensors, metadata={"checkpoint": json.dumps(content, sort_keys=True)}))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -58,18 +73,31 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises
     ------
     HarnessError
-        If the file is damaged or not ours.
+        If the file is damaged, down to a single bit, or not ours.
     """
     try:
         # clones, because a file's tensors are not aligned as torch's own are, and sums depend on alignment
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - no mapping
-            state = unpack(json.loads(file.metadata()["state"]), tensors)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+            about = file.metadata() or {}
+        if "state" in about:
+            return unchecked(path, about["state"], tensors)
+        content = json.loads(about["checkpoint"])
+        skeleton, known = content["state"], content["sha256"]
+        if digest(skeleton, tensors) != known:
+            raise ValueError("its SHA-256 is not the one it was written with")
+        return dict(unpack(skeleton, tensors))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise HarnessError(
-            f"{path} is not a readable checkpoint ({error}); delete it or use --force"
+            f"{path} is not a readable checkpoint ({reason}); restore it, or begin the run anew with --force"
         ) from error
-    return dict(state)
+
+
+def unchecked(path: Path, skeleton: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the state of a checkpoint that was written before checkpoints held a digest."""
+    warnings.warn(f"{path} has no digest: nothing says whether it is still what was written", stacklevel=3)
+    return dict(unpack(json.loads(skeleton), tensors))
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:

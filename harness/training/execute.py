@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.runs.devices import choose_device
 from harness.runs.directory import RunDirectory
-from harness.runs.manifest import Manifest
+from harness.runs.manifest import Manifest, earlier_environments
 from harness.runs.task import Task
 from harness.training.loop import evaluate, train_epoch
 from harness.training.progress import Reporter
@@ -53,12 +53,16 @@ def scored_under(directory: RunDirectory, protocols: Sequence[Protocol]) -> bool
 
 def train(task: Task, reporter: Reporter) -> None:
     """Train what is left of a run that this process holds, evaluate and store it."""
-    manifest, state = Manifest(task), State()
+    manifest, state = Manifest(task, earlier=earlier_environments(task.directory)), State()
     manifest.write("running")
     try:
         with reporter.bars():
             setup = prepare(task, reporter)
-            manifest = replace(manifest, weights=setup.weights.digest, device=str(setup.engine.device))
+            manifest = replace(
+                manifest, weights=setup.weights.digest, device=str(setup.engine.device)
+            ).settled()
+            if moved := manifest.moved():
+                reporter.line(f"the environment is not the one that the run was begun in: {moved}")
             manifest.write("running")
             recorder = Recorder(task, setup.engine.device)
             if task.directory.last.exists():

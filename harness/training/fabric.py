@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 import numba
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from harness.runs.devices import choose_device
 
@@ -32,8 +34,10 @@ def make_fabric(device: str, precision: str) -> Fabric:
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+    # one device, also within a batch job of several tasks, which Fabric would otherwise take for its own processes
     devices = [int(number)] if kind == "cuda" and number else 1
-    fabric = Fabric(accelerator=kind, devices=devices, precision=PRECISIONS[precision])  # type: ignore[arg-type]
+    chosen: Any = PRECISIONS[precision]
+    fabric = Fabric(accelerator=kind, devices=devices, precision=chosen, plugins=LightningEnvironment())
     fabric.launch()
     return fabric
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +18,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from harness.errors import HarnessError, printable
+
 T = TypeVar("T")
+
+
+def open_log(path: Path) -> TextIO:
+    """Open a log to write at its end.
+
+    Raises
+    ------
+    HarnessError
+        If it is a link: what it leads to may be anybody's file.
+    """
+    if path.is_symlink():
+        raise HarnessError(f"{path} is a link, and a log is no place to follow one; delete it")
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    return os.fdopen(handle, "a", encoding="utf-8")
 
 
 class Reporter:
@@ -42,9 +59,10 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Print one line, and log it."""
+        text = printable(text)
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
         if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as file:
+            with open_log(self._log) as file:
                 file.write(text + "\n")
 
     @contextmanager

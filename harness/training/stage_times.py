@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import pandas as pd
 import psutil
 import torch
 
-from results.schema import PROFILE, ProfileRow, frame_of
+from results.schema import PROFILE, ProfileRow, ResultsError, frame_of
+from results.store import read_frame
 
 POLL_S = 0.02
 
@@ -128,10 +130,15 @@ class StageTimers:
         return frame_of(self.rows(), PROFILE)
 
     def resume(self, path: Path, epochs_done: int) -> None:
-        """Take over what an earlier process measured in the epochs that it finished."""
+        """Take over what an earlier process measured in the epochs that it finished, if that is readable."""
         if not path.exists():
             return
-        kept = pd.read_csv(path).query("epoch < @epochs_done")
+        try:
+            before = read_frame(path, PROFILE)
+        except ResultsError as error:
+            warnings.warn(f"the stage times of the first epochs are lost: {error}", stacklevel=2)
+            return
+        kept = before[before["epoch"] < epochs_done]
         for row in kept.to_dict("records"):
             self._totals[int(row["epoch"]), str(row["stage"])] = Total(
                 int(row["calls"]), float(row["wall_s"]), float(row["peak_memory_mib"])

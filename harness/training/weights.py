@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torchvision
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.runs.configuration import EngineConfig
-from harness.runs.files import write_atomic
+from harness.runs.files import waiting_for, write_atomic
 from harness.runs.weights import digest_of, read_weights, weights_identity
 from harness.training.progress import Reporter
 from harness.training.source import train_source
+from results.files import clear_leftovers
 
 CACHE = Path("data") / "weights"
+DIGEST = "digest"
+"""Entry of a cached file's metadata: :func:`~harness.runs.weights.digest_of` of its tensors."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +55,87 @@ def load_weights(config: EngineConfig, reporter: Reporter) -> Weights:
 
 
 def imagenet(architecture: str) -> dict[str, Tensor]:
-    """Return torchvision's first ImageNet weights, those the field's public code starts from."""
-    enum = torchvision.models.get_model_weights(architecture)
+    """Return torchvision's first ImageNet weights, those the field's public code starts from.
+
+    Raises
+    ------
+    HarnessError
+        If they cannot be downloaded, or the file is not what the hash in its name says.
+    """
+    url = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url
+    name = url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
     try:
-        state: dict[str, Tensor] = enum["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no connection; a file that is not what its name's hash says
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_of_name(name), progress=False)
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # no connection; a download that is not what its name's hash says
         raise HarnessError(
-            f"the ImageNet weights {enum['IMAGENET1K_V1'].url.rsplit('/', 1)[-1]} could not be downloaded ({error}); "
-            f"put that file into {torch.hub.get_dir()}/checkpoints, or use --set weights=PATH, "
+            f"the ImageNet weights {name} could not be downloaded ({error}); "
+            f"put that file into {path.parent}, or use --set weights=PATH, "
             "weights=synthetic-source or weights=none"
         ) from error
-    return state
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(hash_of_name(name)):
+        raise HarnessError(
+            f"{path} is not the file of that name: its SHA-256 begins with {found[:8]}; delete it, and it is "
+            "downloaded again, or put the right file there"
+        )
+    return read_weights(path)
+
+
+def hash_of_name(name: str) -> str:
+    """Return the first digits of the SHA-256 that torchvision puts into the names of its files."""
+    return name.removesuffix(".pth").rsplit("-", 1)[-1]
 
 
 def synthetic_source(config: EngineConfig, reporter: Reporter) -> dict[str, Tensor]:
-    """Return the source weights for this architecture and input size, trained once and cached."""
+    """Return the source weights for this architecture and input size, trained once and cached.
+
+    Of several processes one trains them; the others wait for it.
+    """
     name = f"{config.architecture}-{config.height}x{config.width}"
     path = CACHE / f"synthetic-source-{name}-{weights_identity(config).split()[1]}.safetensors"
+    state = cached(path, reporter)
+    if state is not None:
+        return state
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with waiting_for(path.with_suffix(".lock"), reporter.line):
+        clear_leftovers(path.parent, path.name)
+        state = cached(path, reporter)
+        if state is None:
+            reporter.line(f"training the source weights ({name}, once; kept in {path})")
+            state = train_source(config.architecture, config.height, config.width, reporter)
+            write_atomic(path, save(state, metadata={DIGEST: digest_of(state)}))
+    return state
+
+
+def cached(path: Path, reporter: Reporter) -> dict[str, Tensor] | None:
+    """Read weights that :func:`synthetic_source` kept; None if there are none, or they are not what it wrote."""
     if not path.is_file():
-        reporter.line(f"training the source weights ({name}, once; kept in {path})")
-        state = train_source(config.architecture, config.height, config.width, reporter)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, save(state))
-    return dict(load_file(path))
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            known = (file.metadata() or {}).get(DIGEST)
+        state = dict(load_file(path))
+    except (OSError, SafetensorError, ValueError) as error:
+        discard(path, str(error), reporter)
+        return None
+    if known is None:
+        warnings.warn(
+            f"{path} has no digest: nothing says whether it is still what was written", stacklevel=2
+        )
+    elif digest_of(state) != known:
+        discard(path, "its digest is not the one it was written with", reporter)
+        return None
+    return state
+
+
+def discard(path: Path, reason: str, reporter: Reporter) -> None:
+    """Delete damaged source weights, with a word."""
+    reporter.line(f"{path} is damaged ({reason}): the source weights are made again")
+    path.unlink(missing_ok=True)

@@ -51,6 +51,11 @@ def write(root: Path, text: str) -> Path:
         ("../Visible/3/1.bmp 0\n", 1),
         ("/etc/hostname 0\n", 1),
         ("Visible/../../x.bmp 0\n", 1),
+        ("C:\\RegDB\\Visible\\3\\1.bmp 0\n", 1),
+        ("Visible/3/1.bmp ²\n", 1),
+        ("Visible/3/1.bmp 0\nVisible/3/2.bmp 1\n", 2),
+        ("Visible/3/1.bmp 0\nVisible/4/1.bmp 0\n", 2),
+        ("Thermal/3/1.bmp 0\n", 1),
     ],
 )
 def test_malformed_line_is_named(root: Path, text: str, line: int) -> None:
@@ -70,15 +75,17 @@ def test_empty_file(root: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Visible/3/1.bmp  0\nVisible/3/2.bmp\t1",
-        "Visible/3/1.bmp 0\r\nVisible/3/2.bmp 1\r\n",
-        "Visible/3/1.bmp 0\nVisible/3/2.bmp 1\n\n",
+        "Visible/3/1.bmp  0\nVisible/4/2.bmp\t1",
+        "Visible/3/1.bmp 0\r\nVisible/4/2.bmp 1\r\n",
+        "Visible/3/1.bmp 0\nVisible/4/2.bmp 1\n\n",
+        "\ufeffVisible/3/1.bmp 0 \nVisible/4/2.bmp 1  \n \n",
+        "Visible\\3\\1.bmp 0\nVisible\\4\\2.bmp 1\n",
     ],
 )
 def test_blanks_and_line_ends_that_are_fine(root: Path, text: str) -> None:
     write(root, text)
     found = read_index(root, "test", Modality.VISIBLE, 1)
-    assert found.images.paths == ("Visible/3/1.bmp", "Visible/3/2.bmp")
+    assert found.images.paths == ("Visible/3/1.bmp", "Visible/4/2.bmp")
     assert found.identity.tolist() == [0, 1]
 
 
@@ -131,6 +138,23 @@ def test_order_is_that_of_the_lines_and_both_directions_share_it(root: Path) -> 
     assert np.unique(there.query.images.camera).tolist() == [1]
 
 
+def test_lists_of_the_two_modalities_exchanged(root: Path) -> None:
+    visible, thermal = (root / "idx" / f"test_{name}_1.txt" for name in SIDES)
+    text = visible.read_text()
+    visible.write_text(thermal.read_text())
+    thermal.write_text(text)
+    with pytest.raises(DataError, match=r"test_visible_1.txt, line 1: .* the two modalities are exchanged"):
+        RegDB().trials(root, 1, allow_partial=True)
+
+
+@quiet
+def test_a_label_is_of_one_folder_in_both_modalities(root: Path) -> None:
+    path = root / "idx" / "test_thermal_1.txt"
+    path.write_text("Thermal/4/1.bmp 0\nThermal/3/1.bmp 1\n")
+    with pytest.raises(DataError, match="label 0 is of identity folder 3 in the visible list and of 4"):
+        RegDB().trials(root, 1, allow_partial=True)
+
+
 def test_label_sets_that_differ(root: Path) -> None:
     write(root, "Visible/3/1.bmp 5\n")
     with pytest.raises(DataError, match="the label sets of the two modalities differ"):
@@ -152,6 +176,6 @@ def test_identity_in_training_and_test(root: Path, name: str, top: str) -> None:
 @quiet
 def test_identity_of_the_test_part_in_thermal_training_alone(root: Path) -> None:
     with (root / "idx" / "train_thermal_1.txt").open("a") as file:
-        file.write("Thermal/3/1.bmp 1\n")
+        file.write("Thermal/3/1.bmp 7\n")
     with pytest.raises(DataError, match="identity folder 3 is in the training and in the test files"):
         RegDBData().training(root, 1, allow_partial=True)

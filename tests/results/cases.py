@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from results.checksums import COMPLETE, checksums
 from results.schema import CHECKPOINTS, HISTORY, METRIC_NAMES, METRICS, PROFILE
 from results.store import write_frame
 
@@ -147,7 +148,12 @@ def write_run(
     write_frame(profile(), path / "profile.csv", PROFILE)
     hits = {"last/regdb/visible-to-thermal/1/hits": np.array([1, 4], dtype=np.int64)}
     np.savez(path / "ranks.npz", **(ranks or hits))
-    (path / "COMPLETE").touch()
+    return finish(path)
+
+
+def finish(path: Path) -> Path:
+    """Mark a run's files, as they are now, as those that it wrote."""
+    (path / COMPLETE).write_text(checksums(path), encoding="utf-8")
     return path
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import results
 from results.schema import HISTORY, METRICS, ResultsError
 from results.store import collect, find_runs, read_frame, read_run, write_frame
-from tests.results.cases import history, regdb_rows, several, write_run
+from tests.results.cases import finish, history, regdb_rows, several, write_run
 
 
 @given(st.lists(st.floats(), min_size=1, max_size=20))
@@ -120,6 +120,7 @@ def test_a_run_reads_back(tmp_path: Path) -> None:
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     path = write_run(tmp_path, regdb_rows())
     np.savez(path / "ranks.npz", evil=np.array([{"a": 1}], dtype=object))
+    finish(path)
     with pytest.raises(ResultsError, match=r"ranks\.npz is not a readable array file"):
         read_run(path).ranks()
 
@@ -156,6 +157,7 @@ def test_a_copy_of_a_run_is_refused_with_both_places(tmp_path: Path) -> None:
 def test_rows_of_another_run_are_refused(tmp_path: Path) -> None:
     path = write_run(tmp_path, regdb_rows())
     write_frame(regdb_rows(seed=5), path / "metrics.csv", METRICS)
+    finish(path)
     with pytest.raises(ResultsError, match=r"rows of other runs: dmic-5-1"):
         read_run(path)
 

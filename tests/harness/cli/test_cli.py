@@ -230,7 +230,7 @@ def test_disk_full_is_explained_and_nothing_is_half_written(
         raise OSError(errno.ENOSPC, "No space left on device", "history.csv")
 
     (tmp_path / "history.csv").write_bytes(b"old")
-    monkeypatch.setattr("harness.runs.files.os.fsync", full)
+    monkeypatch.setattr("results.files.os.fsync", full)
     with pytest.raises(OSError, match="No space") as caught:
         write_atomic(tmp_path / "history.csv", b"new")
     assert (tmp_path / "history.csv").read_bytes() == b"old"

@@ -57,5 +57,9 @@ def test_export_writes_the_lists_in_order(tiny_regdb: Path, tiny_sysu: Path, tmp
         f"{s}_{t}.csv" for s in ("query", "gallery") for t in range(10)
     }
     assert not list(tmp_path.rglob("*.csv.*"))
-    with pytest.raises(HarnessError, match="holds lists already"):
+    (indoor / "query_3.csv").unlink()  # as if the export had been killed
+    again = export(SysuIndoor(), tiny_sysu, indoor)
+    assert set(again) == set(indoor.iterdir())
+    (indoor / "query_3.csv").write_text("others")
+    with pytest.raises(HarnessError, match="holds other lists already"):
         export(SysuIndoor(), tiny_sysu, indoor)
