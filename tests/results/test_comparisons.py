@@ -14,7 +14,7 @@ from results.schema import METRICS, ResultsError
 from results.scores import load_scores, query_scores
 from results.statistics import BOTH, TWO_MODELS, one_method
 from results.store import write_frame
-from tests.results.cases import metrics_of, ranked_lists, write_scored_run
+from tests.results.cases import finish, metrics_of, ranked_lists, write_scored_run
 
 
 @pytest.fixture
@@ -72,6 +72,7 @@ def repeated(folder: Path, run: str, times: int) -> Path:
             more["/".join([rule, protocol, setting, str(int(trial) + 10 * i), what])] = array
     np.savez(one.path / "ranks.npz", **more)
     write_frame(pd.concat(parts), one.path / "metrics.csv", METRICS)
+    finish(one.path)
     return folder
 
 
@@ -205,6 +206,7 @@ def test_rows_edited_by_hand_are_refused(folder: Path) -> None:
     edited = (rows["metric"] == "mAP") & (rows["checkpoint"] == "last")
     rows.loc[edited, "value"] -= 1
     write_frame(rows, run.path / "metrics.csv", METRICS)
+    finish(run.path)
     with pytest.raises(
         ResultsError, match=r"metrics.csv says mAP .* ranks.npz gives .* changed after the run"
     ):
@@ -215,6 +217,7 @@ def test_old_ranks_say_what_they_lack(folder: Path) -> None:
     run = runs(folder)[0]
     old = {name: array for name, array in run.ranks().items() if not name.endswith("query_identity")}
     np.savez(run.path / "ranks.npz", **old)
+    finish(run.path)
     with pytest.raises(ResultsError, match=r"no query_identity under last/sysu-all/single-shot/0: an older"):
         compare(folder)
 
