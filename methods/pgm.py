@@ -36,6 +36,7 @@ from methods.parts.config import (
 )
 from methods.parts.contrast import (
     CROSS,
+    alternate,
     centroids_of,
     cluster_modalities_plainly,
     contrast,
@@ -63,11 +64,6 @@ class PGMConfig(TwoStageConfig):
     infrared_jitter: bool = value(
         True, "published code", "colour jitter of infrared images in stage I; augmented views always have it"
     )
-
-
-def alternate(epoch: Epoch) -> tuple[str, str]:
-    """Return whose images are compared with whose memory in an epoch of stage II."""
-    return ("infrared", "visible") if epoch.in_stage % 2 else ("visible", "infrared")
 
 
 class PGM(TwoStreamMethod):

@@ -1,4 +1,4 @@
-"""Bipartite matching of visible and infrared clusters (PGM, CVPR 2023)."""
+"""Matching of visible and infrared clusters: by assignment (PGM, CVPR 2023), by transport (RPNR, ACM MM 2024)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from methods.association.transport import transport_plan
 from methods.errors import MethodError
 
 
@@ -56,14 +57,50 @@ def match_clusters(visible_rows: Tensor, infrared_rows: Tensor) -> Matching:
     MethodError
         If a row is not finite.
     """
-    cost = torch.exp(-(visible_rows.double() @ infrared_rows.double().T)).cpu().numpy()
-    if not np.isfinite(cost).all():
-        raise MethodError("cluster rows to match are not finite; the features hold NaN or infinity")
+    cost = matching_cost(visible_rows, infrared_rows).cpu().numpy()
     flipped = cost.shape[0] < cost.shape[1]
     large, small = _match_larger_side(cost.T if flipped else cost)
     to_infrared, to_visible = (small, large) if flipped else (large, small)
     device = visible_rows.device
     return Matching(torch.from_numpy(to_infrared).to(device), torch.from_numpy(to_visible).to(device))
+
+
+def match_by_transport(
+    visible_rows: Tensor, infrared_rows: Tensor, regularisation: float = 5.0, tolerance: float = 1e-5
+) -> Matching:
+    """Give every cluster the one of the other side that an entropic transport plan sends most of its mass to.
+
+    Many may share a partner, and the two maps need not agree. The lowest number wins a tie.
+
+    Parameters
+    ----------
+    visible_rows : float tensor (K_v, d), unit rows
+    infrared_rows : float tensor (K_r, d), unit rows
+    regularisation, tolerance : float
+        As in :func:`~methods.association.transport.transport_plan`; costs are exp(-cosine).
+
+    Raises
+    ------
+    MethodError
+        If a row is not finite.
+    """
+    n_v, n_r = len(visible_rows), len(infrared_rows)
+    cost = matching_cost(visible_rows, infrared_rows)
+    if not n_v or not n_r:
+        nobody = torch.full((n_v + n_r,), -1, device=cost.device)
+        return Matching(nobody[:n_v], nobody[n_v:])
+    mass = transport_plan(cost, regularisation, tolerance).mass
+    forth, back = mass.argmax(1), mass.argmax(0)
+    # one cluster sends equally much to all but for rounding
+    return Matching(forth if n_v > 1 else forth * 0, back if n_r > 1 else back * 0)
+
+
+def matching_cost(visible_rows: Tensor, infrared_rows: Tensor) -> Tensor:
+    """Return exp(-cosine) of clusters (K_v, K_r) in float64; errors as :func:`match_clusters`."""
+    cost = torch.exp(-(visible_rows.double() @ infrared_rows.double().T))
+    if not bool(cost.isfinite().all()):
+        raise MethodError("cluster rows to match are not finite; the features hold NaN or infinity")
+    return cost
 
 
 def _match_larger_side(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,41 @@
-"""Mutual nearest neighbours across modalities."""
+"""Nearest neighbours across modalities: lists in both directions, and pairs that list each other."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from methods.clustering.neighbours import top_neighbours
+from methods.clustering.kernels import kernels_for
+from methods.clustering.neighbours import other_group_neighbours, top_neighbours
+
+
+def cross_neighbours(
+    visible_features: Tensor, infrared_features: Tensor, top_k: int
+) -> tuple[Tensor, Tensor]:
+    """List the nearest images of the other modality for every image; each pair is looked at once.
+
+    Parameters
+    ----------
+    visible_features, infrared_features : float32 tensors (n_v, d) and (n_r, d), unit rows
+    top_k : int
+        Length of the lists; no longer than the other modality has images.
+
+    Returns
+    -------
+    int64 tensors (n_v, min(top_k, n_r)) and (n_r, min(top_k, n_v))
+        Infrared images of every visible one, and visible ones of every infrared one, by (larger similarity,
+        smaller index).
+    """
+    n_v, n_r = len(visible_features), len(infrared_features)
+    if not n_v or not n_r:
+        nobody = torch.empty(n_v + n_r, 0, dtype=torch.int64, device=visible_features.device)
+        return nobody[:n_v], nobody[n_v:]
+    features = torch.cat([visible_features, infrared_features])
+    modality = torch.arange(2, device=features.device).repeat_interleave(
+        torch.tensor([n_v, n_r], device=features.device)
+    )
+    lists = other_group_neighbours(features, min(top_k, max(n_v, n_r)), modality, kernels_for(features))
+    return lists.index[:n_v, : min(top_k, n_r)] - n_v, lists.index[n_v:, : min(top_k, n_v)]
 
 
 def mutual_neighbours(

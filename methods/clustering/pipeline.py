@@ -36,12 +36,15 @@ class Clustering:
     n_clusters : int
     nearest, farthest : float
         Median squared distance 2 - 2 f_i.f_j to the second and to the last neighbour of the lists.
+    neighbours : Neighbours, optional
+        The lists, for whoever needs them again.
     """
 
     labels: Tensor
     n_clusters: int
     nearest: float
     farthest: float
+    neighbours: Neighbours | None = None
 
     @property
     def n_noise(self) -> int:
@@ -152,8 +155,8 @@ def density_clusters(graph: SparseDistances, eps: float, min_samples: int) -> Te
 
 
 def summarise(labels: Tensor, neighbours: Neighbours) -> Clustering:
-    """Attach the number of clusters and the neighbour distances to labels."""
+    """Attach the number of clusters, the neighbour distances and the lists to labels."""
     similarity = neighbours.similarity
-    nearest = similarity[:, min(1, similarity.shape[1] - 1)]
-    squared = [float(2 - 2 * column.median()) for column in (nearest, similarity[:, -1])]
-    return Clustering(labels, int(labels.max()) + 1, *squared)
+    columns = similarity[:, min(1, similarity.shape[1] - 1)], similarity[:, -1]
+    nearest, farthest = (float(2 - 2 * column.median()) for column in columns)
+    return Clustering(labels, int(labels.max()) + 1, nearest, farthest, neighbours)

@@ -1,4 +1,4 @@
-"""Contrast of each modality against its own cluster memory, as ADCA, PGM, GUR, PCA and MMM share it.
+"""Contrast of each modality against its own cluster memory, as ADCA, PGM, GUR, PCA, MMM, N-ULC and RPNR share it.
 
 And of both against the memory of joint clusters, as PCA and MMM share it.
 """
@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from methods.base import MODALITIES, NOISE, Batch, FeatureBank, Stage, Step, Stream, timed
+from methods.base import MODALITIES, NOISE, Batch, Epoch, FeatureBank, Stage, Step, Stream, timed
 from methods.clustering import Clustering, MeanExpansion, ModalityMean, jaccard_clusters
 from methods.clustering.labels import shared_clusters
 from methods.parts.config import ContrastConfig, JointContrastConfig, TwoStageConfig
@@ -40,6 +40,11 @@ def two_stages(config: TwoStageConfig) -> tuple[Stage, ...]:
         Stage(CROSS, config.epochs_cross, config.iterations, initial=config.stage_init),
     )
     return tuple(stage for stage in stages if stage.epochs)
+
+
+def alternate(epoch: Epoch) -> tuple[str, str]:
+    """Return whose images are compared with whose memory in an epoch of stage II (PGM and its followers)."""
+    return ("infrared", "visible") if epoch.in_stage % 2 else ("visible", "infrared")
 
 
 def cluster_plainly(config: ContrastConfig, bank: FeatureBank, eps: float | None = None) -> Clustering:

@@ -69,11 +69,13 @@ class ClusterMemory:
         self._rule = UPDATE_RULES[rule]
         self._generator = generator
 
-    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross entropy of unit features (b, d) against their labels (b,), in float32."""
+    def logits(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return similarities of unit features (b, d) to all centroids over the temperature (b, c), in float32.
+
+        `labels` (b,) name the centroids that the features move, where the backward pass does that.
+        """
         with torch.autocast(features.device.type, enabled=False):
             similarity: Tensor
-            target = to_device(labels, features.device)
             if self.in_backward:
                 seen = features.detach()
                 similarity = _UpdatingSimilarity.apply(
@@ -81,7 +83,11 @@ class ClusterMemory:
                 )
             else:
                 similarity = features.float() @ self.centroids.T
-            return cross_entropy(similarity / self.temperature, target)
+            return similarity / self.temperature
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross entropy of unit features (b, d) against their labels (b,), in float32."""
+        return cross_entropy(self.logits(features, labels), to_device(labels, features.device))
 
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Move the centroids of the labels (b,) present by unit features (b, d), unless the backward pass does."""
@@ -214,7 +220,12 @@ class InstanceMemory:
 
 
 def compute_centroids(features: Tensor, labels: Tensor, modality: Tensor | None = None) -> Tensor:
-    """Return the normalised mean of every cluster's members.
+    """Return the normalised mean of every cluster's members; arguments and errors as :func:`cluster_means`."""
+    return normalize(cluster_means(features, labels, modality))
+
+
+def cluster_means(features: Tensor, labels: Tensor, modality: Tensor | None = None) -> Tensor:
+    """Return the mean of every cluster's members.
 
     Parameters
     ----------
@@ -222,11 +233,11 @@ def compute_centroids(features: Tensor, labels: Tensor, modality: Tensor | None 
     labels : int64 tensor (n,)
         Numbered from 0 without gaps; negative labels take no part.
     modality : int64 tensor (n,), optional
-        If given, a centroid is the mean over the modalities present of the modality's mean.
+        If given, a mean is that over the modalities present of the modality's mean.
 
     Returns
     -------
-    float32 tensor (clusters, d), unit rows
+    float32 tensor (clusters, d)
 
     Raises
     ------
@@ -243,7 +254,7 @@ def compute_centroids(features: Tensor, labels: Tensor, modality: Tensor | None 
         sums = torch.zeros_like(total).index_add_(0, labels[kept], features[kept])
         total += sums / size.clamp(min=1)[:, None]
         present += (size > 0).long()
-    return normalize(total / present[:, None])
+    return total / present[:, None]
 
 
 def random_members(features: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:

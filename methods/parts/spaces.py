@@ -11,6 +11,7 @@ from torch import Tensor
 from methods.base import MODALITIES, NOISE, EpochPlan, FeatureBank, Step, Stream
 from methods.clustering import Clustering
 from methods.clustering.labels import in_both_modalities, n_clusters, scatter_labels
+from methods.clustering.values import Neighbours
 
 JOINT = "joint"
 """The label space of both modalities together."""
@@ -31,12 +32,15 @@ class LabelSpace:
         The same over all training images; OUTSIDE where an image is not in the bank.
     distances_seen : str
         How far neighbours are, for the message about an epoch that trains nothing.
+    neighbours : Neighbours, optional
+        The lists that the clustering made of the bank's rows.
     """
 
     bank: FeatureBank
     labels: Tensor
     everywhere: Tensor
     distances_seen: str = ""
+    neighbours: Neighbours | None = None
 
     def __len__(self) -> int:
         """Return the number of clusters."""
@@ -53,9 +57,12 @@ class LabelSpace:
         return LabelSpace(self.bank, self.labels.masked_fill(~both, NOISE), self.everywhere)
 
 
-def label_space(bank: FeatureBank, labels: Tensor, n: int, distances_seen: str = "") -> LabelSpace:
+def label_space(
+    bank: FeatureBank, labels: Tensor, n: int, distances_seen: str = "", neighbours: Neighbours | None = None
+) -> LabelSpace:
     """Put labels (m,) of a bank of some of the `n` training images into a label space."""
-    return LabelSpace(bank, labels, scatter_labels(labels, bank.sample_index, n), distances_seen)
+    everywhere = scatter_labels(labels, bank.sample_index, n)
+    return LabelSpace(bank, labels, everywhere, distances_seen, neighbours)
 
 
 def by_modality(bank: FeatureBank) -> dict[str, FeatureBank]:
@@ -70,7 +77,8 @@ def cluster_each(
     spaces = {}
     for name, bank in banks.items():
         clustering = cluster(bank)
-        spaces[name] = label_space(bank, clustering.labels, n, clustering.distances_seen)
+        seen, lists = clustering.distances_seen, clustering.neighbours
+        spaces[name] = label_space(bank, clustering.labels, n, seen, lists)
     return spaces
 
 

@@ -62,11 +62,15 @@ def hardest(
     rows: Tensor, features: Tensor, group: Tensor, momentum: float, generator: torch.Generator | None = None
 ) -> Tensor:
     """Apply to each row the sample least similar to it before the update, the first one on ties."""
+    return momentum_update(rows, features[hardest_members(rows, features, group)], momentum)
+
+
+def hardest_members(rows: Tensor, features: Tensor, group: Tensor) -> Tensor:
+    """Return the place (u,) in the batch of each row's least similar sample, the first one on ties."""
     table, group = to_device(member_table(group), rows.device), to_device(group, rows.device)
     similarity = (features * rows[group]).sum(1)
     candidates = similarity[table.clamp(min=0)].masked_fill(table < 0, torch.inf)
-    chosen = table.gather(1, candidates.argmin(1, keepdim=True)).flatten()
-    return momentum_update(rows, features[chosen], momentum)
+    return table.gather(1, candidates.argmin(1, keepdim=True)).flatten()
 
 
 def mean(

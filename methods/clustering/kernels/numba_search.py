@@ -80,12 +80,20 @@ def collect(first_pass: FirstPass, group: Tensor, k: int, room: int) -> Candidat
     n = len(first_pass.rows)
     lists = no_candidates(n, min(n, room), first_pass.key_dtype)
     groups = group.numpy()
+    common = [common_group(groups[first : first + BLOCK]) for first in range(0, n, BLOCK)]
     for first_row in range(0, n, BLOCK):
         for first_column in range(first_row, n, BLOCK):
+            if common[first_row // BLOCK] == common[first_column // BLOCK] >= 0:
+                continue
             rows, columns = slice(first_row, first_row + BLOCK), slice(first_column, first_column + BLOCK)
             block = Block(first_pass.block(rows, columns), first_row, first_column)
             filter_block(block, lists, groups, k, first_pass.bound)
     return lists
+
+
+def common_group(groups: Ints) -> int:
+    """Return the group that all samples of a block belong to, -1 if they have none in common."""
+    return int(groups[0]) if bool((groups == groups[0]).all()) else -1
 
 
 @njit(parallel=True, cache=True, nogil=True)

@@ -29,9 +29,14 @@ def search_blocks(features: Tensor, k: int, group: Tensor, first_pass: FirstPass
     absolute, relative = first_pass.bound
     unproven = []
     for rows in blocks(n, n, features.device, 4096):
-        near = first_pass.rows[rows] @ first_pass.rows.T
-        near[same_group(group, rows)] = -torch.inf
-        value, candidate = near.topk(width, dim=1)
+        others = all_of_other_groups(group, rows)
+        if others is None or len(others) < width:
+            near = first_pass.rows[rows] @ first_pass.rows.T
+            near[same_group(group, rows)] = -torch.inf
+            value, candidate = near.topk(width, dim=1)
+        else:
+            value, place = (first_pass.rows[rows] @ first_pass.rows[others].T).topk(width, dim=1)
+            candidate = others[place]
         kth, last = value[:, k - 1].double(), value[:, -1].double()
         # what lies beyond the last candidate could truly be as near as the k-th
         beyond = last + absolute + relative * last.abs() >= kth - absolute - relative * kth.abs() - 1e-6
@@ -58,6 +63,14 @@ def repair(features: Tensor, group: Tensor, rows: Tensor, lists: Neighbours) -> 
         row, candidate = ((near > kth - slack) & near.isfinite()).nonzero(as_tuple=True)
         start = torch.searchsorted(row, torch.arange(len(part) + 1, device=row.device))
         rank_candidates(features, part, start, candidate, lists)
+
+
+def all_of_other_groups(group: Tensor, rows: Tensor) -> Tensor | None:
+    """Return the samples that are not of the rows' group (>= 0); None if the rows have none in common."""
+    first = group[rows[0]]
+    if bool(first < 0) or bool((group[rows] != first).any()):
+        return None
+    return (group != first).nonzero().squeeze(1)
 
 
 def same_group(group: Tensor, rows: Tensor) -> Tensor:
