@@ -27,7 +27,16 @@ from methods.base import (
     timed,
     value,
 )
-from methods.parts.config import DEMO, FROZEN_CENTROIDS, LAST_EPOCH, PUBLIC, UNIT_AVERAGE, TwoStageConfig
+from methods.parts.config import (
+    DEMO,
+    FIRST_GALLERY,
+    FROZEN_CENTROIDS,
+    LAST_EPOCH,
+    PUBLIC,
+    UNIT_AVERAGE,
+    TwoStageConfig,
+    network_parts,
+)
 from methods.parts.contrast import (
     CROSS,
     alternate,
@@ -69,7 +78,7 @@ class RPNRConfig(TwoStageConfig):
         0.5, "published code", "cosine above which an image adds to another's density", ge=-1, le=1
     )
     transport_regularisation: float = value(
-        5.0, "published code", "of the transport between clusters (quirk Q46)", gt=0
+        5.0, "published code", "of the transport between clusters (quirk Q47)", gt=0
     )
     transport_tolerance: float = value(1e-5, "published code", "error at which its rounds end", gt=0)
     cross_weight: float = value(0.25, "published code", "weight of the cross-modality term", ge=0)
@@ -78,7 +87,7 @@ class RPNRConfig(TwoStageConfig):
     relation_unit: bool = value(
         False,
         "published code",
-        "relations of unit features; those of the published code are not, so that none attract (quirk Q47)",
+        "relations of unit features; those of the published code are not, so that none attract (quirk Q48)",
     )
 
 
@@ -90,7 +99,7 @@ class DoubleMemory(ClusterMemory):
     centroids : float32 tensor (2 c, d)
         Owned by the memory from here on.
     margin : float
-        Cross entropy of a batch with the mean centroids up to which it neither costs nor teaches (quirk Q44).
+        Cross entropy of a batch with the mean centroids up to which it neither costs nor teaches (quirk Q45).
     temperature, momentum, in_backward
         As :class:`~methods.parts.memories.ClusterMemory` has them.
     """
@@ -133,7 +142,7 @@ def hybrid_means(visible: Tensor, infrared: Tensor, partner: Tensor, labels: Ten
         Not normalised: the tighter cluster weighs more.
     partner : int64 tensor (K_r,)
     labels : int64 tensor (n_r,)
-        Calibrated labels of infrared images (quirk Q45).
+        Calibrated labels of infrared images (quirk Q46).
     """
     present = labels[labels >= 0].bincount(minlength=len(infrared)) > 0
     return normalize((infrared + visible[partner]) / 2) * present[:, None]
@@ -148,7 +157,7 @@ def relation_loss(features: Tensor) -> Tensor:
     Parameters
     ----------
     features : float32 tensor (b, d)
-        Of any length; after batch norm D^2 is so large that W is 0 (quirk Q47).
+        Of any length; after batch norm D^2 is so large that W is 0 (quirk Q48).
     """
     with torch.autocast(features.device.type, enabled=False):
         x = features.double()
@@ -183,11 +192,11 @@ class RPNR(TwoStreamMethod):
             ),
             "relation loss (NRL)": (
                 "published code",
-                "it only repels (quirk Q47); the paper's figure shows near pairs attracted",
+                "it only repels (quirk Q48); the paper's figure shows near pairs attracted",
             ),
             "which images make a prototype": (
                 "ours",
-                "equally dense ones by our order of images; the public order is by identity (quirks Q43 and Q4)",
+                "equally dense ones by our order of images; the public order is by identity (quirks Q44 and Q4)",
             ),
             "stage I on SYSU-MM01": (
                 "follow-up",
@@ -195,10 +204,11 @@ class RPNR(TwoStreamMethod):
             ),
             "a modality without clusters": ("ours", "the other trains alone; the published code stops"),
             "partner of a side's only cluster": ("ours", "the first; the plan does not tell"),
-            "best epoch": ("harness", "by mAP; the published code picks it by rank-1 (quirk Q10)"),
             "stage II from stage I's last epoch": LAST_EPOCH,
             "features that are clustered": UNIT_AVERAGE,
             "centroids that gradients see": FROZEN_CENTROIDS,
+            **network_parts("published code"),
+            "selection of the best epoch": FIRST_GALLERY,
         },
         url="https://arxiv.org/abs/2405.05613",
     )
@@ -217,7 +227,7 @@ class RPNR(TwoStreamMethod):
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster each modality, start its memory; in stage II calibrate labels and match clusters.
 
-        Memories and matching are made of the clusters as they were found, batches of calibrated labels (quirk Q45).
+        Memories and matching are made of the clusters as they were found, batches of calibrated labels (quirk Q46).
         """
         c = self.config
         spaces = cluster_modalities_plainly(c, bank)
@@ -290,7 +300,7 @@ class RPNR(TwoStreamMethod):
         return terms
 
     def across(self, seen: Seen, batch: Batch, epoch: Epoch) -> dict[str, tuple[float, str, Tensor, Tensor]]:
-        """Return weight, memory, features and labels of the cross-modality and of the hybrid term (quirk Q48)."""
+        """Return weight, memory, features and labels of the cross-modality and of the hybrid term (quirk Q49)."""
         c, (source, target) = self.config, alternate(epoch)
         if not self.partner:
             return {}

@@ -42,12 +42,12 @@ def neighbour_labels(
     The share of cluster k goes with the intersection over union of an image's m neighbours and the cluster,
     J_k = c_k / (m - c_k + n_k), where c_k of the neighbours and n_k of all candidates are in k. With s the share of
     the image's own label the weight is exp(-sharpness (1 - s)^2). An image of which no neighbour has a cluster gets
-    its label itself, and the weight of s = 0; published code divides 0 by 0 (quirk Q42).
+    its label itself, and the weight of s = 0; published code divides 0 by 0 (quirk Q43).
 
     Parameters
     ----------
     neighbours : int64 tensor (n, m)
-        Candidates; noise among them counts for no cluster, but keeps its place among the m (quirk Q41).
+        Candidates; noise among them counts for no cluster, but keeps its place among the m (quirk Q42).
     neighbour_cluster : int64 tensor (candidates,)
         Cluster of every candidate; negative for noise.
     label : int64 tensor (n,)

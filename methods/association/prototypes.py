@@ -15,7 +15,7 @@ def density_prototypes(
     """Return the mean of the densest members of every cluster.
 
     A member's density is the number of members with a cosine above `cut` minus that of members below it. Members of
-    equal density (there are many: a tight cluster ties as a whole) go by their order (quirk Q43).
+    equal density (there are many: a tight cluster ties as a whole) go by their order (quirk Q44).
 
     Parameters
     ----------

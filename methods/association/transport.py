@@ -93,7 +93,7 @@ def transport_plan(
     regularisation : float
     tolerance : float
         Largest Euclidean length of the columns' error at which rounds end. Under a large regularisation that is often
-        the first one (quirk Q46).
+        the first one (quirk Q47).
     test_every, max_rounds : int
 
     Returns

@@ -6,7 +6,7 @@ In the files a side is visible or infrared, labels are int16 with -1 for noise, 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,8 +148,8 @@ class Training:
         return FeatureBank(found, data.modality, data.camera, torch.arange(len(found)))
 
 
-def start_training(name: str, dataset: str, variant: str, arrays: Arrays) -> Training:
-    """Make our method at the sizes of a recorded training, with its first weights."""
+def start_training(cls: Any, dataset: str, variant: str, arrays: Arrays, **sizes: int) -> Training:
+    """Make our method at the sizes of a recorded training, with its first weights; `sizes` are its own ones."""
     n = {side: len(arrays[f"base_{side}"]) for side in MODALITIES}
     modality = torch.arange(2).repeat_interleave(torch.tensor([*n.values()]))
     cameras = CAMERAS[dataset]
@@ -161,7 +161,7 @@ def start_training(name: str, dataset: str, variant: str, arrays: Arrays) -> Tra
     )
     instances = int(arrays["size_instances"])
     config = configured(
-        METHODS[name],
+        cls,
         dataset,
         *(["public"] if variant == "public" else []),
         k1=int(arrays["size_k1"]),
@@ -169,14 +169,23 @@ def start_training(name: str, dataset: str, variant: str, arrays: Arrays) -> Tra
         instances=instances,
         labels_per_batch=int(arrays["size_batch_v"]) // instances,
         infrared_labels=int(arrays["size_batch_r"]) // instances,
+        **sizes,
     )
     with network(Toy):
-        method = METHODS[name](config, training_data(dataset, modality, camera))
+        method = cls(config, training_data(dataset, modality, camera))
     with torch.no_grad():
         for key, tensor in method.backbone.tensors().items():
             tensor.copy_(torch.from_numpy(arrays[f"start_{key}"]))
     images = torch.cat([pixels(arrays[f"base_{side}"]) for side in MODALITIES])
     return Training(arrays, method, images, {"visible": 0, "infrared": n["visible"]}, cameras)
+
+
+Beside = Callable[[Training, int, Differences, str], None]
+"""Compares what a method alone has, at the beginning of a phase."""
+
+
+def nothing_else(training: Training, p: int, found: Differences, where: str) -> None:
+    """Compare nothing beside what all have."""
 
 
 def epochs_of(training: Training) -> Iterator[tuple[Epoch, list[int]]]:
@@ -191,9 +200,8 @@ def epochs_of(training: Training) -> Iterator[tuple[Epoch, list[int]]]:
         yield Epoch(before + in_stage, stages[stage], in_stage), phases
 
 
-def compare_training(name: str, dataset: str, variant: str, arrays: Arrays) -> dict[str, float]:
+def compare_training(training: Training, found: Differences, also: Beside = nothing_else) -> None:
     """Replay the recorded batches of every phase; labels, streams, terms, memories and weights must be equal."""
-    training, found = start_training(name, dataset, variant, arrays), Differences()
     method, optimisation, stage = training.method, None, None
     for epoch, recorded in epochs_of(training):
         if epoch.stage is not stage:
@@ -202,12 +210,11 @@ def compare_training(name: str, dataset: str, variant: str, arrays: Arrays) -> d
         ours = method.phases(epoch)
         assert [phase.name for phase in ours] == [training.phase_name(p) for p in recorded]
         for phase, p in zip(ours, recorded, strict=True):
-            compare_phase(training, replace(epoch, phase=phase), p, optimisation, found)
+            compare_phase(training, replace(epoch, phase=phase), p, optimisation, found, also)
         for key, tensor in training.toy.tensors().items():
             if key != "common":
                 close(found, "weights", tensor, training.at(recorded[-1], f"weights_{key}"), str(epoch))
         optimisation.schedule.step()
-    return found.largest
 
 
 def close(found: Differences, kind: str, ours: Any, theirs: Any, where: str) -> None:
@@ -216,7 +223,12 @@ def close(found: Differences, kind: str, ours: Any, theirs: Any, where: str) -> 
 
 
 def compare_phase(
-    training: Training, epoch: Epoch, p: int, optimisation: Optimisation, found: Differences
+    training: Training,
+    epoch: Epoch,
+    p: int,
+    optimisation: Optimisation,
+    found: Differences,
+    also: Beside,
 ) -> None:
     """Plan a phase and train it on the recorded batches."""
     method, at, where = (
@@ -228,6 +240,7 @@ def compare_phase(
     plan = method.begin_epoch(epoch, training.bank())
     assert not plan.skipped, where
     compare_plan(training, plan, p, found, where)
+    also(training, p, found, where)
     for i in range(len(at(p, "loss_visible"))):
         terms = take_step(method, batch_of(training, plan, p, i, found), epoch, optimisation)
         crosses = training.has(p, "loss_cross")
@@ -235,9 +248,8 @@ def compare_phase(
         for side in MODALITIES:
             close(found, "losses", terms[f"cluster_{side}"], at(p, f"loss_{side}")[i], f"{where} {side} {i}")
         if crosses:
-            close(
-                found, "losses", terms["cross"], CROSS_WEIGHT * at(p, "loss_cross")[i], f"{where} cross {i}"
-            )
+            recorded = method.config.cross_weight * at(p, "loss_cross")[i]
+            close(found, "losses", terms["cross"], recorded, f"{where} cross {i}")
     for side in MODALITIES:
         rows = method.memories[side].centroids
         close(found, "memories after", rows, at(p, f"memory_{side}_after"), f"{where} {side}")
@@ -368,7 +380,9 @@ def training_file(name: str, dataset: str, variant: str) -> Comparison:
 
     def compare(arrays: Arrays) -> dict[str, float]:
         settings = compare_settings(name, dataset, arrays)
-        return settings | compare_training(name, dataset, variant, arrays)
+        found = Differences()
+        compare_training(start_training(METHODS[name], dataset, variant, arrays), found)
+        return settings | found.largest
 
     return compare
 
@@ -469,8 +483,8 @@ MUTATIONS: list[Mutation] = [
     Mutation(
         "first centroids are means that nobody makes unit",
         "methods/parts/memories.py",
-        "return normalize(total / present[:, None])",
-        "return total / present[:, None]",
+        "return normalize(cluster_means(features, labels, modality))",
+        "return cluster_means(features, labels, modality)",
         (
             "adca_sysu_public",
             "gur_sysu_public",
@@ -502,7 +516,7 @@ MUTATIONS: list[Mutation] = [
     ),
     Mutation(
         "PGM alternates an epoch early",
-        "methods/pgm.py",
+        "methods/parts/contrast.py",
         "if epoch.in_stage % 2 else",
         "if not epoch.in_stage % 2 else",
         ("pgm_sysu_default",),
