@@ -28,8 +28,8 @@ def cross_neighbours(
     """
     n_v, n_r = len(visible_features), len(infrared_features)
     if not n_v or not n_r:
-        nobody = torch.empty(n_v + n_r, 0, dtype=torch.int64, device=visible_features.device)
-        return nobody[:n_v], nobody[n_v:]
+        nobody = torch.empty(0, dtype=torch.int64, device=visible_features.device)
+        return nobody.view(n_v, min(top_k, n_r)), nobody.view(n_r, min(top_k, n_v))
     features = torch.cat([visible_features, infrared_features])
     modality = torch.arange(2, device=features.device).repeat_interleave(
         torch.tensor([n_v, n_r], device=features.device)

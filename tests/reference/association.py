@@ -169,3 +169,67 @@ def embedding(features: Array, banks: list[Array], scale: float) -> Array:
             row += [s / sum(scores) for s in scores]
         rows.append(row)
     return np.array(rows)
+
+
+def neighbour_labels(
+    queries: Array, candidates: Array, labels: Array, own: Array, m: int, sharpness: float
+) -> tuple[Array, list[float]]:
+    """Soft labels (n, clusters) and weights, set by set."""
+    soft, weights = np.zeros((len(queries), max(1, clusters(labels), *(own + 1)))), []
+    members = [{j for j, y in enumerate(labels) if y == k} for k in range(soft.shape[1])]
+    for i, f in enumerate(queries):
+        near = {*nearest(f, candidates, m)}
+        overlap = [len(near & each) / max(1, len(near | each)) for each in members]
+        if sum(overlap):
+            soft[i] = [value / sum(overlap) for value in overlap]
+        agreement = soft[i, own[i]]
+        weights.append(math.exp(-sharpness * (1 - agreement) ** 2) if own[i] >= 0 else 0.0)
+        if not sum(overlap) and own[i] >= 0:
+            soft[i, own[i]] = 1
+    return soft, weights
+
+
+def cosine(f: Array, g: Array) -> float:
+    return float(f @ g) / max(1e-12, math.sqrt(f @ f) * math.sqrt(g @ g))
+
+
+def density_prototypes(features: Array, labels: Array, size: int, cut: float) -> Array:
+    found = []
+    for k in range(clusters(labels)):
+        members = [f for f, y in zip(features, labels, strict=True) if y == k]
+        density = [sum(np.sign(cosine(f, g) - cut) for g in members) for f in members]
+        order = sorted(range(len(members)), key=lambda i: (-density[i], i))
+        found.append(np.mean([members[i] for i in order[:size]], axis=0))
+    return np.array(found)
+
+
+def nearest_prototypes(features: Array, labels: Array, prototypes: Array) -> list[int]:
+    found = []
+    for f, y in zip(features, labels, strict=True):
+        scores = [cosine(f, p) for p in prototypes]
+        found.append(scores.index(max(scores)) if y >= 0 else int(y))
+    return found
+
+
+def transport_plan(cost: Array, regularisation: float, tolerance: float) -> tuple[Array, int]:
+    rows, columns = cost.shape
+    g = [[math.exp(-x / regularisation) for x in row] for row in cost]
+    u, v, done = [1 / rows] * rows, [0.0] * columns, 0
+    while True:
+        v = [1 / columns / math.fsum(g[p][q] * u[p] for p in range(rows)) for q in range(columns)]
+        u = [1 / rows / math.fsum(g[p][q] * v[q] for q in range(columns)) for p in range(rows)]
+        sums = [v[q] * math.fsum(g[p][q] * u[p] for p in range(rows)) for q in range(columns)]
+        done += 1
+        if (done - 1) % 10 == 0 and math.dist(sums, [1 / columns] * columns) < tolerance:
+            return np.array([[u[p] * g[p][q] * v[q] for q in range(columns)] for p in range(rows)]), done
+
+
+def relation(x: Array) -> float:
+    n, total = len(x), 0.0
+    for i in range(n):
+        distance = [math.dist(x[i], x[j]) for j in range(n)]
+        for j in range(n):
+            if i != j and sum(distance):
+                s, w = distance[j] / (sum(distance) / n), math.exp(-(distance[j] ** 2))
+                total += w * s**2 + (1 - w) * max(0.0, 1 - s) ** 2
+    return total / max(1, n * (n - 1))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.association.matching import match_clusters
+from methods.association.matching import match_by_transport, match_clusters
 from methods.errors import MethodError
 from tests.methods.association.cases import grid_rows, rows_with_cosines, tensor
 from tests.reference import association as reference
@@ -86,5 +86,30 @@ def test_leftovers_take_the_best_partner_round_after_round() -> None:
 
 
 def test_rows_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(MethodError, match="not finite"):
-        match_clusters(torch.tensor([[torch.nan, 0.0]]), torch.eye(2))
+    for match in (match_clusters, match_by_transport):
+        with pytest.raises(MethodError, match="not finite"):
+            match(torch.tensor([[torch.nan, 0.0]]), torch.eye(2))
+
+
+@pytest.mark.parametrize(("n_v", "n_r"), [(1, 1), (1, 5), (5, 1), (12, 7), (40, 3), (3, 40)])
+def test_transport_gives_everybody_a_partner(n_v: int, n_r: int) -> None:
+    visible, infrared = units(3, n_v), units(4, n_r)
+    found = match_by_transport(visible, infrared)
+    mass, _ = reference.transport_plan(np.exp(-(visible.double() @ infrared.double().T).numpy()), 5.0, 1e-5)
+    forth = mass.argmax(1) if n_v > 1 else [0]
+    back = mass.argmax(0) if n_r > 1 else [0]
+    assert found.visible_to_infrared.tolist() == list(forth)
+    assert found.infrared_to_visible.tolist() == list(back)
+
+
+@pytest.mark.parametrize(("n_v", "n_r"), [(0, 3), (3, 0), (0, 0)])
+def test_transport_without_clusters_on_a_side(n_v: int, n_r: int) -> None:
+    found = match_by_transport(units(0, 3)[:n_v], units(1, 3)[:n_r])
+    assert found.visible_to_infrared.tolist() == [-1] * n_v
+    assert found.infrared_to_visible.tolist() == [-1] * n_r
+
+
+def test_transport_corrects_for_popular_clusters() -> None:
+    # infrared cluster 0 is everybody's nearest; the plan sends visible cluster 1 to 1 all the same
+    cosines = np.array([[0.9, 0.1], [0.8, 0.75], [0.9, 0.2]])
+    assert match_by_transport(*rows_with_cosines(cosines)).visible_to_infrared.tolist()[1] == 1

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.association.transport import _log_plan, sinkhorn_labels
+from methods.association.transport import _log_plan, sinkhorn_labels, transport_plan
 from methods.errors import MethodError
 from tests.reference import association as reference
 
@@ -100,3 +100,22 @@ def test_no_samples() -> None:
 def test_rows_that_are_no_probabilities_are_refused(row: list[float]) -> None:
     with pytest.raises(MethodError, match="row 1 of the class probabilities"):
         sinkhorn_labels(torch.tensor([[0.5, 0.5], row]))
+
+
+@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 7), st.sampled_from([5.0, 0.3]))
+@settings(max_examples=30, deadline=None)
+def test_plan_between_clusters_equals_plain_loops(
+    seed: int, rows: int, columns: int, flatness: float
+) -> None:
+    cost = np.exp(-np.random.default_rng(seed).uniform(-1, 1, (rows, columns)))
+    mass, rounds = reference.transport_plan(cost, flatness, 1e-5)
+    found = transport_plan(torch.from_numpy(cost), flatness, 1e-5)
+    assert found.rounds == rounds
+    np.testing.assert_allclose(found.mass, mass, rtol=1e-9)
+    np.testing.assert_allclose(found.mass.sum(1), 1 / rows, rtol=1e-9)
+    np.testing.assert_allclose(found.mass.sum(0), 1 / columns, atol=1e-5)
+
+
+def test_rounds_of_a_plan_end() -> None:
+    cost = torch.from_numpy(np.random.default_rng(1).uniform(0, 9, (5, 4)))
+    assert transport_plan(cost, 0.1, 0.0, max_rounds=7).rounds == 7
