@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import normalize
 
 from methods.association.matching import Matching, match_clusters
 from methods.association.neighbour_labels import SoftLabels, neighbour_labels
@@ -50,6 +50,7 @@ from methods.parts.contrast import (
     start_memory,
     two_stages,
 )
+from methods.parts.host import to_device
 from methods.parts.memories import ClusterMemory
 from methods.parts.spaces import LabelSpace, bank_row_of, distances_seen, plan, skipped, too_few_clusters
 from methods.parts.two_stream import Seen, TwoStreamMethod
@@ -170,8 +171,9 @@ class NULC(TwoStreamMethod):
                 matching = match_clusters(centroids["visible"], centroids["infrared"])
             with timed("refine"):
                 self.soft = self.ask_neighbours(spaces, matching)
-            self.partner = {"visible": matching.visible_to_infrared, "infrared": matching.infrared_to_visible}
-            self.row_of = {name: bank_row_of(space.bank, len(bank)) for name, space in spaces.items()}
+            pairs = {"visible": matching.visible_to_infrared, "infrared": matching.infrared_to_visible}
+            self.partner = {name: partner.cpu() for name, partner in pairs.items()}
+            self.row_of = {name: bank_row_of(space.bank, len(bank)).cpu() for name, space in spaces.items()}
             record["one_to_one"] = float(matching.one_to_one.sum())
             record |= {
                 f"weight_{a}_{b}": float(soft.weight[spaces[a].labels >= 0].mean())
@@ -214,21 +216,22 @@ class NULC(TwoStreamMethod):
         if epoch.stage.name != CROSS:
             return contrast(self.memories, seen, batch)
         terms = {
-            f"cluster_{name}": self.calibrated(name, name, seen, part, part.pseudo_label)
+            f"cluster_{name}": self.calibrated(name, name, seen, part, part.drawn.pseudo_label)
             for name, part in reversed([*batch.parts.items()])
         }
         if self.crosses(epoch):
             source, target = alternate(epoch)
             part = batch.parts[source]
-            partner = self.partner[source][part.pseudo_label]
+            partner = self.partner[source][part.drawn.pseudo_label]
             terms["cross"] = self.config.cross_weight * self.calibrated(source, target, seen, part, partner)
         return terms
 
     def calibrated(self, source: str, target: str, seen: Seen, part: Part, label: Tensor) -> Tensor:
         """Compare images of one modality with a memory, by hard labels blended with soft ones, as they weigh."""
         logits = self.memories[target].logits(seen.features[source], label)
-        soft, rows = self.soft[source, target], self.row_of[source][part.sample_index]
-        share, blended = self.config.label_share, one_hot(label, logits.shape[1]).float()
+        soft, share = self.soft[source, target], self.config.label_share
+        rows = to_device(self.row_of[source][part.drawn.sample_index], logits.device)
+        blended = torch.zeros_like(logits).scatter_(1, to_device(label, logits.device)[:, None], 1)
         if share < 1:
             blended = share * blended + (1 - share) * soft.of(rows, logits.shape[1])
         return weighted_cross_entropy(logits, blended, soft.weight[rows])
@@ -237,7 +240,7 @@ class NULC(TwoStreamMethod):
         """Move the centroids of hard labels, sample by sample; in stage II those of the partners first."""
         if self.crosses(epoch):
             source, target = alternate(epoch)
-            partner = self.partner[source][batch.parts[source].pseudo_label]
+            partner = self.partner[source][batch.parts[source].drawn.pseudo_label]
             self.memories[target].update(seen.features[source], partner)
         move_memories(self.memories, seen, batch)
 

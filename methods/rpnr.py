@@ -47,15 +47,11 @@ from methods.parts.contrast import (
     start_memory,
     two_stages,
 )
-from methods.parts.memories import (
-    ClusterMemory,
-    cluster_means,
-    hardest_members,
-    mean,
-    momentum_update,
-)
+from methods.parts.host import to_device
+from methods.parts.memories import ClusterMemory, cluster_means
 from methods.parts.spaces import LabelSpace, distances_seen, label_space, plan, skipped
 from methods.parts.two_stream import Seen, TwoStreamMethod
+from methods.parts.update_rules import hardest_members, mean, momentum_update
 
 HYBRID = "hybrid"
 
@@ -119,15 +115,17 @@ class DoubleMemory(ClusterMemory):
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return half the cross entropy with hard centroids, and half what that with mean ones has above the margin."""
         by_mean, by_hard = self.logits(features, labels).chunk(2, dim=1)
-        excess = (cross_entropy(by_mean, labels) - self.margin).clamp(min=0)
-        return (cross_entropy(by_hard, labels) + excess) / 2
+        target = to_device(labels, features.device)
+        excess = (cross_entropy(by_mean, target) - self.margin).clamp(min=0)
+        return (cross_entropy(by_hard, target) + excess) / 2
 
     @torch.no_grad()
     def move(self, features: Tensor, labels: Tensor) -> None:
         """Move mean centroids by the means of their samples, hard ones by the sample farthest from the old mean."""
         features = features.detach().to(self.centroids.dtype)
         means, hard = self.centroids.chunk(2)
-        touched, group = labels.unique(return_inverse=True)
+        present, group = labels.cpu().unique(return_inverse=True)
+        touched = to_device(present, means.device)
         chosen = hardest_members(means[touched], features, group)
         means[touched] = mean(means[touched], features, group, self.momentum)
         hard[touched] = momentum_update(hard[touched], features[chosen], self.momentum)
@@ -280,7 +278,8 @@ class RPNR(TwoStreamMethod):
         matching = match_by_transport(
             normalize(visible), normalize(infrared), c.transport_regularisation, c.transport_tolerance
         )
-        self.partner = {"visible": matching.visible_to_infrared, "infrared": matching.infrared_to_visible}
+        pairs = {"visible": matching.visible_to_infrared, "infrared": matching.infrared_to_visible}
+        self.partner = {name: partner.cpu() for name, partner in pairs.items()}
         rows = hybrid_means(visible, infrared, matching.infrared_to_visible, labels)
         self.memories[HYBRID] = self.start(rows, generator)
         return float(matching.one_to_one.sum())
@@ -304,7 +303,7 @@ class RPNR(TwoStreamMethod):
         c, (source, target) = self.config, alternate(epoch)
         if not self.partner:
             return {}
-        features, label = seen.features[source], batch.parts[source].pseudo_label
+        features, label = seen.features[source], batch.parts[source].drawn.pseudo_label
         partner = self.partner[source][label]
         # clusters of the hybrid memory are numbered as the infrared ones
         hybrid = partner if source == "visible" else label

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from methods.base import Batch, Epoch, FeatureBank
-from methods.parts.memories import hardest
 from methods.parts.two_stream import Seen
+from methods.parts.update_rules import hardest
 from methods.pgm import PGM, PGMConfig
 from tests.methods.contrast_cases import (
     CROSS_STAGE,
