@@ -287,4 +287,61 @@ COMPARISONS: dict[str, Comparison] = {
     r"nulc_\w+_soft": compare_soft,
     r"nulc_\w+_match": compare_partners,
 }
-MUTATIONS: list[Mutation] = []
+MUTATIONS: list[Mutation] = [
+    Mutation(
+        "N-ULC: hard and soft labels change shares",
+        "methods/nulc.py",
+        "blended = share * blended + (1 - share) * soft.of(",
+        "blended = (1 - share) * blended + share * soft.of(",
+        ("nulc_sysu_default",),
+    ),
+    Mutation(
+        "N-ULC: no sample weights",
+        "methods/nulc.py",
+        "return weighted_cross_entropy(logits, blended, soft.weight[rows])",
+        "return weighted_cross_entropy(logits, blended, torch.ones_like(soft.weight[rows]))",
+        ("nulc_sysu_default",),
+    ),
+    Mutation(
+        "N-ULC: weights that are not squared",
+        "methods/association/neighbour_labels.py",
+        "(1 - own).square()",
+        "(1 - own)",
+        ("nulc_sysu_default",),
+    ),
+    Mutation(
+        "N-ULC: intersection without union",
+        "methods/association/neighbour_labels.py",
+        "(count / (m - count + size[cluster]))",
+        "(count / m)",
+        ("nulc_sysu_default",),
+    ),
+    Mutation(
+        "N-ULC: the weighted loss is divided by the weights",
+        "methods/nulc.py",
+        "(target * logits.log_softmax(1)).sum(1)).mean()",
+        "(target * logits.log_softmax(1)).sum(1)).sum() / weight.sum()",
+        ("nulc_sysu_default",),
+    ),
+    Mutation(
+        "N-ULC: cross-modality soft labels of the hard label's own side",
+        "methods/nulc.py",
+        "neighbour_labels(near[a, b], spaces[b].labels, label[a, b],",
+        "neighbour_labels(near[a, b], spaces[b].labels, label[a, a],",
+        ("nulc_sysu_default",),
+    ),
+    Mutation(
+        "N-ULC: the cross term does not move memories",
+        "methods/nulc.py",
+        "            self.memories[target].update(seen.features[source], partner)\n",
+        "",
+        ("nulc_sysu_default",),
+    ),
+    Mutation(
+        "matching stops after the first round",
+        "methods/association/matching.py",
+        "while (left := np.flatnonzero(to_small < 0)).size:",
+        "while (left := np.flatnonzero(to_small < -1)).size:",
+        ("nulc_sysu_match",),
+    ),
+]

@@ -319,4 +319,68 @@ COMPARISONS: dict[str, Comparison] = {
         for variant in ("public", "default")
     },
 }
-MUTATIONS: list[Mutation] = []
+MUTATIONS: list[Mutation] = [
+    Mutation(
+        "RPNR: the densest image last",
+        "methods/association/prototypes.py",
+        "density.argsort(descending=True, stable=True)",
+        "density.argsort(stable=True)",
+        ("rpnr_sysu_calibration",),
+    ),
+    Mutation(
+        "RPNR: equally dense images in reverse order",
+        "methods/association/prototypes.py",
+        "by_density = density.argsort(descending=True, stable=True)",
+        "by_density = density.flip(0).argsort(descending=True, stable=True).sub(len(density) - 1).neg()",
+        ("rpnr_sysu_calibration",),
+    ),
+    Mutation(
+        "RPNR: memories from calibrated labels",
+        "methods/rpnr.py",
+        "name: cluster_means(space.bank.features, space.labels) for",
+        "name: cluster_means(space.bank.features, self.calibrate(space, len(bank)).labels) for",
+        ("rpnr_sysu_public",),
+    ),
+    Mutation(
+        "RPNR: the hard sample is the one farthest from the hard row",
+        "methods/rpnr.py",
+        "hardest_members(means[touched], features, group)",
+        "hardest_members(hard[touched], features, group)",
+        ("rpnr_sysu_public",),
+    ),
+    Mutation(
+        "RPNR: no margin",
+        "methods/rpnr.py",
+        "(cross_entropy(by_mean, target) - self.margin).clamp(min=0)",
+        "cross_entropy(by_mean, target)",
+        ("rpnr_sysu_public",),
+    ),
+    Mutation(
+        "RPNR: hybrid rows of unit means",
+        "methods/rpnr.py",
+        "normalize((infrared + visible[partner]) / 2)",
+        "normalize(normalize(infrared) + normalize(visible[partner]))",
+        ("rpnr_sysu_matching",),
+    ),
+    Mutation(
+        "RPNR: transport with a hundredth of the regularisation",
+        "methods/rpnr.py",
+        "normalize(visible), normalize(infrared), c.transport_regularisation,",
+        "normalize(visible), normalize(infrared), c.transport_regularisation / 100,",
+        ("rpnr_sysu_public",),
+    ),
+    Mutation(
+        "transport tests the columns after every round",
+        "methods/association/transport.py",
+        "    test_every: int = 10,\n    max_rounds",
+        "    test_every: int = 1,\n    max_rounds",
+        ("rpnr_sysu_matching",),
+    ),
+    Mutation(
+        "RPNR: relations of unit features",
+        "methods/rpnr.py",
+        "features = seen.features[name] if self.config.relation_unit else post_bn",
+        "features = seen.features[name]",
+        ("rpnr_sysu_public",),
+    ),
+]
