@@ -319,16 +319,16 @@ MUTATIONS: list[Mutation] = [
     ),
     Mutation(
         "PCA: joint rows start from plain means",
-        "methods/pca.py",
+        "methods/parts/contrast.py",
         "rows = compute_centroids(bank.features, joint.labels, bank.modality)",
         "rows = compute_centroids(bank.features, joint.labels)",
         ("pca_sysu_trajectory",),
     ),
     Mutation(
         "PCA: joint clusters from plain expansion",
-        "methods/pca.py",
-        "expansion=ModalityMean(c.joint_k2, bank.modality),",
-        "expansion=ModalityMean(c.joint_k2, torch.zeros_like(bank.modality)),",
+        "methods/parts/contrast.py",
+        "expansion=ModalityMean(config.joint_k2, bank.modality),",
+        "expansion=ModalityMean(config.joint_k2, torch.zeros_like(bank.modality)),",
         ("pca_sysu_trajectory",),
     ),
     Mutation(
