@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -10,10 +11,21 @@ from harness.cli import options
 from harness.cli.console import console
 
 
-def doctor(out: options.Out = Path("runs")) -> None:
-    """Check versions, devices, faiss, disk and data roots; say what is wrong and how to fix it."""
+def doctor(
+    where: Annotated[
+        Path | None,
+        typer.Argument(help="A run's directory or a data root to look over. Default: this machine."),
+    ] = None,
+    out: options.Out = Path("runs"),
+) -> None:
+    """Check versions, devices, faiss, disk and data roots, or a run, or data; say what is wrong and how to fix it."""
+    from harness.tools.doctor import doctor as machine
     from harness.tools.doctor import doctor_page
+    from harness.tools.inspection import inspect
 
-    page, healthy = doctor_page(out)
-    console().print(page)
+    if where is None:
+        page, healthy = doctor_page(machine(out))
+    else:
+        page, healthy = doctor_page(inspect(where), f"reidbench doctor {where}")
+    console().print(page, soft_wrap=where is not None)
     raise typer.Exit(0 if healthy else 1)

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -154,10 +154,7 @@ def check_data(root: str) -> Check:
         return Check("data", False, str(error), "set REIDBENCH_DATA to the root of a data set")
 
 
-def doctor_page(out: Path) -> tuple[RenderableType, bool]:
-    """Return the doctor's findings, and whether all is well."""
-    checks = doctor(out)
+def doctor_page(checks: Sequence[Check], title: str = "reidbench doctor") -> tuple[RenderableType, bool]:
+    """Return findings as a page, and whether all is well."""
     rows = [(check.name, "ok" if check.ok else "WRONG", check.detail, check.fix) for check in checks]
-    return text_grid("reidbench doctor", ("check", "", "found", "what to do"), rows), all(
-        c.ok for c in checks
-    )
+    return text_grid(title, ("check", "", "found", "what to do"), rows), all(c.ok for c in checks)

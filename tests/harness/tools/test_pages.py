@@ -13,7 +13,7 @@ from harness.registry import Entry, load_method
 from harness.runs.fields import leaves
 from harness.tools import pages as show
 from harness.tools.data_check import check_page
-from harness.tools.doctor import doctor_page
+from harness.tools.doctor import doctor, doctor_page
 
 
 def text_of(page: RenderableType) -> str:
@@ -109,7 +109,7 @@ def test_schedule_plots_both_quantities_for_both_data_sets() -> None:
 
 def test_doctor_page_says_whether_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REIDBENCH_DATA", str(tmp_path / "nowhere"))
-    page, healthy = doctor_page(tmp_path)
+    page, healthy = doctor_page(doctor(tmp_path))
     assert not healthy
     assert "nowhere" in line_with(page, "WRONG")
 

@@ -24,6 +24,7 @@ from harness.runs.repeat import plan_from_manifest
 from harness.runs.task import Execution
 from harness.tools import verify
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
+from results.checksums import checksums
 from tests.conftest import process_environment, tiny_settings
 
 pytestmark = pytest.mark.slow
@@ -270,12 +271,17 @@ def test_verify_names_the_first_difference(
     np.savez(folder / "ranks.npz", **(ranks | {name: ranks[name] + 1}))
     done = reidbench("verify", folder)
     assert done.returncode == 1
+    assert "ranks.npz: it has changed since the run finished" in done.stdout
+    (folder / "COMPLETE").write_text(checksums(folder))
+    done = reidbench("verify", folder)
+    assert done.returncode == 1
     assert f"ranks.npz: array {name}" in done.stdout
 
     history = pd.read_csv(folder / "history.csv", dtype=str)
     loss = next(name for name in history if name.startswith("loss_"))
     history.loc[1, loss] = "0.5"
     history.to_csv(folder / "history.csv", index=False, lineterminator="\n")
+    (folder / "COMPLETE").write_text(checksums(folder))
     done = reidbench("verify", folder)
     assert done.returncode == 1
     assert "history.csv: epoch 1," in done.stdout
