@@ -94,10 +94,11 @@ def test_torch_is_not_imported_at_once(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
-def test_no_paper_imports_another() -> None:
+def test_nothing_of_methods_imports_a_paper() -> None:
+    """Neither another paper nor what they share; held here, so that a new paper is listed nowhere."""
     modules = {f"methods.{file.stem}" for file in papers()}
     offenders = {}
-    for file in papers():
+    for file in sorted((ROOT / "methods").rglob("*.py")):
         others = modules & set(imported(file)) - {f"methods.{file.stem}"}
         if others:
             offenders[name_of(file)] = sorted(others)
