@@ -123,6 +123,7 @@ def test_every_preset_and_variant_is_valid(method: type, dataset: str) -> None:
 def test_features_that_are_not_the_closed_divisions_open_it() -> None:
     _, engine = resolve(DMIC, "regdb", "paper", "letter", [])
     assert (engine.division("post-bn"), engine.division("pooled")) == ("closed", "open")
+    assert engine.division(flip_test=False) == "open"
 
 
 def test_split_variant() -> None:
