@@ -140,6 +140,9 @@ def test_a_plugin_is_listed_and_loaded(site: Path) -> None:
         ("Other = 3", "methods.base.Method"),
         ("class Other: name, summary = 'other', 'no method'", "methods.base.Method"),
         ("def f(:", "SyntaxError"),
+        ("import sys; sys.exit(5)", "SystemExit"),
+        (METHOD.format(name="other").replace("'other'", "['x']"), "no printable text"),
+        (METHOD.format(name="other").replace("from elsewhere", "\\x1b[31mred"), "no printable text"),
         ("", "Other"),
     ],
 )

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
+import scipy.io
+import torch
 
 from harness.errors import HarnessError
 from harness.tools.score import score_file
@@ -181,3 +184,48 @@ def test_protocol_must_be_one(tmp_path: Path) -> None:
         score_file(path, "sysu")
     with pytest.raises(HarnessError, match="'regdb'"):
         score_file(path, "regbd")
+
+
+def test_matlab_and_torch_files_score_like_the_same_arrays(tmp_path: Path) -> None:
+    content = arrays()
+    known = score_file(saved(tmp_path, content), "regdb")
+    scipy.io.savemat(tmp_path / "result.mat", content)
+    torch.save({key: torch.as_tensor(value) for key, value in content.items()}, tmp_path / "result.pt")
+    for name in ("result.mat", "result.pt"):
+        assert score_file(tmp_path / name, "regdb").equals(known)
+
+
+def test_regdb_needs_no_cameras_and_sysu_says_which_are_missing(tmp_path: Path) -> None:
+    known = score_file(saved(tmp_path, arrays()), "regdb")
+    path = saved(tmp_path, arrays(query_cams=None, gallery_cams=None))
+    assert score_file(path, "regdb").equals(known)
+    with pytest.raises(HarnessError, match="the array 'query_cams' is missing"):
+        score_file(path, "sysu-all")
+
+
+@pytest.mark.parametrize("side", ["query", "gallery"])
+def test_junk_is_refused(tmp_path: Path, side: str) -> None:
+    content = arrays()
+    content[f"{side}_ids"][2] = -1
+    with pytest.raises(HarnessError, match=f"{side}_ids has 1 negative numbers; .* leave these images out"):
+        score_file(saved(tmp_path, content), "regdb")
+
+
+HEADERS = {
+    "open bracket": "{'descr': '<f8', 'shape': ((((( ",
+    "2**64": "{'descr': '<f8', 'fortran_order': False, 'shape': (18446744073709551616,), }",
+    "too long": "{'descr': '<f8', 'fortran_order': False, 'shape': (900000000000,), }",
+    "no integer": "{'descr': '<f8', 'fortran_order': False, 'shape': (3.5,), }",
+    "no number": "{'descr': '<f8', 'fortran_order': False, 'shape': (True,), }",
+    "nonsense": "{'descr': '<U999999999', 'fortran_order': False, 'shape': (4611686018427387904, 4), }",
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_damaged_headers_name_the_array(tmp_path: Path, header: str) -> None:
+    padded = (header + " " * (63 - (10 + len(header)) % 64) + "\n").encode()
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        raw = b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + bytes(64)
+        archive.writestr("distance.npy", raw)
+    with pytest.raises(HarnessError, match="the array 'distance' is not readable"):
+        score_file(tmp_path / "x.npz", "regdb")

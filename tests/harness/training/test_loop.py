@@ -205,6 +205,11 @@ def test_manifest_of_another_version_is_refused(
         ("sources", "another digest", "source of dmic has changed"),
         ("data_digest", "another digest", "other data"),
         ("training_version", 0, "version 0 of the harness's training"),
+        ("data", "real", "its data are called real"),
+        ("label", "our-new-method", "is not that of dmic"),
+        ("label", "dmic:better", "dmic has no such variant"),
+        ("preset", "huge", "there is no preset 'huge'"),
+        ("seed", 7, "its specification is that of run"),
     ],
 )
 def test_a_manifest_that_no_longer_holds_is_refused(
