@@ -81,3 +81,19 @@ def test_features_without_meaning_name_the_first_image(bad: float) -> None:
 
 def test_features_with_some_zeros_are_fine() -> None:
     refuse_features(torch.eye(4), list("abcd"), "test")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_method_may_be_tested_without_mirrors(tiny_regdb: Path, reporter: Reporter) -> None:
+    class Left(nn.Module):
+        """Sees the left column alone, so that mirrors tell."""
+
+        def forward(self, images: Tensor, _modality: Tensor) -> tuple[Tensor]:
+            return (images[..., 0].flatten(1) + 3,)
+
+    mirrored, alone = (EngineConfig(**SMALL, flip=flip) for flip in (True, False))
+    evaluation = Evaluation([RegDB()], tiny_regdb, 1, mirrored, True)
+    engines = [Engine(config, "cpu", 0, reporter) for config in (mirrored, alone)]
+    without = evaluation.run(engines[0], Left(), flip=False)
+    assert without.rows == evaluation.run(engines[1], Left()).rows
+    assert without.rows != evaluation.run(engines[0], Left()).rows
