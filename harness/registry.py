@@ -73,8 +73,8 @@ class Entry:
         The package it comes from.
     supervision : str
         Of a method.
-    dataset : str
-        Of a protocol: the name of its data set.
+    dataset, extra
+        Of a protocol: the name of its data set, and whether tables have it only on request.
     alias, unions
         Of a data set: its shorter name, and names that stand for several of its protocols.
     error : str
@@ -87,6 +87,7 @@ class Entry:
     origin: str
     supervision: str = "usl"
     dataset: str = ""
+    extra: bool = False
     alias: str = ""
     unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: str = ""
@@ -206,7 +207,7 @@ def scan(kind: Kind) -> list[Entry]:
 
 def further(kind: Kind, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what entries of that kind hold beside name, summary and place."""
-    wanted = {METHOD: ("supervision",), DATASET: ("alias", "unions"), PROTOCOL: ("dataset",)}[kind]
+    wanted = {METHOD: ("supervision",), DATASET: ("alias", "unions"), PROTOCOL: ("dataset", "extra")}[kind]
     return {name: values[name] for name in wanted if name in values}
 
 
@@ -227,9 +228,8 @@ def plugin_entry(point: EntryPoint, kind: Kind) -> Entry:
     try:
         cls = point.load()
         require(cls, kind.contract_class(), point.value)
-        values = {
-            name: getattr(cls, name) for name in ("supervision", "alias", "unions") if hasattr(cls, name)
-        }
+        told = ("supervision", "alias", "unions", "extra")
+        values = {name: getattr(cls, name) for name in told if hasattr(cls, name)}
         if kind is PROTOCOL:
             values["dataset"] = cls.dataset.name
         return Entry(getattr(cls, kind.key), cls.summary, point.value, origin, **further(kind, values))

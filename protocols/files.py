@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-from protocols.base import DataError
+from protocols.base import Count, DataError, differences
 
 MARKER = "SYNTHETIC.json"
 """The file at the root of a synthetic twin."""
@@ -53,6 +54,12 @@ def unknown_counts(root: Path, dataset: str, text: str, allow_partial: bool) -> 
     )
 
 
+def expect(root: Path, dataset: str, counts: Sequence[Count], allow_partial: bool) -> None:
+    """Refuse counts that are not as expected, or warn, as :func:`unknown_counts` does."""
+    if wrong := differences(counts):
+        unknown_counts(root, dataset, f"{root}: {'; '.join(wrong)}", allow_partial)
+
+
 def images_in(folder: Path, suffix: str) -> list[str]:
     """Return the names of a folder's images, sorted as strings.
 
@@ -78,6 +85,14 @@ def images_in(folder: Path, suffix: str) -> list[str]:
     if not names:
         raise DataError(f"{folder} holds no {suffix} image; restore its images or remove the folder")
     return sorted(names)
+
+
+def needed(root: Path, name: str, tree: str) -> Path:
+    """Return the path of a file below `root`; if it is not there, the error shows the layout."""
+    path = root / name
+    if not path.is_file():
+        raise wrong_layout(root, name, tree)
+    return path
 
 
 def wrong_layout(root: Path, missing: str, tree: str) -> DataError:
