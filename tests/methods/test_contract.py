@@ -49,7 +49,7 @@ from tests.conftest import TINY
 
 METHODS = sorted(name for name, entry in registry.methods().items() if not entry.error)
 UNSUPERVISED = [name for name in METHODS if load_method(name).supervision == "usl"]
-DATASETS = ("regdb", "sysu-mm01")
+DATASETS = ("regdb", "sysu-mm01", "llcm")
 SMALL: dict[str, float] = {
     **{"iterations": 2, "labels": 4, "instances": 2, "batch": 8, "samples": 2},
     **{"k1": 6, "k2": 2, "k3": 2, "cap": 2, "eps": 0.5},
@@ -109,9 +109,13 @@ Planner = Callable[..., Task]
 
 
 @pytest.fixture(scope="module")
-def task(tiny_regdb: Path, tiny_sysu: Path) -> Planner:
+def task(tiny_regdb: Path, tiny_sysu: Path, tiny_llcm: Path) -> Planner:
     """Plan a tiny run of a method, in a folder of its own."""
-    roots = {"regdb": ("regdb", tiny_regdb, "1"), "sysu-mm01": ("sysu-all", tiny_sysu, None)}
+    roots = {
+        "regdb": ("regdb", tiny_regdb, "1"),
+        "sysu-mm01": ("sysu-all", tiny_sysu, None),
+        "llcm": ("llcm", tiny_llcm, None),
+    }
 
     def planned(
         name: str, dataset: str, out: str, epochs: int = 1, seed: int = 0, flip: bool = False
@@ -175,7 +179,7 @@ def same_files(found: RunDirectory, expected: RunDirectory) -> None:
 
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("name", METHODS)
-def test_trains_on_both_data_sets(name: str, dataset: str, undisturbed: Callable[..., RunDirectory]) -> None:
+def test_trains_on_every_data_set(name: str, dataset: str, undisturbed: Callable[..., RunDirectory]) -> None:
     done = undisturbed(name, dataset)
     assert done.complete
     values = pd.read_csv(done.metrics)["value"]
