@@ -113,6 +113,7 @@ def camera_folders(root: Path, modality: Modality) -> dict[int, Path]:
     top, found = root / f"test_{TOPS[modality]}", {}
     for entry in sorted(top.iterdir()) if top.is_dir() else ():
         if entry.is_dir() and entry.name in known:
+            refuse_odd_people(entry)
             found[known[entry.name]] = entry
         elif entry.name != EMPTY or any(entry.rglob("*")):
             text = f"{entry} is no camera of the {modality.name.lower()} test images and is left out"
@@ -132,8 +133,6 @@ def refuse_odd_people(camera: Path) -> None:
 def folders_of(root: Path, modality: Modality, ids: Sequence[int]) -> list[Folder]:
     """List the images of test identities, identity major, camera minor; names must say what their folders say."""
     cameras = camera_folders(root, modality)
-    for place in cameras.values():
-        refuse_odd_people(place)
     found = []
     for identity, camera in product(ids, sorted(cameras)):
         place = cameras[camera] / f"{identity:04d}"
@@ -185,8 +184,9 @@ def refuse_unscorable(root: Path, folders: Folders) -> None:
     visible, infrared = ({(f.identity, f.camera) for f in folders[m]} for m in Modality)
     for name, found in (("visible", visible), ("infrared", infrared)):
         if not found:
-            text = f"no identity of test_id.txt has {name} images: no {name} query and no {name} gallery"
-            raise DataError(f"{root}: {text}; restore the test folders")
+            raise DataError(
+                f"{root}: no {name} query and no {name} gallery; restore images of test identities"
+            )
     if not any(i == j and a != b for i, a in visible for j, b in infrared):
         raise DataError(
             f"{root}: every match of all queries, infrared and visible, is left out, because no identity of "
@@ -220,13 +220,15 @@ def cameras_of(place: int, seed: int) -> dict[Modality, list[int]]:
 
     Of eight people, the second is seen by one camera alone, the same by day and by night.
     """
-    g = generator("llcm cameras", seed, place)
-    infrared = g.permutation(CAMERAS[INFRARED]).tolist()
+    g = generator("llcm cameras", seed)
+    day, night = (g.permutation(CAMERAS[m]).tolist() for m in Modality)
+    first, second = day[place % len(day)], day[(place + 4) % len(day)]
+    turned = night[place % len(night) :] + night[: place % len(night)]
     if place % 8 == 1:
-        return {VISIBLE: infrared[:1], INFRARED: infrared[:1]}
-    visible = g.permutation(CAMERAS[VISIBLE]).tolist()[: 1 + (place % 8 in (0, 3, 6))]
-    shared = [c for c in visible[:1] if c in infrared and place % 2 == 0]
-    return {VISIBLE: visible, INFRARED: [*shared, *(c for c in infrared if c not in visible)][:2]}
+        return dict.fromkeys(Modality, [first if first in night else turned[0]])
+    visible = [first, second] if place % 8 in (0, 3, 6) else [first]
+    shared = [first] if first in night and place % 2 == 0 else []
+    return {VISIBLE: visible, INFRARED: [*shared, *(c for c in turned if c not in visible)][:2]}
 
 
 def plan_twin(identities: int, images: int, seed: int) -> Plan:

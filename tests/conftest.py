@@ -56,7 +56,7 @@ def tiny_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_llcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("twin") / "llcm"
-    synthesise(root, LLCMData(), identities=12, images=3, seed=3, difficulty="easy", size=(16, 32))
+    synthesise(root, LLCMData(), identities=27, images=3, seed=3, difficulty="easy", size=(16, 32))
     return root
 
 
