@@ -116,8 +116,7 @@ def camera_folders(root: Path, modality: Modality) -> dict[int, Path]:
             refuse_odd_people(entry)
             found[known[entry.name]] = entry
         elif entry.name != EMPTY or any(entry.rglob("*")):
-            text = f"{entry} is no camera of the {modality.name.lower()} test images and is left out"
-            warnings.warn(text, DataWarning, stacklevel=3)
+            warnings.warn(f"{entry} is no camera of {top.name} and is left out", DataWarning, stacklevel=3)
     return found
 
 
@@ -225,7 +224,7 @@ def cameras_of(place: int, seed: int) -> dict[Modality, list[int]]:
     first, second = day[place % len(day)], day[(place + 4) % len(day)]
     turned = night[place % len(night) :] + night[: place % len(night)]
     if place % 8 == 1:
-        return dict.fromkeys(Modality, [first if first in night else turned[0]])
+        return {m: [first if first in night else turned[0]] for m in Modality}
     visible = [first, second] if place % 8 in (0, 3, 6) else [first]
     shared = [first] if first in night and place % 2 == 0 else []
     return {VISIBLE: visible, INFRARED: [*shared, *(c for c in turned if c not in visible)][:2]}
