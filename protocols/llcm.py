@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from protocols.base import (
@@ -91,7 +91,7 @@ def read_training(root: Path, modality: Modality) -> TrainingList:
         if not re.fullmatch(rf"{TOPS[modality]}/\d{{4}}/[^/]+", name):
             raise DataError(f"{file}, line {number}: {name} is not {TOPS[modality]}/<four digits>/<image>")
     cameras = [camera_in_name(root / name) for name in names]
-    people = [int(PurePosixPath(name).parts[1]) for name in names]
+    people = [int(name.split("/")[1]) for name in names]
     return TrainingList(one_modality(root, names, modality, cameras, labels), people)
 
 
@@ -181,11 +181,9 @@ def count_test(ids: Sequence[int], folders: Folders) -> list[Count]:
 def refuse_unscorable(root: Path, folders: Folders) -> None:
     """Refuse test images among which no query of either direction has a match."""
     visible, infrared = ({(f.identity, f.camera) for f in folders[m]} for m in Modality)
-    for name, found in (("visible", visible), ("infrared", infrared)):
-        if not found:
-            raise DataError(
-                f"{root}: no {name} query and no {name} gallery; restore images of test identities"
-            )
+    if not (visible and infrared):
+        name = "infrared" if visible else "visible"
+        raise DataError(f"{root}: no {name} query, no {name} gallery; restore images of test identities")
     if not any(i == j and a != b for i, a in visible for j, b in infrared):
         raise DataError(
             f"{root}: every match of all queries, infrared and visible, is left out, because no identity of "

@@ -343,11 +343,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no infrared image": (
         lambda root: without_folders(root, "test_nir"),
-        "no infrared query and no infrared gallery",
+        "no infrared query, no infrared gallery",
     ),
     "no visible image": (
         lambda root: without_folders(root, "test_vis"),
-        "no visible query and no visible gallery",
+        "no visible query, no visible gallery",
     ),
     "no match in another camera": (only_shared_cameras, "every match of all queries, infrared and visible"),
 }
