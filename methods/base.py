@@ -70,7 +70,8 @@ Supervision = Literal["usl", "supervised", "none"]
 Source = Literal[
     "paper", "published code", "predecessor", "follow-up", "adapted", "reconstructed", "harness", "ours"
 ]
-"""Who says so. The first four can be looked up; ``adapted`` is published for another task or data set; the rest is ours."""
+"""Who says so. The first four can be looked up; ``adapted`` is published for another task or data set; the rest is
+ours."""
 
 
 def value(default: Any, source: str, about: str, **bounds: Any) -> Any:
