@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from protocols.base import Dataset, Protocol
 
 CODE = Path(__file__).parents[1]
+TOLD = ("supervision", "alias", "unions", "extra")
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Entry:
         The package it comes from.
     supervision : str
         Of a method.
-    dataset : str
-        Of a protocol: the name of its data set.
+    dataset, extra
+        Of a protocol: the name of its data set, and whether tables have it only on request.
     alias, unions
         Of a data set: its shorter name, and names that stand for several of its protocols.
     error : str
@@ -87,6 +88,7 @@ class Entry:
     origin: str
     supervision: str = "usl"
     dataset: str = ""
+    extra: bool = False
     alias: str = ""
     unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: str = ""
@@ -198,15 +200,14 @@ def scan(kind: Kind) -> list[Entry]:
                     f"{source.file}, line {source.node.lineno}: class {source.node.name} lacks the attribute "
                     f"`{lacking[0]}`, or it cannot be read off the file"
                 )
-            target = f"{source.module}:{source.node.name}"
-            about = further(kind, values)
+            target, about = f"{source.module}:{source.node.name}", further(kind, values)
             entries.append(Entry(values[kind.key], values["summary"], target, "reidbench", **about))
     return entries
 
 
 def further(kind: Kind, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what entries of that kind hold beside name, summary and place."""
-    wanted = {METHOD: ("supervision",), DATASET: ("alias", "unions"), PROTOCOL: ("dataset",)}[kind]
+    wanted = {METHOD: ("supervision",), DATASET: ("alias", "unions"), PROTOCOL: ("dataset", "extra")}[kind]
     return {name: values[name] for name in wanted if name in values}
 
 
@@ -227,13 +228,13 @@ def plugin_entry(point: EntryPoint, kind: Kind) -> Entry:
     try:
         cls = point.load()
         require(cls, kind.contract_class(), point.value)
-        values = {n: getattr(cls, n) for n in ("supervision", "alias", "unions") if hasattr(cls, n)}
+        values = {n: getattr(cls, n) for n in TOLD if hasattr(cls, n)}
         if kind is PROTOCOL:
             values["dataset"] = cls.dataset.name
-        name, summary = getattr(cls, kind.key), cls.summary
-        if odd := [text for text in (name, summary) if not (isinstance(text, str) and text.isprintable())]:
+        names = getattr(cls, kind.key), cls.summary
+        if odd := [text for text in names if not (isinstance(text, str) and text.isprintable())]:
             raise TypeError(f"its {kind.key} or summary is {odd[0]!a}, no printable text")
-        return Entry(name, summary, point.value, origin, **further(kind, values))
+        return Entry(*names, point.value, origin, **further(kind, values))
     except (Exception, SystemExit) as error:
         reason = f"the package {origin} is broken: {type(error).__name__}: {error}"
         return Entry(point.name, "", point.value, origin, error=reason)
@@ -249,8 +250,7 @@ def unique(entries: Iterable[Entry]) -> dict[str, Entry]:
     """
     by_name: dict[str, Entry] = {}
     for entry in entries:
-        if entry.name in by_name:
-            other = by_name[entry.name]
+        if other := by_name.get(entry.name):
             raise HarnessError(
                 f"the name {entry.name!r} is taken twice: by {other.target} ({other.origin}) and "
                 f"{entry.target} ({entry.origin}); rename one or uninstall its package"

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from methods.association.aggregation import aggregate_by_counts, aggregate_rows, pair_counts
 from methods.base import (
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -148,10 +149,11 @@ class ADCA(TwoStreamMethod):
         move_memories(self.memories, seen, batch)
 
     presets = {
-        "paper": {"sysu-mm01": {}, "regdb": {"eps": 0.3, "iterations": 100}},
+        "paper": {"sysu-mm01": {}, "llcm": Adapted({"k1": 25}), "regdb": {"eps": 0.3, "iterations": 100}},
         "demo": {
-            "*": DEMO | {"epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8},
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
+            "*": DEMO
+            | {"epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8}
+            | {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
         "public": {"*": {"stage_init": "best-of-stage", "bn_chunks": 4, "renormalise_flip": False}},

@@ -43,6 +43,7 @@ __all__ = [
     "OUTSIDE",
     "TRAIN",
     "VISIBLE",
+    "Adapted",
     "Batch",
     "Drawn",
     "Epoch",
@@ -69,7 +70,8 @@ Supervision = Literal["usl", "supervised", "none"]
 Source = Literal[
     "paper", "published code", "predecessor", "follow-up", "adapted", "reconstructed", "harness", "ours"
 ]
-"""Who says so. The first four can be looked up; ``adapted`` is published for another task; the rest is ours."""
+"""Who says so. The first four can be looked up; ``adapted`` is published for another task or data set; the rest is
+ours."""
 
 
 def value(default: Any, source: str, about: str, **bounds: Any) -> Any:
@@ -86,6 +88,10 @@ def value(default: Any, source: str, about: str, **bounds: Any) -> Any:
         pydantic constraints (``gt``, ``ge``, ``le`` ...).
     """
     return Field(default=default, description=about, json_schema_extra={"source": source}, **bounds)
+
+
+class Adapted(dict[str, Any]):
+    """Values of the preset ``paper`` on a data set for which no source states any: carried over by us, and shown so."""
 
 
 class MethodConfig(BaseModel):
@@ -137,7 +143,8 @@ class Method(ABC):
     Config: ClassVar[type[MethodConfig]]
     presets: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     """Preset name -> data set (``*`` for every one) -> values, over the defaults. ``paper`` is always applied
-    first, ``demo`` holds the small sizes of the twins, the rest are variants (``METHOD:variant``)."""
+    first, ``demo`` holds the small sizes of the twins, the rest are variants (``METHOD:variant``). :class:`Adapted`
+    values, and those of a data set that ``paper`` does not name, are shown as such."""
     replaced: ClassVar[Mapping[str, str]] = {}
     """Former variants -> the one that stands for them now, or nothing; whoever names one is told."""
 

@@ -13,6 +13,7 @@ from functools import partial
 from torch import Tensor
 
 from methods.base import (
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -138,11 +139,12 @@ class CAJaccard(TwoStreamMethod):
         move_memories(self.memories, seen, batch)
 
     presets = {
-        "paper": {"sysu-mm01": {}, "regdb": {"eps": 0.3, "iterations": 100}},
+        "paper": {"sysu-mm01": {}, "llcm": Adapted(), "regdb": {"eps": 0.3, "iterations": 100}},
         "demo": {
-            "*": DEMO | {"epochs": 10, "labels_per_batch": 8},
+            "*": DEMO
+            | {"epochs": 10, "labels_per_batch": 8}
+            | {"k1_intra": 2, "k1_inter": 12, "k2_intra": 2, "k2_inter": 3, "eps": 0.55},
             "regdb": {"k1_intra": 5, "k1_inter": 9, "k2_intra": 2, "k2_inter": 2, "eps": 0.5},
-            "sysu-mm01": {"k1_intra": 2, "k1_inter": 12, "k2_intra": 2, "k2_inter": 3, "eps": 0.55},
         },
         "joint": {"*": {"spaces": "joint"}},
         "dual": {"*": {"spaces": "dual"}},

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from methods.base import (
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -95,7 +96,7 @@ class ClusterContrast(TwoStreamMethod):
         move_memories(self.memories, seen, batch)
 
     presets = {
-        "paper": {"sysu-mm01": {}, "regdb": {"eps": 0.3, "iterations": 100}},
+        "paper": {"sysu-mm01": {}, "llcm": Adapted(), "regdb": {"eps": 0.3, "iterations": 100}},
         "demo": {"*": DEMO | {"epochs": 10, "labels_per_batch": 24, "k1": 20, "k2": 4, "eps": 0.45}},
         "joint": {"*": {"spaces": "joint"}},
         "dual": {"*": {"spaces": "dual"}},

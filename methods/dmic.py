@@ -17,6 +17,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from methods.base import (
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -318,7 +319,7 @@ class DMIC(TwoStreamMethod):
                 self.instances[space].update(features[place], drawn.sample_index[order])
 
     presets = {
-        "paper": {"sysu-mm01": {}, "regdb": REGDB},
+        "paper": {"sysu-mm01": {}, "llcm": Adapted(), "regdb": REGDB},
         "paper-large": {"*": {"labels_per_batch": 8}},
         "demo": {"*": DEMO_SIZES},
         "public": {"*": {"bn_chunks": 2, "test_feature": "pooled", "stage_init": "best-of-stage"}},

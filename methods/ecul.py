@@ -18,6 +18,7 @@ from methods.association.neighbours import mutual_neighbours
 from methods.base import (
     INFRARED,
     VISIBLE,
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -303,10 +304,21 @@ class ECUL(TwoStreamMethod):
     presets = {
         "paper": {
             "sysu-mm01": {},
+            "llcm": Adapted({"k1": 25}),
             "regdb": {"eps": 0.3, "iterations": 100, "joint_k1": 38, "joint_k3": 18, "joint_k2": 9},
         },
         "demo": {
-            "*": DEMO | {"epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8},
+            "*": DEMO
+            | {"epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8}
+            | {
+                "k1": 12,
+                "k3": 8,
+                "k2": 2,
+                "eps": 0.55,
+                "joint_k1": 18,
+                "joint_k3": 14,
+                "joint_k2": 2,
+            },
             "regdb": {
                 "k1": 10,
                 "k3": 6,
@@ -315,15 +327,6 @@ class ECUL(TwoStreamMethod):
                 "joint_k1": 20,
                 "joint_k3": 12,
                 "joint_k2": 6,
-            },
-            "sysu-mm01": {
-                "k1": 12,
-                "k3": 8,
-                "k2": 2,
-                "eps": 0.55,
-                "joint_k1": 18,
-                "joint_k3": 14,
-                "joint_k2": 2,
             },
         },
     }

@@ -20,6 +20,7 @@ from methods.association.aggregation import propagate_labels, smooth_labels
 from methods.association.embedding import memory_embedding, misread_block_sizes
 from methods.base import (
     MODALITIES,
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -286,6 +287,7 @@ class GUR(TwoStreamMethod):
     presets = {
         "paper": {
             "sysu-mm01": {},
+            "llcm": Adapted({"camera_iterations": 5}),
             "regdb": {
                 "epochs": 30,
                 "camera_level": False,
@@ -298,10 +300,12 @@ class GUR(TwoStreamMethod):
             },
         },
         "demo": {
-            "*": DEMO | {"labels_per_batch": 8, "infrared_labels": 8, "unification_top_k": 5},
-            "sysu-mm01": {
+            "*": DEMO
+            | {
+                "labels_per_batch": 8,
+                "infrared_labels": 8,
+                "unification_top_k": 5,
                 "epochs": 6,
-                "camera_iterations": 4,
                 "unification_from": 4,
                 "smoothing_from": 5,
                 "joint_until": 5,
@@ -309,6 +313,8 @@ class GUR(TwoStreamMethod):
                 "k2": 4,
                 "eps": 0.55,
             },
+            "sysu-mm01": {"camera_iterations": 4},
+            "llcm": {"camera_iterations": 1},
             "regdb": {
                 "epochs": 10,
                 "unification_from": 7,

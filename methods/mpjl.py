@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 
 from methods.association.aggregation import refine_rows
 from methods.base import (
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -308,6 +309,7 @@ class MPJL(TwoStreamMethod):
     presets = {
         "paper": {
             "sysu-mm01": {},
+            "llcm": Adapted(),
             "regdb": {
                 "iterations": 100,
                 "first": {"epochs": 30, "k1_growth": 2, "cap": 3, "cap_growth": 2, "rows": "mean"},
@@ -321,18 +323,15 @@ class MPJL(TwoStreamMethod):
             "*": DEMO
             | {
                 **{"labels_per_batch": 8, "span": 4, "eps_span": 10, "turning_epoch": 8},
-                "first": {"epochs": 3, "k1_growth": 1.2, "cap_growth": 1.5},
-                "second": {"epochs": 3, "k1_growth": 1.2, "cap_growth": 1.5},
-                "third": {"epochs": 4, "k1_growth": 1.2, "cap_growth": 1.5},
-                "joint": {"k1_growth": 1.2, "cap_growth": 1},
+                "first": {"epochs": 3, "k1": 12, "k1_growth": 1.2, "cap": 2, "cap_growth": 1.5},
+                "second": {"epochs": 3, "k1": 12, "k1_growth": 1.2, "cap": 2, "cap_growth": 1.5},
+                "third": {"epochs": 4, "k1": 12, "k1_growth": 1.2, "cap": 2, "cap_growth": 1.5},
+                "joint": {"k1": 18, "k1_growth": 1.2, "cap": 2, "cap_growth": 1},
+                **{"eps": 0.55, "eps_low": 0.45},
             },
             "regdb": {
                 **{stage: {"k1": 10, "cap": 3} for stage in STAGES},
                 **{"joint": {"k1": 20, "cap": 6}, "eps": 0.5, "eps_low": 0.4},
-            },
-            "sysu-mm01": {
-                **{stage: {"k1": 12, "cap": 2} for stage in STAGES},
-                **{"joint": {"k1": 18, "cap": 2}, "eps": 0.55, "eps_low": 0.45},
             },
         },
         "public": {

@@ -25,6 +25,7 @@ from methods.base import (
     NOISE,
     TRAIN,
     VISIBLE,
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -333,11 +334,13 @@ class OTLA(Method):
     presets = {
         "paper": {
             "sysu-mm01": {},
+            "llcm": Adapted(),
             "regdb": REGDB,
         },
         "demo": {
-            "*": {**DEMO_SIZES, **DEMO_STAGES, "labels_per_batch": 8, "reversal_speed": 100},
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
+            "*": DEMO_SIZES
+            | DEMO_STAGES
+            | {"labels_per_batch": 8, "reversal_speed": 100, "k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
     }

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from methods.base import (
     INFRARED,
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -229,6 +230,7 @@ class PCA(TwoStreamMethod):
     presets = {
         "paper": {
             "sysu-mm01": {},
+            "llcm": Adapted({"k1": 25}),
             "regdb": {"eps": 0.3, "iterations": 100, "joint_k1": 38, "joint_k2": 18},
         },
         "paper-large": {"*": {"labels_per_batch": 8, "infrared_labels": 8}},
@@ -240,8 +242,12 @@ class PCA(TwoStreamMethod):
                 "adversarial_from": 2,
                 "labels_per_batch": 8,
                 "infrared_labels": 8,
+                "k1": 12,
+                "k2": 4,
+                "eps": 0.55,
+                "joint_k1": 16,
+                "joint_k2": 10,
             },
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55, "joint_k1": 16, "joint_k2": 10},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5, "joint_k1": 14, "joint_k2": 8},
         },
         "public": {

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from methods.association.matching import match_clusters
 from methods.base import (
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -175,6 +176,7 @@ class PGM(TwoStreamMethod):
     presets = {
         "paper": {
             "sysu-mm01": {},
+            "llcm": Adapted({"k1": 25}),
             "regdb": {
                 "eps": 0.3,
                 "iterations": 100,
@@ -186,8 +188,9 @@ class PGM(TwoStreamMethod):
             },
         },
         "demo": {
-            "*": DEMO | {"epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8},
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
+            "*": DEMO
+            | {"epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8}
+            | {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
         "public": {"*": PUBLIC | {"stage_init": "best-of-stage"}},

@@ -11,7 +11,18 @@ from typing import Literal
 
 from torch import Tensor
 
-from methods.base import Batch, Epoch, EpochPlan, FeatureBank, Reference, Stage, Step, TrainingData, value
+from methods.base import (
+    Adapted,
+    Batch,
+    Epoch,
+    EpochPlan,
+    FeatureBank,
+    Reference,
+    Stage,
+    Step,
+    TrainingData,
+    value,
+)
 from methods.parts.config import DEMO, FROM_ONE_MODALITY, SelfPacedConfig, TrainingConfig
 from methods.parts.hybrid_memory import HybridMemory
 from methods.parts.spaces import JOINT, by_modality, label_space, plan, skipped
@@ -135,11 +146,10 @@ class SpCL(TwoStreamMethod):
             memory.load_state(name, state)
 
     presets = {
-        "paper": {"sysu-mm01": {}, "regdb": {"eps": 0.3, "iterations": 100}},
+        "paper": {"sysu-mm01": {}, "llcm": Adapted(), "regdb": {"eps": 0.3, "iterations": 100}},
         "demo": {
-            "*": DEMO | {"epochs": 10, "labels_per_batch": 8},
+            "*": DEMO | {"epochs": 10, "labels_per_batch": 8, "k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
         },
         "joint": {"*": {"spaces": "joint"}},
         "dual": {"*": {"spaces": "dual"}},

@@ -20,6 +20,7 @@ from torch.optim import SGD
 from methods.base import (
     INFRARED,
     VISIBLE,
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -210,7 +211,7 @@ class Supervised(Method):
         return terms
 
     presets = {
-        "paper": {"sysu-mm01": {}, "regdb": {"iterations": 65}},
+        "paper": {"sysu-mm01": {}, "llcm": Adapted(), "regdb": {"iterations": 65}},
         "demo": {"*": DEMO_SIZES | {"epochs": 10, "iterations": 20}},
         "caj": {"*": {"epochs": 100, "metric_loss": "adp", "augmentation": "channel"}},
         "caj@demo": {"*": {"epochs": 10}},

@@ -7,7 +7,7 @@ that carries them; paths (which spell identities on disk) stay with the harness'
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -71,6 +71,29 @@ class LabelledImages:
         return len(self.images)
 
 
+def one_modality(
+    root: Path, paths: Sequence[str], modality: Modality, cameras: Sequence[int], identities: Sequence[int]
+) -> LabelledImages:
+    """Make a list of images of one modality."""
+    constant = np.full(len(paths), modality, dtype=np.int64)
+    images = Images(root, tuple(paths), constant, np.array(cameras, dtype=np.int64))
+    return LabelledImages(images, np.array(identities, dtype=np.int64))
+
+
+def joined(parts: Sequence[LabelledImages]) -> LabelledImages:
+    """Put lists of one root behind each other."""
+    images = [part.images for part in parts]
+    return LabelledImages(
+        Images(
+            images[0].root,
+            tuple(path for one in images for path in one.paths),
+            np.concatenate([one.modality for one in images]),
+            np.concatenate([one.camera for one in images]),
+        ),
+        np.concatenate([part.identity for part in parts]),
+    )
+
+
 @dataclass(frozen=True)
 class Trial:
     """One query/gallery pair that gives one metric triple.
@@ -82,7 +105,8 @@ class Trial:
     number : int
         Of the gallery's draw, or of the split where the split is the trial.
     gallery_rule : str
-        How the gallery came about: ``seeded``, ``official`` or ``whole split``.
+        How the gallery came about: ``seeded``, ``official`` or ``whole split``; captions print it, and with it what a
+        reader must know of a gallery that is another's by name.
     """
 
     setting: str
@@ -160,6 +184,11 @@ def count(what: str, expected: object, found: object) -> Count:
     return Count(what, str(expected), str(found), expected == found)
 
 
+def differences(counts: Iterable[Count]) -> list[str]:
+    """Say what is not as expected, a text for each count."""
+    return [f"{one.what}: expected {one.expected}, found {one.found}" for one in counts if not one.ok]
+
+
 class Dataset(ABC):
     """A data set: how it lies on disk, what is known of it, its training splits, and how a twin of it is made.
 
@@ -234,6 +263,8 @@ class Protocol(ABC):
     """What it measures on: an instance, so that its name can be read off the file without importing it."""
     summary: ClassVar[str]
     """One line for ``reidbench list``."""
+    extra: ClassVar[bool] = False
+    """Whether runs are scored under it as under any other, but tables and reports have it only on request."""
 
     def lacks(self, root: Path) -> str | None:
         """Name the file, relative to `root`, without which nothing can be scored; None if it is there or not needed."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from protocols.base import Count, DataError, Dataset, count
+from protocols.base import Count, DataError, Dataset, count, differences
 from protocols.files import MARKER, ForeignFileWarning, files_in, is_synthetic, odd_image
 
 
@@ -51,9 +51,8 @@ class CheckReport:
 
     def refuse(self) -> None:
         """Raise the error that lists what is wrong."""
-        wrong = [f"{row.what}: expected {row.expected}, found {row.found}" for row in self.rows if not row.ok]
         raise DataError(
-            "; ".join(wrong + self.problems)
+            "; ".join(differences(self.rows) + self.problems)
             + "; restore the missing files, or use --allow-partial-data, which marks every row"
         )
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protocols.base import DataError
+from protocols.base import Count, DataError, differences
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,6 +81,12 @@ def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[
                 yield folder / entry.name
 
 
+def expect(root: Path, dataset: str, counts: Sequence[Count], allow_partial: bool) -> None:
+    """Refuse counts that are not as expected, or warn, as :func:`unknown_counts` does."""
+    if wrong := differences(counts):
+        unknown_counts(root, dataset, f"{root}: {'; '.join(wrong)}", allow_partial)
+
+
 def images_in(folder: Path, suffix: str) -> list[str]:
     """Return the names of a folder's images, sorted as strings.
 
@@ -125,6 +131,14 @@ def odd_image(image: Image) -> str:
     if image.mode.startswith("I") or image.mode == "F":
         return f"it has more than 8 bits a pixel (mode {image.mode}), which would all turn white; convert it to 8 bits"
     return ""
+
+
+def needed(root: Path, name: str, tree: str) -> Path:
+    """Return the path of a file below `root`; if it is not there, the error shows the layout."""
+    path = root / name
+    if not path.is_file():
+        raise wrong_layout(root, name, tree)
+    return path
 
 
 def wrong_layout(root: Path, missing: str, tree: str) -> DataError:

@@ -121,6 +121,32 @@ def evaluate(
     return summarise(ranked, offsets, len(gallery_ids))
 
 
+def own_camera(
+    query_ids: IntArray, gallery_ids: IntArray, query_cams: IntArray, gallery_cams: IntArray
+) -> tuple[npt.NDArray[np.bool_], IntArray]:
+    """Return `skip` and `skip_group` of :func:`evaluate` where a query does not see its identity in its own camera.
+
+    Raises
+    ------
+    DataError
+        Cameras that are not one an image, or that leave no query a match.
+    """
+    for name, cams, ids in (("query", query_cams, query_ids), ("gallery", gallery_cams, gallery_ids)):
+        if cams.shape != ids.shape:
+            raise DataError(
+                f"{name}_cams has shape {cams.shape}, the ids of that side have shape {ids.shape}; give one a sample"
+            )
+    pairs, group = np.unique(np.stack([query_ids, query_cams], axis=1), axis=0, return_inverse=True)
+    same = pairs[:, :1] == gallery_ids
+    skip = same & (pairs[:, 1:] == gallery_cams)
+    if same.any() and not (same & ~skip).any():
+        raise DataError(
+            f"every match of the {len(query_ids)} queries is left out, because it is of the query's own camera; "
+            "give the cameras of both sides"
+        )
+    return skip, group.reshape(-1)
+
+
 def rank(
     distance: Distance,
     query_code: IntArray,

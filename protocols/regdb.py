@@ -14,7 +14,6 @@ from protocols.base import (
     Dataset,
     Distance,
     Headline,
-    Images,
     IntArray,
     LabelledImages,
     Modality,
@@ -22,8 +21,10 @@ from protocols.base import (
     Scores,
     Trial,
     count,
+    joined,
+    one_modality,
 )
-from protocols.files import PartialDataWarning, unknown_counts, wrong_layout
+from protocols.files import PartialDataWarning, needed, unknown_counts
 from protocols.lists import read_labelled_paths
 from protocols.metrics import evaluate
 from protocols.synthetic.plan import Plan, Shot, Twin
@@ -51,19 +52,10 @@ def read_index(root: Path, part: str, modality: Modality, split: int) -> Labelle
     DataError
         With file and line of what is malformed, outside the root, or missing on disk.
     """
-    path = root / "idx" / f"{part}_{NAMES[modality]}_{split}.txt"
-    if not path.is_file():
-        raise wrong_layout(root, f"idx/{path.name}", TREE)
+    path = needed(root, f"idx/{part}_{NAMES[modality]}_{split}.txt", TREE)
     names, labels = read_labelled_paths(root, path)
     refuse_contradictions(path, names, labels, modality)
-    n = len(names)
-    images = Images(
-        root,
-        names,
-        np.full(n, modality, dtype=np.int64),
-        np.full(n, CAMERAS[modality], dtype=np.int64),
-    )
-    return LabelledImages(images, np.array(labels, dtype=np.int64))
+    return one_modality(root, names, modality, [CAMERAS[modality]] * len(names), labels)
 
 
 def refuse_contradictions(
@@ -246,13 +238,7 @@ class RegDBData(Dataset):
                 f"{root}/idx: identity folder {both[0]} is in the training and in the test files of "
                 f"split {split} ({len(both)} such); the split leaks, get the original files"
             )
-        images = Images(
-            root,
-            visible.images.paths + thermal.images.paths,
-            np.concatenate([visible.images.modality, thermal.images.modality]),
-            np.concatenate([visible.images.camera, thermal.images.camera]),
-        )
-        return LabelledImages(images, np.concatenate([visible.identity, thermal.identity]))
+        return joined([visible, thermal])
 
 
 class RegDB(Protocol):

@@ -28,7 +28,7 @@ from protocols.base import (
     Trial,
     count,
 )
-from protocols.files import PartialDataWarning, images_in, is_synthetic, unknown_counts, wrong_layout
+from protocols.files import PartialDataWarning, images_in, is_synthetic, needed, unknown_counts
 from protocols.galleries import Folder, ImageRow, official_draw, read_permutations, seeded_draw
 from protocols.lists import read_identities
 from protocols.metrics import evaluate
@@ -56,10 +56,7 @@ VAL_COUNTS = {1: 0, 2: 0, 3: 1980, 4: 990, 5: 984, 6: 0}
 
 def read_ids(root: Path, name: str) -> list[int]:
     """Read ``exp/<name>_id.txt``: identities on one line, ascending in the result."""
-    path = root / "exp" / f"{name}_id.txt"
-    if not path.is_file():
-        raise wrong_layout(root, f"exp/{name}_id.txt", TREE)
-    return read_identities(path)
+    return read_identities(needed(root, f"exp/{name}_id.txt", TREE))
 
 
 def read_splits(root: Path) -> dict[str, list[int]]:

@@ -93,8 +93,15 @@ def lists_of(group: pd.DataFrame) -> str:
     return (
         f"{first['protocol']}, {first['setting']}: version {first['protocol_version']}, "
         f"gallery {first['gallery_rule']}, trials {compact(group['trial'].tolist())}, "
-        f"{counts(group['n_query'])} queries, {counts(group['n_gallery'])} gallery images."
+        f"{queries(group)}, {counts(group['n_gallery'])} gallery images."
     )
+
+
+def queries(group: pd.DataFrame) -> str:
+    """Count queries; where not all have a match, say how many do."""
+    if (group["n_valid"] == group["n_query"]).all():
+        return f"{counts(group['n_query'])} queries"
+    return f"{counts(group['n_valid'])} valid of {counts(group['n_query'])} queries"
 
 
 def counts(values: pd.Series) -> str:

@@ -15,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
+from protocols.llcm import LLCMData
 from protocols.regdb import RegDBData
 from protocols.synthetic.twin import synthesise
 from protocols.sysu_mm01 import SysuMM01Data
@@ -49,6 +50,13 @@ def tiny_regdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("twin") / "sysu"
     synthesise(root, SysuMM01Data(), identities=12, images=3, seed=3, difficulty="easy", size=(16, 32))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_llcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("twin") / "llcm"
+    synthesise(root, LLCMData(), identities=27, images=3, seed=3, difficulty="easy", size=(16, 32))
     return root
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.registry import methods
-from harness.tools.pages import choose, method_markdown, method_rows
+from harness.tools.pages import choose, heading, method_markdown, method_rows
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -44,7 +44,8 @@ def settings(name: str) -> str:
     """The Markdown table of a method, without the rows that most methods share; or of these."""
     shared = shared_rows()
     rows = shared if name == "shared" else [row for row in rows_of(name) if row not in shared]
-    datasets = list(choose(own_methods()[0], "paper").configs)
+    chosen = choose(own_methods()[0] if name == "shared" else name, "paper")
+    datasets = [heading(chosen.method, dataset) for dataset in chosen.configs]
     header = ("setting", *datasets, "source", "meaning")
     lines = [header, ("---",) * len(header), *((f"`{key}`", *rest) for key, *rest in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

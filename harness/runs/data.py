@@ -7,7 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.registry import load_datasets
 from harness.runs.files import waiting_for, write_atomic
-from protocols.base import Dataset, Images, LabelledImages, Protocol, Trial
+from protocols.base import Dataset, Images, LabelledImages, Modality, Protocol, Trial
 from protocols.check import check, dataset_at, fingerprint
 from protocols.files import DataWarning, files_in, is_synthetic
 from protocols.synthetic.twin import VERSION, synthesise
@@ -98,6 +98,20 @@ def without_identity_order(training: LabelledImages) -> LabelledImages:
         ),
         training.identity[order],
     )
+
+
+def with_own_cameras(training: LabelledImages) -> LabelledImages:
+    """Give infrared images camera numbers that no visible image has, where a data set's cameras have both modalities.
+
+    A camera is a sensor for methods that treat images of one camera apart: they look for what a lens, a place and a
+    kind of light have in common. Scores count the data set's own numbers.
+    """
+    images = training.images
+    infrared = images.modality == Modality.INFRARED
+    if not set(images.camera[infrared].tolist()) & set(images.camera[~infrared].tolist()):
+        return training
+    camera = images.camera + infrared * (images.camera.max() + 1)
+    return replace(training, images=replace(images, camera=camera))
 
 
 def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = False) -> list[Path]:

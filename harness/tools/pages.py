@@ -134,12 +134,22 @@ def engine_rows(engine: EngineConfig) -> list[tuple[str, ...]]:
     return [(k, str(getattr(engine, k)), str(f.default), f.description or "") for k, f in fields.items()]
 
 
+def heading(cls: type[Method], dataset: str) -> str:
+    """Name a data set; say so if no source states the method's values on it, and they are carried over by us."""
+    from methods.base import Adapted
+
+    layers = cls.presets.get("paper", {})
+    values = layers.get(dataset, layers.get("*"))
+    stated = not layers or (values is not None and not isinstance(values, Adapted))
+    return dataset if stated else f"{dataset} (adapted)"
+
+
 def preset_rows(cls: type[Method]) -> list[tuple[str, ...]]:
     """Return every preset and variant with the values it sets on each data set."""
     return [
         (
             name,
-            dataset,
+            heading(cls, dataset) if name == "paper" else dataset,
             ", ".join(f"{key}={value}" for key, value in flat(values).items()) or "(the defaults)",
         )
         for name, layers in cls.presets.items()
@@ -159,7 +169,7 @@ def page(text: str, preset: str) -> RenderableType:
     """
     chosen = choose(text, preset)
     cls = chosen.method
-    config = ("key", *chosen.configs, "default", "source", "meaning")
+    config = ("key", *(heading(cls, name) for name in chosen.configs), "default", "source", "meaning")
     return Group(
         header(cls),
         text_grid("parts", ("part", "source", "what it is"), part_rows(cls.reference)),

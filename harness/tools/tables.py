@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from harness.errors import HarnessError
-from harness.registry import load_protocols
+from harness.registry import load_protocols, protocols
 from results import (
     Run,
     Table,
@@ -39,7 +39,7 @@ FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
 def table_of(
     runs: Sequence[Run], protocol: str | None = None, checkpoints: Sequence[Checkpoint] = SHOWN
 ) -> Table:
-    """Compare finished runs, under one protocol or under all they were scored by.
+    """Compare finished runs, under one protocol or under all but the extra ones that they were scored by.
 
     Raises
     ------
@@ -48,6 +48,8 @@ def table_of(
     ResultsError
         If the runs cannot be compared.
     """
+    if protocol is None:
+        runs = without_extras(runs)
     rows = collect(runs)
     if protocol is not None:
         chosen = [one.id for one in load_protocols(protocol)]
@@ -56,6 +58,12 @@ def table_of(
         if rows.empty:
             raise HarnessError(f"no run was scored under {protocol}; there are rows of {known}")
     return comparison(rows, {run.id: run.history for run in runs}, checkpoints)
+
+
+def without_extras(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Leave out the rows of protocols that stand in no table unless they are asked for."""
+    extras = [entry.name for entry in protocols().values() if entry.extra]
+    return tuple(replace(run, metrics=run.metrics[~run.metrics["protocol"].isin(extras)]) for run in runs)
 
 
 def checkpoints_shown(further: Sequence[str]) -> tuple[Checkpoint, ...]:
@@ -150,7 +158,8 @@ def compare_methods(paths: Sequence[Path], wanted: Comparison, format_: str = "w
 
 def write_report(paths: Sequence[Path], out: Path, checkpoints: Sequence[Checkpoint] = SHOWN) -> None:
     """Write the HTML report of the finished runs below `paths`."""
-    write_html(find_runs(paths), out, checkpoints)
+    found = find_runs(paths)
+    write_html(replace(found, runs=without_extras(found.runs)), out, checkpoints)
 
 
 def show_results(paths: Sequence[Path], protocol: str | None, console: Console) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from harness.inputs.images import ImageStore
 from harness.registry import load_method
 from harness.runs.configuration import EngineConfig
-from harness.runs.data import without_identity_order
+from harness.runs.data import with_own_cameras, without_identity_order
 from harness.runs.seeds import seed_for
 from harness.runs.task import Task
 from harness.training.engine import Engine
@@ -70,9 +70,8 @@ def prepare(task: Task, reporter: Reporter) -> Setup:
     """
     spec, config = task.spec, EngineConfig(**task.spec.engine)
     engine = Engine(config, task.execution.device, task.execution.workers, reporter)
-    training = without_identity_order(
-        task.protocols[0].dataset.training(task.root, spec.split, allow_partial=task.allow_partial)
-    )
+    listed = task.protocols[0].dataset.training(task.root, spec.split, allow_partial=task.allow_partial)
+    training = with_own_cameras(without_identity_order(listed))
     images = ImageStore(
         task.root,
         training.images.paths,

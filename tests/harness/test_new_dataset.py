@@ -236,9 +236,10 @@ def test_it_is_recognised_listed_and_named_in_refusals(ready: Command, tmp_path:
     assert [protocol.id for protocol in registry.load_protocols("corridors")] == ["corridor"]
     assert "corridor-x" in ready("list", "protocols").stdout
     assert "corridor-x" in ready("show", "source-only").stdout
+    assert "corridor-x (adapted)" in ready("show", "spcl").stdout
     refused = ready("data", "synth", "other", "--like", "coridor")
     assert refused.returncode == 2
-    assert "expected corridor or regdb or sysu" in refused.stderr
+    assert "expected corridor or llcm or regdb or sysu" in refused.stderr
     refused = ready("data", "export", "--protocol", "regdb", "--data", "twin", "--out", "lists")
     assert "holds corridor-x, but protocol regdb needs regdb" in refused.stderr
 

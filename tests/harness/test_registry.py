@@ -166,7 +166,7 @@ def test_a_broken_protocol_plugin_does_not_stop_scoring(site: Path) -> None:
 def test_a_broken_data_set_plugin_does_not_stop_the_others(site: Path) -> None:
     install(site, "bad-data", "reidbench.datasets", "bad_data:Any", "class Any: name, summary = 'any', ''")
     assert "protocols.base.Dataset" in registry.datasets()["entry"].error
-    assert {dataset.name for dataset in registry.load_datasets()} == {"sysu-mm01", "regdb"}
+    assert {dataset.name for dataset in registry.load_datasets()} == set(registry.datasets()) - {"entry"}
     with pytest.raises(HarnessError, match="data set 'entry' cannot be used: the package bad-data is broken"):
         registry.load_dataset("entry")
     with pytest.raises(HarnessError, match=r"unknown data set 'regbd': did you mean 'regdb'"):

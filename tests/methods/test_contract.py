@@ -49,12 +49,14 @@ from tests.conftest import TINY
 
 METHODS = sorted(name for name, entry in registry.methods().items() if not entry.error)
 UNSUPERVISED = [name for name in METHODS if load_method(name).supervision == "usl"]
-DATASETS = ("regdb", "sysu-mm01")
+DATASETS = ("regdb", "sysu-mm01", "llcm")
 SMALL: dict[str, float] = {
     **{"iterations": 2, "labels": 4, "instances": 2, "batch": 8, "samples": 2},
     **{"k1": 6, "k2": 2, "k3": 2, "cap": 2, "eps": 0.5},
 }
 """Sizes that fit a twin of 12 people, by the first of these words that is part of a field's name."""
+QUICKER = {("gur", "llcm"): "gur:no-cameras"}
+"""Variants to try where a method would take a minute: nine cameras by day and eight by night are 72 pairs."""
 KEPT = {"gap", "span", "growth"}
 """Words of fields that keep their defaults, because they are no sizes."""
 
@@ -109,9 +111,13 @@ Planner = Callable[..., Task]
 
 
 @pytest.fixture(scope="module")
-def task(tiny_regdb: Path, tiny_sysu: Path) -> Planner:
+def task(tiny_regdb: Path, tiny_sysu: Path, tiny_llcm: Path) -> Planner:
     """Plan a tiny run of a method, in a folder of its own."""
-    roots = {"regdb": ("regdb", tiny_regdb, "1"), "sysu-mm01": ("sysu-all", tiny_sysu, None)}
+    roots = {
+        "regdb": ("regdb", tiny_regdb, "1"),
+        "sysu-mm01": ("sysu-all", tiny_sysu, None),
+        "llcm": ("llcm", tiny_llcm, None),
+    }
 
     def planned(
         name: str, dataset: str, out: str, epochs: int = 1, seed: int = 0, flip: bool = False
@@ -175,8 +181,8 @@ def same_files(found: RunDirectory, expected: RunDirectory) -> None:
 
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("name", METHODS)
-def test_trains_on_both_data_sets(name: str, dataset: str, undisturbed: Callable[..., RunDirectory]) -> None:
-    done = undisturbed(name, dataset)
+def test_trains_on_every_data_set(name: str, dataset: str, undisturbed: Callable[..., RunDirectory]) -> None:
+    done = undisturbed(QUICKER.get((name, dataset), name), dataset)
     assert done.complete
     values = pd.read_csv(done.metrics)["value"]
     assert len(values)

@@ -257,7 +257,7 @@ def test_settings_come_in_their_own_order() -> None:
 
 def test_published_figures_stand_apart_with_their_source() -> None:
     figures = published_figures()
-    assert len(figures) == 143
+    assert len(figures) == 247
     assert figures["source"].ne("").all()
     assert figures["mAP"].between(0, 100).all()
     table = with_published(comparison(sysu_rows(data="real", division="closed")), figures)

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from harness.errors import HarnessError
-from harness.runs.data import export, without_identity_order
-from protocols.base import Protocol
+from harness.runs.data import export, with_own_cameras, without_identity_order
+from protocols.base import Modality, Protocol
+from protocols.llcm import LLCM
 from protocols.regdb import RegDB
 from protocols.sysu_mm01 import SysuAll, SysuIndoor
 
@@ -39,6 +40,17 @@ def test_training_order_says_nothing_of_identities(
     people = len(set(found.identity.tolist()))
     assert neighbours_alike(listed.identity) > 0.5
     assert neighbours_alike(found.identity) < 3 / people
+
+
+def test_a_camera_of_both_modalities_is_two_for_methods(tiny_llcm: Path, tiny_sysu: Path) -> None:
+    listed = LLCM.dataset.training(tiny_llcm, 0)
+    found, infrared = with_own_cameras(listed), listed.images.modality == Modality.INFRARED
+    assert found.images.camera[~infrared].tolist() == listed.images.camera[~infrared].tolist()
+    moved = found.images.camera[infrared] - listed.images.camera[infrared]
+    assert len(set(moved.tolist())) == 1
+    assert not set(found.images.camera[infrared].tolist()) & set(found.images.camera[~infrared].tolist())
+    others = SysuAll.dataset.training(tiny_sysu, 0)
+    assert with_own_cameras(others) is others
 
 
 def test_export_writes_the_lists_in_order(tiny_regdb: Path, tiny_sysu: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from harness.runs.fields import leaves
 from harness.tools import pages as show
 from harness.tools.data_check import check_page
 from harness.tools.doctor import doctor, doctor_page
+from methods.base import Adapted
 
 
 def text_of(page: RenderableType) -> str:
@@ -61,8 +62,8 @@ def test_every_method_has_a_page(name: str) -> None:
 
 
 def test_values_stand_beside_default_and_source() -> None:
-    assert cells(line_with(show.page("dmic", "paper"), " eps_high ", "0.3"))[:5] == [
-        *("eps_high", "0.6", "0.3", "0.6", "paper (IV-B)"),
+    assert cells(line_with(show.page("dmic", "paper"), " eps_high ", "0.3"))[:6] == [
+        *("eps_high", "0.6", "0.6", "0.3", "0.6", "paper (IV-B)"),
     ]
     assert cells(line_with(show.page("dmic:mie", "paper"), " eps_schedule ", "shape"))[1] == "fixed"
     assert cells(line_with(show.page("dmic@demo", "paper"), " architecture "))[:3] == [
@@ -70,10 +71,19 @@ def test_values_stand_beside_default_and_source() -> None:
     ]
 
 
+def test_values_that_nobody_published_for_a_data_set_are_shown_so() -> None:
+    for name in registry.methods():
+        page, layers = show.page(name, "paper"), load_method(name).presets["paper"]
+        for dataset in registry.datasets():
+            stated = dataset in layers and not isinstance(layers[dataset], Adapted)
+            assert (f"{dataset} (adapted)" in text_of(page)) != (stated or "*" in layers), (name, dataset)
+    assert "k1=25" in line_with(show.page("adca", "paper"), "paper", "llcm (adapted)")
+
+
 def test_diff_of_variants_lists_exactly_what_differs() -> None:
     page = show.diff("dmic:cc1+ic1", "dmic", "paper")
     assert cells(line_with(page, "epochs_joint", "regdb")) == ["epochs_joint", "regdb", "0", "50"]
-    assert text_of(page).count("│ epochs_joint") == 2
+    assert text_of(page).count("│ epochs_joint") == len(registry.datasets())
     assert "eps_high" not in text_of(page)
 
 
