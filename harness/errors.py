@@ -56,6 +56,8 @@ def understood(error: BaseException) -> BaseException:
             )
         if "allocate memory" in text or "out of memory" in text:
             return MemoryError(lines[0] if lines else text)
+        if "no locator available" in text:
+            return HarnessError(f"{text}; set NUMBA_CACHE_DIR to a folder that you can write to")
         if "start new thread" in text:
             return HarnessError(
                 f"{text}: no more threads may be started; raise the limits of memory or processes"

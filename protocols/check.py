@@ -71,6 +71,12 @@ def dataset_at(root: Path, known: Sequence[Dataset]) -> Dataset:
     trees = "\n".join(f"{dataset.name}:\n{dataset.tree}" for dataset in known)
     landmarks = ", or for ".join(dataset.landmarks for dataset in known)
     what = "is no data root" if root.is_dir() else "does not exist or is not a folder"
+    exports = sorted(path.name for path in root.glob("*.npy")) if root.is_dir() else []
+    if exports:
+        what += (
+            f" (arrays as {exports[0]} are exports of resized images: they lack cameras, file names and the test "
+            "images, which the protocols need; get the original images)"
+        )
     raise DataError(f"{root} {what}: looked for {landmarks}. Expected trees:\n{trees}")
 
 

@@ -53,10 +53,15 @@ def cpu_model() -> str:
 
 
 def git(*arguments: str) -> str | None:
-    """Return the output of git in the code's folder; None if it is not a checkout or there is no git."""
+    """Return the output of git in the code's folder; None if it is not a checkout or there is no git.
+
+    The checkout may be of another owner, whose code runs here anyway; its hooks do not.
+    """
+    settings = [f"safe.directory={CODE}", "core.fsmonitor=false", f"core.hooksPath={os.devnull}"]
+    words = ["git", *(word for setting in settings for word in ("-c", setting)), "-C", str(CODE), *arguments]
     try:
         done = subprocess.run(
-            ["git", "-C", str(CODE), *arguments], capture_output=True, text=True, timeout=30, check=False
+            words, capture_output=True, text=True, errors="replace", timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from harness.tools.score import Arrays, labels_of, read_arrays
 from harness.training.diagnostics import cluster_quality
 from methods.clustering.registry import arrays_of
 from protocols.base import Modality
+from protocols.files import DataWarning
 
 INTEGERS = ("modality", "camera", "identity")
 """Arrays (n,) that a file may have beside the features."""
@@ -68,6 +70,13 @@ def read_samples(path: Path, device: torch.device) -> Samples:
             raise HarnessError(f"{path}: {key} has {len(values)} entries, features {len(features)} rows")
     if "modality" in integers and (odd := sorted({*integers["modality"].tolist()} - {*Modality})):
         raise HarnessError(f"{path}: modality holds {odd[0]}; expected 0 (visible) and 1 (infrared)")
+    if "camera" in integers and (integers["camera"] < 0).any():
+        unknown = int((integers["camera"] < 0).sum())
+        warnings.warn(
+            f"{path}: camera holds {unknown} negative numbers; samples of one such number count as one camera's",
+            DataWarning,
+            stacklevel=2,
+        )
     identity = integers.pop("identity", None)
     groups = {name: torch.from_numpy(values).to(device) for name, values in integers.items()}
     return Samples(torch.from_numpy(features).to(device), groups, identity)

@@ -168,7 +168,7 @@ def show_results(paths: Sequence[Path], protocol: str | None, console: Console) 
     console.print(rich_table(table_of(runs, protocol)))
     console.print(timing_table(runs))
     for run in runs:
-        console.print(f"files of run {run.id}: {run.path}", highlight=False, soft_wrap=True)
+        console.print(f"files of run {run.id}: {run.path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def timing_table(runs: Iterable[Run]) -> RichTable:

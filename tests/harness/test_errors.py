@@ -39,6 +39,10 @@ def test_a_full_memory_is_explained_in_one_line(error: BaseException) -> None:
             "enlarge /dev/shm",
         ),
         (RuntimeError("can't start new thread"), "no more threads"),
+        (
+            RuntimeError("cannot cache function 'f': no locator available for file 'x.py'"),
+            "set NUMBA_CACHE_DIR",
+        ),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "runs/x"), "raise the quota"),
     ],
 )

@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from harness.runs.data import data_digest
 from protocols.base import DataError
-from protocols.check import check, fingerprint, unreadable
+from protocols.check import check, dataset_at, fingerprint, unreadable
 from protocols.files import files_in, images_in
 from protocols.regdb import RegDBData
 from protocols.sysu_mm01 import SysuMM01Data
@@ -91,6 +91,12 @@ def test_a_pipe_or_a_dead_link_among_images_is_refused(sysu: Path, kind: str) ->
     os.mkfifo(image) if kind == "no regular file" else image.symlink_to("nowhere")
     with pytest.raises(DataError, match=f"{image} is {kind}"):
         images_in(image.parent, ".jpg")
+
+
+def test_arrays_of_resized_images_are_no_data_set(tmp_path: Path) -> None:
+    np.save(tmp_path / "train_rgb_resized_img.npy", np.zeros((2, 8, 4, 3), np.uint8))
+    with pytest.raises(DataError, match=r"train_rgb_resized_img.npy .* lack cameras(.|\n)*cam1 .. cam6/0001"):
+        dataset_at(tmp_path, [SysuMM01Data(), RegDBData()])
 
 
 def test_sixteen_bits_are_named(tmp_path: Path) -> None:
