@@ -332,11 +332,7 @@ class OTLA(Method):
         self.hybrid.load_state("hybrid", state)
 
     presets = {
-        "paper": {
-            "sysu-mm01": {},
-            "llcm": Adapted(),
-            "regdb": REGDB,
-        },
+        "paper": {"sysu-mm01": {}, "llcm": Adapted(), "regdb": REGDB},
         "demo": {
             "*": DEMO_SIZES
             | DEMO_STAGES
