@@ -10,6 +10,7 @@ from typing import cast
 import pandas as pd
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from harness.errors import HarnessError
 from harness.registry import load_protocols, protocols
@@ -181,12 +182,12 @@ def timing_table(runs: Iterable[Run]) -> RichTable:
     for stage, part in frame.groupby("stage", sort=False):
         wall = part["wall_s"].sum()
         table.add_row(
-            str(stage),
+            Text(str(stage)),
             str(part["calls"].sum()),
             f"{wall:.2f}",
             f"{wall / whole:.1%}",
             f"{part['peak_memory_mib'].max():.0f}",
-            ", ".join(sorted(set(part["device"]))),
+            Text(", ".join(sorted(set(part["device"])))),
         )
     return table
 
