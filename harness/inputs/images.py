@@ -8,11 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from harness.errors import HarnessError
+from protocols.files import odd_image
 
 UInt8Array = npt.NDArray[np.uint8]
+
+
+def refuse_odd(image: Image.Image) -> None:
+    """Raise for an image whose pixels would not be what they are taken for."""
+    if odd := odd_image(image):
+        raise ValueError(odd)
 
 
 def read_image(path: Path, height: int, width: int, resample: Image.Resampling) -> UInt8Array:
@@ -24,9 +31,14 @@ def read_image(path: Path, height: int, width: int, resample: Image.Resampling) 
         If the file cannot be read as an image; names the path.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError("there is no such file, or it is no regular one")
         with Image.open(path) as image:
+            refuse_odd(image)
             return np.asarray(image.convert("RGB").resize((width, height), resample))
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged files
         raise HarnessError(
             f"cannot read the image {path}: {error}; `reidbench data check` lists all such files"
         ) from error

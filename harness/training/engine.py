@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from harness.errors import HarnessError
 from harness.inputs.batches import EpochBatches
 from harness.inputs.images import ImageStore
+from harness.inputs.workers import ahead
 from harness.runs.configuration import EngineConfig
 from harness.training.fabric import make_fabric
 from harness.training.progress import Reporter
@@ -105,7 +105,7 @@ class Engine:
         """
         for module in method.modules.values():
             module.train()
-        loader = DataLoader(batches, batch_size=None, shuffle=False, num_workers=self.workers)
+        loader = ahead(batches, self.workers)
         sums: dict[str, Tensor] = {}
         what = f"epoch {epoch.number} {epoch.phase.name}"
         for i, parts in enumerate(self.reporter.track(loader, len(batches), what)):
