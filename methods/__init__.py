@@ -1,9 +1,9 @@
 """What is benchmarked: a file for each paper, beside the contract that they keep.
 
 The top level holds the papers, ``base`` (the contract: :class:`methods.base.Method`, its configuration and its
-reference), ``values`` (what a method and the harness hand each other), ``timing`` and ``errors``. What several papers
-share is in ``parts``; ``clustering`` and ``association`` are functions on arrays that know of no method. A method never
-sees a path, a run or a device's name: those are the harness's.
+reference), ``values`` and ``batches`` (what a method and the harness hand each other), ``timing`` and ``errors``. What
+several papers share is in ``parts``; ``clustering`` and ``association`` are functions on arrays that know of no
+method. A method never sees a path or a run: those are the harness's, and so is the choice of a device.
 """
 
 __all__ = ["Method", "MethodConfig", "Reference"]

@@ -2,7 +2,7 @@
 
 Both stages cluster each modality alone and pull its images towards the centroids of their clusters, visible images
 with a channel-augmented copy (dual contrast). In stage II the centroids of visible clusters first move to those of the
-infrared clusters that most of their images resemble (cross-modality memory aggregation).
+infrared clusters that most of their images resemble (cross-modality memory aggregation, the `cma` of the settings).
 """
 
 from __future__ import annotations

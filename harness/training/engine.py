@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -179,8 +179,3 @@ class Engine:
         """
         product = torch.matmul(query.double(), gallery.double().T).neg_()
         return product.numpy() if product.device.type == "cpu" else product
-
-
-def distinct(names: Sequence[Sequence[str]]) -> list[str]:
-    """Return the distinct names of several lists, in order of first appearance."""
-    return list(dict.fromkeys(name for group in names for name in group))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from harness.errors import HarnessError
 from harness.inputs.images import ImageStore
 from harness.runs.configuration import EngineConfig
-from harness.training.engine import Engine, distinct
+from harness.training.engine import Engine
 from protocols.base import Dataset, Headline, LabelledImages, Protocol, Scores, Trial
 
 RANKS = (1, 5, 10, 20)
@@ -115,6 +115,11 @@ class Evaluation:
             trial.query.images.camera,
             trial.gallery.images.camera,
         )
+
+
+def distinct(names: Sequence[Sequence[str]]) -> list[str]:
+    """Return the distinct names of several lists, in order of first appearance."""
+    return list(dict.fromkeys(name for group in names for name in group))
 
 
 def own_trials(protocol: Protocol, root: Path, split: int, *, allow_partial: bool) -> Sequence[Trial]:
