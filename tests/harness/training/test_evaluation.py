@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
+from harness.inputs.store import ImageOpener
 from harness.runs.configuration import EngineConfig
 from harness.training.engine import Engine
 from harness.training.evaluation import Evaluation, refuse_features
@@ -45,12 +46,13 @@ def reporter() -> Reporter:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dataset", ["regdb", "sysu"])
 def test_tensors_give_the_rows_of_arrays(
-    dataset: str, request: pytest.FixtureRequest, reporter: Reporter
+    dataset: str, request: pytest.FixtureRequest, reporter: Reporter, tmp_path: Path
 ) -> None:
     root: Path = request.getfixturevalue(f"tiny_{dataset}")
     config = EngineConfig(**SMALL)
     protocols = [RegDB()] if dataset == "regdb" else [SysuIndoor()]
-    evaluation = Evaluation(protocols, root, protocols[0].dataset.splits[0], config, True)
+    opener = ImageOpener(config.height, config.width, torch.device("cpu"), tmp_path, config.cache_mib, print)
+    evaluation = Evaluation(protocols, root, protocols[0].dataset.splits[0], opener, True)
     of_arrays, of_tensors = (
         evaluation.run(engine(config, "cpu", 0, reporter), Pixels()) for engine in (Engine, OnDevice)
     )
