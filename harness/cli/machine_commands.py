@@ -17,6 +17,7 @@ def doctor(
         typer.Argument(help="A run's directory or a data root to look over. Default: this machine."),
     ] = None,
     out: options.Out = Path("runs"),
+    images: options.Images = Path("data/images"),
 ) -> None:
     """Check versions, devices, faiss, disk and data roots, or a run, or data; say what is wrong and how to fix it."""
     from harness.tools.doctor import doctor as machine
@@ -24,7 +25,7 @@ def doctor(
     from harness.tools.inspection import inspect
 
     if where is None:
-        page, healthy = doctor_page(machine(out))
+        page, healthy = doctor_page(machine(out, images))
     else:
         page, healthy = doctor_page(inspect(where), f"reidbench doctor {where}")
     console().print(page, soft_wrap=where is not None)

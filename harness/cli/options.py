@@ -43,7 +43,13 @@ Data = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 Preset = Annotated[str, typer.Option(help="demo, paper or paper-large.", autocompletion=preset_names)]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that read images ahead, where those fit into no memory.")
+]
+Images = Annotated[
+    Path,
+    typer.Option("--images", envvar="REIDBENCH_IMAGES", help="Folder of decoded images, shared by all runs."),
+]
 TwinSeed = Annotated[int, typer.Option(help="Seed of the twin of --data synthetic.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of all runs.")]
 Sets = Annotated[

@@ -55,6 +55,7 @@ def run(
     precision: PrecisionOption = None,
     workers: options.Workers = 0,
     out: options.Out = Path("runs"),
+    images: options.Images = Path("data/images"),
     force: ForceOption = False,
     manifest: ManifestOption = None,
     dry_run: DryRunOption = False,
@@ -68,7 +69,7 @@ def run(
     from harness.runs.plan import Request
     from harness.runs.task import Execution
 
-    execution, reporter = Execution(device, workers, out, force), make_reporter()
+    execution, reporter = Execution(device, workers, out, force, images), make_reporter()
     decided = {
         "METHOD": method,
         "--preset": preset,
@@ -184,13 +185,14 @@ def verify(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto. Default: the manifest's.")] = "",
     workers: options.Workers = 0,
+    images: options.Images = Path("data/images"),
     twin_seed: options.TwinSeed = 0,
 ) -> None:
     """Run a finished run again in a scratch folder; say whether its bytes are equal, or where not (exit code 1)."""
     from harness.tools.verify import verify as train_again
 
     verdict = train_again(
-        run, make_reporter(), data=data, device=device, workers=workers, twin_seed=twin_seed
+        run, make_reporter(), data=data, device=device, workers=workers, images=images, twin_seed=twin_seed
     )
     console().print(str(verdict), highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(1 if verdict.difference else 0)

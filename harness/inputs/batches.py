@@ -1,32 +1,80 @@
-"""The batches of an epoch: which samples, in which views, augmented from seeds of their own."""
+"""The batches of an epoch: which samples, in which views, and what is drawn for them; pixels come last."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from harness.inputs.images import ImageStore
-from harness.runs.seeds import numpy_generator, seed_for
-from methods.base import INFRARED, VISIBLE, Part, Stream
+from harness.inputs.store import ImageStore
+from harness.inputs.workers import ahead
+from harness.runs.seeds import numpy_generator
+from methods.base import INFRARED, VISIBLE, Drawn, Part, Stream
+from methods.parts.host import to_device
 from methods.parts.samplers import gallery_with_singletons, random_multiple_gallery
-from methods.parts.views import RECIPES
+from methods.parts.views import RECIPES, Draws, apply_views, concatenated, draw_views
+
+Longs = npt.NDArray[np.int64]
 
 
-class EpochBatches(Dataset[dict[str, Part]]):
-    """The batches of one epoch, each made from its own seeds, whatever worker makes it.
+@dataclass(frozen=True)
+class DrawnPart:
+    """What one stream contributes to an iteration, before any pixel is looked at: b images.
 
-    Item i holds, for every stream, the part that iteration i trains on.
+    Attributes
+    ----------
+    rows, modality, camera, pseudo_label, view : int64 arrays (b,)
+        As in :class:`~methods.values.Part`; `rows` are those of the training set.
+    draws : Draws
+        Of the b images.
+    label_space : str
+    pixels : uint8 tensor (b, 3, h, w), optional
+        Images that another process has read already.
+    """
+
+    rows: Longs
+    modality: Longs
+    camera: Longs
+    pseudo_label: Longs
+    view: Longs
+    draws: Draws
+    label_space: str
+    pixels: Tensor | None = None
+
+    def part(self, store: ImageStore, device: torch.device) -> Part:
+        """Change the pixels on a device; labels, rows and draws alone cross the bus where the images are there."""
+        pixels = store.take(self.rows, device) if self.pixels is None else self.pixels.to(device)
+        labels = np.stack([self.modality, self.pseudo_label, self.rows, self.view, self.camera])
+        here = torch.from_numpy(labels)
+        modality, pseudo_label, sample_index, view, camera = to_device(here, device).unbind()
+        return Part(
+            images=apply_views(pixels, self.draws),
+            modality=modality,
+            camera=camera,
+            pseudo_label=pseudo_label,
+            sample_index=sample_index,
+            view=view,
+            label_space=self.label_space,
+            on_host=Drawn(*here[:4].unbind()),
+        )
+
+
+class EpochBatches(Dataset[dict[str, DrawnPart]]):
+    """The batches of one epoch; what is drawn for an iteration comes from generators of its own.
+
+    Item i holds, for every stream, what is drawn for iteration i.
     """
 
     def __init__(
         self,
         store: ImageStore,
-        modality: npt.NDArray[np.int64],
-        camera: npt.NDArray[np.int64],
+        modality: Longs,
+        camera: Longs,
         streams: Sequence[Stream],
         iterations: int,
         seeds: tuple[int, str, int, str],
@@ -40,7 +88,7 @@ class EpochBatches(Dataset[dict[str, Part]]):
     def __len__(self) -> int:
         return self._iterations
 
-    def _draw(self, stream: Stream, iterations: int) -> npt.NDArray[np.int64]:
+    def _draw(self, stream: Stream, iterations: int) -> Longs:
         """Positions in the stream's own arrays, (iterations, batch)."""
         if stream.batch_indices is not None:
             return stream.batch_indices.numpy()
@@ -56,40 +104,77 @@ class EpochBatches(Dataset[dict[str, Part]]):
             cross_camera=stream.cross_camera,
         )
 
-    def __getitem__(self, iteration: int) -> dict[str, Part]:
-        return {name: self._part(stream, iteration) for name, stream in self._streams.items()}
+    def __getitem__(self, iteration: int) -> dict[str, DrawnPart]:
+        return {name: self._drawn(stream, iteration) for name, stream in self._streams.items()}
 
-    def _part(self, stream: Stream, iteration: int) -> Part:
+    def _drawn(self, stream: Stream, iteration: int) -> DrawnPart:
         position = self.positions[stream.name][iteration]
-        rows, label = stream.sample_index.numpy()[position], stream.pseudo_label.numpy()[position]
-        views: Mapping[int, tuple[str, ...]] = {
-            VISIBLE: stream.visible_views,
-            INFRARED: stream.infrared_views,
-        }
-        # ordered by view, then by sample; a modality with fewer views drops out of the later ones
-        chosen = [
-            (i, view, views[int(self._modality[row])][view])
-            for view in range(max(len(v) for v in views.values()))
-            for i, row in enumerate(rows)
-            if view < len(views[int(self._modality[row])])
-        ]
-        pixels = self._store[rows]
-        images = [
-            RECIPES[recipe](
-                pixels[i], np.random.Generator(np.random.PCG64(self._seed(stream.name, iteration, view, i)))
-            )
-            for i, view, recipe in chosen
-        ]
-        at = np.array([i for i, _, _ in chosen])
-        return Part(
-            images=torch.stack(images),
-            modality=torch.from_numpy(self._modality[rows[at]]),
-            camera=torch.from_numpy(self._camera[rows[at]]),
-            pseudo_label=torch.from_numpy(label[at]),
-            sample_index=torch.from_numpy(rows[at]),
-            view=torch.tensor([view for _, view, _ in chosen]),
+        rows = stream.sample_index.numpy()[position]
+        kind = self._modality[rows]
+        generator = numpy_generator(*self._seeds, "augment", stream.name, iteration)
+        at, view, draws = views_of(stream, kind, self._store.size, generator)
+        return DrawnPart(
+            rows=rows[at],
+            modality=kind[at],
+            camera=self._camera[rows[at]],
+            pseudo_label=stream.pseudo_label.numpy()[position][at],
+            view=view,
+            draws=draws,
             label_space=stream.label_space,
         )
 
-    def _seed(self, stream: str, iteration: int, view: int, position: int) -> int:
-        return seed_for(*self._seeds, "augment", stream, iteration, view, position)
+    def parts(self, workers: int, device: torch.device) -> Iterator[dict[str, Part]]:
+        """Yield the parts of every iteration on a device.
+
+        Parameters
+        ----------
+        workers : int
+            Processes that read images beforehand; none are started where the images are held anyway.
+        device : torch.device
+        """
+        if workers and not self._store.held:
+            prepared = ahead(WithPixels(self, self._store), workers)
+        else:
+            prepared = (self[i] for i in range(len(self)))
+        for drawn in prepared:
+            yield {name: part.part(self._store, device) for name, part in drawn.items()}
+
+
+class WithPixels(Dataset[dict[str, DrawnPart]]):
+    """The batches of an epoch with the images that they need, for processes that read ahead."""
+
+    def __init__(self, batches: EpochBatches, store: ImageStore) -> None:
+        self._batches, self._store = batches, store
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, iteration: int) -> dict[str, DrawnPart]:
+        host = torch.device("cpu")
+        return {
+            name: replace(drawn, pixels=self._store.take(drawn.rows, host))
+            for name, drawn in self._batches[iteration].items()
+        }
+
+
+def views_of(
+    stream: Stream, modality: Longs, size: tuple[int, int], generator: np.random.Generator
+) -> tuple[Longs, Longs, Draws]:
+    """Draw the views of a batch: which sample each image is of, which view it is, and its draws.
+
+    Ordered by view, then by sample; a modality with fewer views drops out of the later ones.
+    """
+    recipes = {VISIBLE: stream.visible_views, INFRARED: stream.infrared_views}
+    sample, number, drawn = [], [], []
+    for view in range(max(map(len, recipes.values()))):
+        members, parts = [], []
+        for kind, names in recipes.items():
+            if view < len(names):
+                members.append(np.flatnonzero(modality == kind))
+                parts.append(draw_views(RECIPES[names[view]], len(members[-1]), size, generator))
+        at = np.concatenate(members)
+        order = np.argsort(at)
+        sample.append(at[order])
+        number.append(np.full(len(at), view))
+        drawn.append(concatenated(parts).of(order))
+    return np.concatenate(sample), np.concatenate(number), concatenated(drawn)

@@ -40,8 +40,12 @@ class EngineConfig(BaseModel):
     channels_last: bool = Field(False, description="memory format; faster on CPUs and with bf16")
     flip: bool = Field(True, description="average features of an image and its mirror")
     evaluate_every: int = Field(1, ge=1, description="epochs between two evaluations on the test set")
-    extract_batch: int = Field(128, ge=1, description="images per forward pass of extraction")
-    cache_mib: int = Field(8192, ge=0, description="memory for decoded images, in MiB")
+    extract_batch: int = Field(
+        0, ge=0, description="images and mirrors in a forward pass of extraction; 0: what suits the device"
+    )
+    cache_mib: int = Field(
+        8192, ge=0, description="files that take more MiB when decoded are decoded at each use, not once"
+    )
 
     def division(self, test_feature: str = "post-bn", *, flip_test: bool = True) -> str:
         """Return ``closed`` if the protocol's fixed choices hold, else ``open``."""

@@ -19,17 +19,20 @@ class Execution:
     device : str
         ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
     workers : int
-        Processes that prepare batches.
+        Processes that read images ahead, where those fit into no memory.
     out : Path
         Folder of all runs.
     force : bool
         Run again although the run has finished.
+    images : Path
+        Folder of decoded images, shared by all runs.
     """
 
     device: str = "auto"
     workers: int = 0
     out: Path = Path("runs")
     force: bool = False
+    images: Path = Path("data") / "images"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from rich.console import RenderableType
 
+from harness.inputs.cache import size_mib
 from harness.runs.environment import PACKAGES, cpu_model, cuda_state, package_versions
 from harness.tools.grid import text_grid
 from harness.training.kernels import compile_kernels
@@ -34,13 +35,15 @@ class Check:
     fix: str = ""
 
 
-def doctor(out: Path) -> list[Check]:
+def doctor(out: Path, images: Path) -> list[Check]:
     """Look for what would stop or spoil a run.
 
     Parameters
     ----------
     out : Path
         Folder of all runs; need not exist.
+    images : Path
+        Folder of decoded images; need not exist.
     """
     data = os.environ.get("REIDBENCH_DATA", "")
     return [
@@ -51,6 +54,7 @@ def doctor(out: Path) -> list[Check]:
         check_kernels(),
         check_disk(out),
         check_writable(out),
+        check_images(images),
         check_data(data),
     ]
 
@@ -137,6 +141,15 @@ def check_writable(out: Path) -> Check:
             return Check("output", True, f"{where} is writable")
     except OSError as error:
         return Check("output", False, f"{where}: {error.strerror}", "choose a writable folder with --out")
+
+
+def check_images(folder: Path) -> Check:
+    """Say how large the decoded images are that runs share; there is nothing wrong with any size."""
+    if not folder.is_dir():
+        return Check("images", True, f"none decoded yet; runs share them in {folder}")
+    return Check(
+        "images", True, f"{size_mib(folder):.0f} MiB decoded in {folder}; may be deleted at any time"
+    )
 
 
 def check_data(root: str) -> Check:

@@ -42,7 +42,14 @@ class Verdict:
 
 
 def verify(
-    path: Path, reporter: Reporter, *, data: str | None, device: str, workers: int, twin_seed: int
+    path: Path,
+    reporter: Reporter,
+    *,
+    data: str | None,
+    device: str,
+    workers: int,
+    images: Path,
+    twin_seed: int,
 ) -> Verdict:
     """Run the specification of a finished run again, in a scratch folder, and compare.
 
@@ -55,7 +62,9 @@ def verify(
     device : str
         By default (empty) that of the manifest.
     workers : int
-        Processes that prepare batches.
+        Processes that read images ahead, where those fit into no memory.
+    images : Path
+        Folder of decoded images.
 
     Raises
     ------
@@ -70,7 +79,7 @@ def verify(
         return Verdict(path.name, wrong, ())
     then = read_manifest(path / "manifest.json")
     with tempfile.TemporaryDirectory(prefix="reidbench-verify-") as scratch:
-        execution = Execution(device or then["device"], workers, Path(scratch))
+        execution = Execution(device or then["device"], workers, Path(scratch), images=images)
         task = plan_from_manifest(
             path / "manifest.json", execution, reporter.line, data=data, twin_seed=twin_seed
         )

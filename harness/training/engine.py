@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.inputs.batches import EpochBatches
-from harness.inputs.images import ImageStore
-from harness.inputs.workers import ahead
+from harness.inputs.store import ImageStore
 from harness.runs.configuration import EngineConfig
 from harness.training.fabric import make_fabric
 from harness.training.progress import Reporter
@@ -24,6 +23,8 @@ from methods.parts.views import normalise
 
 READ_EVERY = 10
 """Iterations between two looks at the losses, for which the host waits until the device has caught up."""
+CPU_IMAGES, CPU_PIXELS = 8, 2**17
+"""At least so many images, or as many as have so many pixels, in a forward pass on a CPU."""
 
 
 class Engine:
@@ -66,13 +67,14 @@ class Engine:
         with their mirrors', whatever the configuration says.
         """
         backbone.eval()
-        size = self.config.extract_batch
+        flip = flip and self.config.flip
+        size = extraction_batch(self.config, self.device, flip=flip)
         blocks = range(0, len(store), size)
         features = []
         with torch.inference_mode():
             for start in self.reporter.track(blocks, len(blocks), what):
                 rows = np.arange(start, min(start + size, len(store)))
-                images = normalise(torch.from_numpy(store[rows])).to(self.device)
+                images = normalise(store.take(rows, self.device))
                 kind = torch.from_numpy(modality[rows])
                 with self.fabric.autocast():
                     features.append(
@@ -80,7 +82,7 @@ class Engine:
                             backbone,
                             images.contiguous(memory_format=self._format),
                             kind,
-                            flip=flip and self.config.flip,
+                            flip=flip,
                             renormalise=renormalise,
                             feature=feature,
                         )
@@ -105,11 +107,11 @@ class Engine:
         """
         for module in method.modules.values():
             module.train()
-        loader = ahead(batches, self.workers)
         sums: dict[str, Tensor] = {}
         what = f"epoch {epoch.number} {epoch.phase.name}"
-        for i, parts in enumerate(self.reporter.track(loader, len(batches), what)):
-            placed = {name: self._place_part(part) for name, part in parts.items()}
+        drawn = batches.parts(self.workers, self.device)
+        for i, parts in enumerate(self.reporter.track(drawn, len(batches), what)):
+            placed = {name: self._formatted(part) for name, part in parts.items()}
             seen: dict[str, Any] = {}
             terms: dict[str, Tensor] = {}
             for step in plan.steps:
@@ -129,14 +131,8 @@ class Engine:
         total = self._read(sums, epoch, len(batches) - 1)  # NaN stays in a sum
         return {name: value / len(batches) for name, value in total.items()}
 
-    def _place_part(self, part: Part) -> Part:
-        kept = part.drawn  # what asks for it later does not wait for the device
-        images = part.images.to(self.device, non_blocking=True).contiguous(memory_format=self._format)
-        moved = {
-            name: getattr(part, name).to(self.device, non_blocking=True)
-            for name in ("modality", "camera", "pseudo_label", "sample_index", "view")
-        }
-        return replace(part, images=images, **moved, on_host=kept)
+    def _formatted(self, part: Part) -> Part:
+        return replace(part, images=part.images.contiguous(memory_format=self._format))
 
     def _forward(self, method: Method, batch: Batch) -> Any:
         with self.fabric.autocast():
@@ -179,3 +175,14 @@ class Engine:
         """
         product = torch.matmul(query.double(), gallery.double().T).neg_()
         return product.numpy() if product.device.type == "cpu" else product
+
+
+def extraction_batch(config: EngineConfig, device: torch.device, *, flip: bool) -> int:
+    """Return how many images a forward pass of extraction takes; with `flip`, each goes with its mirror.
+
+    On a CPU, what a layer makes of few images stays in its caches; a GPU is only filled by many.
+    """
+    size = config.extract_batch
+    if not size:
+        size = max(CPU_IMAGES, CPU_PIXELS // (config.height * config.width)) if device.type == "cpu" else 256
+    return max(size // 2, 1) if flip else size

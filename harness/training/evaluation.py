@@ -15,8 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.inputs.images import ImageStore
-from harness.runs.configuration import EngineConfig
+from harness.inputs.store import ImageOpener
 from harness.training.engine import Engine
 from protocols.base import Dataset, Headline, LabelledImages, Protocol, Scores, Trial
 
@@ -59,10 +58,17 @@ class Result:
 
 
 class Evaluation:
-    """The trials of a split, with their images loaded once."""
+    """The trials of a split, with their images opened once.
+
+    Attributes
+    ----------
+    trials : list of (Protocol, Trial, digest of its lists)
+    images : ImageStore
+        Every image of every trial, once.
+    """
 
     def __init__(
-        self, protocols: Sequence[Protocol], root: Path, split: int, config: EngineConfig, allow_partial: bool
+        self, protocols: Sequence[Protocol], root: Path, split: int, opener: ImageOpener, allow_partial: bool
     ) -> None:
         self._headline = protocols[0].dataset.headline
         self.trials = [
@@ -76,9 +82,7 @@ class Evaluation:
         self._modality = np.empty(len(self._paths), dtype=np.int64)
         for side in sides:
             self._modality[self._rows(side)] = side.images.modality
-        self._store = ImageStore(
-            root, self._paths, config.height, config.width, Image.Resampling.LANCZOS, config.cache_mib
-        )
+        self.images = opener.open(root, self._paths, Image.Resampling.LANCZOS)
 
     def _rows(self, side: LabelledImages) -> list[int]:
         return [self._row[path] for path in side.images.paths]
@@ -93,7 +97,7 @@ class Evaluation:
     ) -> Result:
         """Extract every test image once, then score all trials."""
         features = engine.extract(
-            backbone, self._store, self._modality, "extract test", feature=feature, flip=flip
+            backbone, self.images, self._modality, "extract test", feature=feature, flip=flip
         )
         refuse_features(features, self._paths, "test")
         rows: list[dict[str, Any]] = []

@@ -67,6 +67,8 @@ def train(task: Task, reporter: Reporter) -> None:
             recorder = Recorder(task, setup.engine.device)
             if task.directory.last.exists():
                 resume(setup, state, recorder)
+            for images in (setup.images, setup.evaluation.images):
+                recorder.timers.book(f"images ({images.place})", images.opened_s)
             with recording(recorder.timers.stage):
                 for epoch in setup.epochs[state.done :]:
                     train_epoch(setup, state, recorder, epoch)

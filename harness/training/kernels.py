@@ -1,4 +1,4 @@
-"""Has the kernels of clustering and evaluation compiled, or loads compiled ones, before anything is timed."""
+"""Has the kernels of clustering, evaluation and views compiled, or loads compiled ones, before anything is timed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 
 
 def compile_kernels() -> float:
-    """Compile the kernels of clustering and evaluation, or load compiled ones; return the seconds it took."""
+    """Compile the kernels of clustering, evaluation and views, or load compiled ones; return the seconds it took."""
     from methods.clustering import MIE, jaccard_clusters, nearest_neighbours
+    from methods.parts.views import RECIPES, apply_views, draw_views
     from protocols.metrics import distances, evaluate
 
     start = time.perf_counter()
@@ -32,4 +33,6 @@ def compile_kernels() -> float:
             np.zeros(64, dtype=np.int64),
             False,
         )
+    drawn = draw_views(RECIPES["jitter-exchange"], 1, (4, 2), np.random.default_rng(0))
+    apply_views(torch.zeros(1, 3, 4, 2, dtype=torch.uint8), drawn)
     return time.perf_counter() - start

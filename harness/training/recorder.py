@@ -125,7 +125,7 @@ class Recorder:
             f"{rule}/{name}": array
             for rule, best in kept.items()
             if best
-            for name, array in best.ranks.items()
+            for name, array in sorted(best.ranks.items())  # a checkpoint gives them back in another order
         }
         content = io.BytesIO()
         np.savez_compressed(content, **ranks)  # type: ignore[arg-type]

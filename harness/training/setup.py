@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from harness.inputs.images import ImageStore
+from harness.inputs.store import ImageOpener, ImageStore
 from harness.registry import load_method
 from harness.runs.configuration import EngineConfig
 from harness.runs.data import with_own_cameras, without_identity_order
@@ -72,15 +72,11 @@ def prepare(task: Task, reporter: Reporter) -> Setup:
     engine = Engine(config, task.execution.device, task.execution.workers, reporter)
     listed = task.protocols[0].dataset.training(task.root, spec.split, allow_partial=task.allow_partial)
     training = with_own_cameras(without_identity_order(listed))
-    images = ImageStore(
-        task.root,
-        training.images.paths,
-        config.height,
-        config.width,
-        Image.Resampling.BICUBIC,
-        config.cache_mib,
+    opener = ImageOpener(
+        config.height, config.width, engine.device, task.execution.images, config.cache_mib, reporter.line
     )
-    evaluation = Evaluation(task.protocols, task.root, spec.split, config, task.allow_partial)
+    images = opener.open(task.root, training.images.paths, Image.Resampling.BICUBIC)
+    evaluation = Evaluation(task.protocols, task.root, spec.split, opener, task.allow_partial)
     weights = load_weights(config, reporter)
     method = make_method(task, training, weights)
     engine.place(method)

@@ -90,7 +90,7 @@ def train_source(architecture: str, height: int, width: int, reporter: Reporter)
     for i in reporter.track(range(ITERATIONS), ITERATIONS, "source training"):
         rows = order[i * BATCH : (i + 1) * BATCH]
         raw = pixels[rows].permute(0, 3, 1, 2).float() / 255
-        jittered = jitter(raw, generator).mul(255).round().byte().permute(0, 2, 3, 1)
+        jittered = jitter(raw, generator).mul(255).round().byte()
         batch = normalise(jittered).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             loss = cross_entropy(network(batch), target[rows])

@@ -106,6 +106,11 @@ class StageTimers:
             total.wall_s += self._now() - start
         total.calls += 1
 
+    def book(self, name: str, wall_s: float) -> None:
+        """Add a stage that was measured elsewhere."""
+        total = self._totals.setdefault((self._epoch, name), Total())
+        total.calls, total.wall_s = total.calls + 1, total.wall_s + wall_s
+
     def _now(self) -> float:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)

@@ -328,9 +328,10 @@ def embed(
     if backbone.training:
         raise MethodError("the network is in training mode; call eval() before extracting features")
     which = 0 if feature == "post-bn" else 1
-    features = normalize(backbone(images, modality)[which].float())
     if not flip:
-        return features
-    mirrored = normalize(backbone(images.flip(3), modality)[which].float())
+        return normalize(backbone(images, modality)[which].float())
+    # one pass for both: a network in evaluation mode sees each image by itself
+    both = backbone(torch.cat([images, images.flip(3)]), torch.cat([modality, modality]))[which]
+    features, mirrored = normalize(both.float()).chunk(2)
     average = (features + mirrored) / 2
     return normalize(average) if renormalise else average

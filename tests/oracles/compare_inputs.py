@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from methods.parts.samplers import gallery_with_singletons, random_multiple_gallery
-from methods.parts.views import RECIPES, colour_jitter
+from methods.parts.views import RECIPES, apply_views
 from tests.oracles.cases import Arrays, Comparison, Differences, Mutation, cases_of
+from tests.oracles.frozen import jitter_levels, planes
+from tests.reference.views import draw_one
 
 JITTER_LEVELS = 3.0
 """Mean difference allowed to colour jitter on tensors, of 256 levels: Pillow rounds after each operation."""
@@ -44,20 +46,6 @@ class Scripted:
         return a[self.integers(len(a), size)] if replace else a[self.permutation(len(a))[:size]]
 
 
-class Given:
-    """A generator that hands out the factors and the order of a colour jitter."""
-
-    def __init__(self, factors: np.ndarray, order: np.ndarray) -> None:
-        self.factors, self.order = factors.tolist(), order
-
-    def uniform(self, low: float, high: float, size: int | None = None) -> Any:
-        taken, self.factors = self.factors[: size or 1], self.factors[size or 1 :]
-        return taken if size else taken[0]
-
-    def permutation(self, n: int) -> np.ndarray:
-        return self.order
-
-
 def compare_sampler(arrays: Arrays) -> dict[str, float]:
     """Batches given the drawn numbers; a label with one image gives it once (quirk Q8)."""
     found = Differences()
@@ -81,11 +69,12 @@ def compare_views(arrays: Arrays) -> dict[str, float]:
     for case in cases_of(arrays, "_blocks"):
         recipe, draws = case.rsplit("_", 1)[0], Scripted(int(arrays[f"{case}_seed"]))
         image = np.kron(arrays[f"{case}_blocks"], np.ones((24, 24, 1), np.uint8))
-        ours = RECIPES[recipe](image, draws)[:, ::4, ::3]  # type: ignore[arg-type]
+        drawn = draw_one(RECIPES[recipe], image.shape[:2], draws)
+        ours = apply_views(planes(image), drawn)[0, :, ::4, ::3]
         found.close(f"pixels, {recipe}", ours, arrays[f"{case}_out"], 1e-5, where=case)
     for case in cases_of(arrays, "_factors"):
-        given: Any = Given(arrays[f"{case}_factors"], arrays[f"{case}_order"])
-        jittered, public = colour_jitter(arrays[f"{case}_image"], given), arrays[f"{case}_out"]
+        given = (arrays[f"{case}_{key}"] for key in ("image", "factors", "order"))
+        jittered, public = jitter_levels(*given), arrays[f"{case}_out"]
         level = np.abs(jittered.astype(int) - public.astype(int)).mean()
         found.close("colour jitter, mean of 256 levels", level, 0.0, JITTER_LEVELS, where=case)
     return found.largest

@@ -23,6 +23,7 @@ from methods.otla import OTLA
 from methods.parts import views
 from methods.parts.backbone import NonLocal, SingleStreamResNet, TwoStreamResNet, embed
 from methods.parts.samplers import gallery_with_singletons, random_multiple_gallery
+from methods.parts.views.batched import grey, with_channels
 from methods.spcl import SpCL
 from methods.supervised import Supervised
 from tests.oracles.cases import (
@@ -41,13 +42,16 @@ from tests.oracles.frozen import (
     TinyTwo,
     case,
     images_of,
+    jitter_levels,
     names_of,
     normal,
     pixels_of,
+    planes,
     sampled,
     seeded_state,
     stable,
 )
+from tests.reference.views import draw_one
 
 HEIGHT, WIDTH = 96, 48
 DRAWS = 20_000
@@ -224,25 +228,13 @@ def augmentation(arrays: Arrays) -> dict[str, float]:
             draws = stable(i, name, "u").rand(420)
             if i % 3 == 0 and name != "weak":  # so that every third is erased
                 draws[1 if "erasing" in name[:12] and name != "plain" else 3] *= 0.4
-            drawn = views.RECIPES[recipe](pixels_of(i, infrared), Replay(draws))  # type: ignore[arg-type]
-            at = stable(i, name, "at").randint(0, drawn.numel(), recorded.size)
-            found = drawn.flatten()[torch.from_numpy(at)]
+            image = pixels_of(i, infrared)
+            drawn = draw_one(views.RECIPES[recipe], image.shape[:2], Replay(draws))
+            view = views.apply_views(planes(image), drawn)
+            at = stable(i, name, "at").randint(0, view.numel(), recorded.size)
+            found = view.flatten()[torch.from_numpy(at)]
             differences.close("pixels", found, recorded, 2e-6, where=f"{name} {i}")
     return differences.largest
-
-
-class FixedJitter(Replay):
-    """Given factors, in a given order of operations."""
-
-    def __init__(self, factors: np.ndarray, order: np.ndarray) -> None:
-        super().__init__([])
-        self.factors, self.order = factors, order
-
-    def uniform(self, low: float = 0.0, high: float = 1.0, size: int | None = None) -> Any:
-        return self.factors[:3] if size else float(self.factors[3])
-
-    def permutation(self, items: Any) -> np.ndarray:
-        return self.order
 
 
 def jitter(arrays: Arrays) -> dict[str, float]:
@@ -257,8 +249,8 @@ def jitter(arrays: Arrays) -> dict[str, float]:
             at = stable(50, "jat")
         else:
             i = int(name)
-            fixed: Any = FixedJitter(d["factors"], d["order"])
-            jittered, at = views.colour_jitter(pixels_of(i, i % 4 == 3), fixed), stable(i, "jat")
+            jittered = jitter_levels(pixels_of(i, i % 4 == 3), d["factors"], d["order"])
+            at = stable(i, "jat")
         found = jittered.reshape(-1, 3)[at.randint(0, 288 * 144, len(d["out"]))].astype(float)
         differences.close("grey levels, mean", np.abs(found - d["out"]).mean(), 0.0, 4.0, where=name)
     return differences.largest
@@ -274,27 +266,27 @@ def kolmogorov(first: np.ndarray, second: np.ndarray) -> float:
 def augmentation_draws(arrays: Arrays) -> dict[str, float]:
     """20,000 of our own draws beside as many public ones: shares, sizes and places of boxes, channels, crops."""
     differences = Differences()
-    for name in ("channel_random_erasing", "random_erasing"):
-        erasing(differences, name, arrays[f"{name}/boxes"].astype(float), arrays[f"{name}/fill"])
+    for name, recipe in (("channel_random_erasing", "plain"), ("random_erasing", "erasing")):
+        erasing(differences, name, our_draws(recipe), case(arrays, name))
     for name in ("channel_exchange", "channel_adapt_gray"):
-        channels(differences, name, case(arrays, name))
-    crops(differences, arrays)
+        channels(differences, name, our_draws(name.replace("_", "-")), case(arrays, name))
+    crops(differences, our_draws("plain"), arrays)
+    greys(differences, our_draws("grey-erasing"), arrays)
     return differences.largest
 
 
-def erasing(differences: Differences, name: str, theirs: np.ndarray, fill: np.ndarray) -> None:
+def our_draws(recipe: str) -> views.Draws:
+    """Draw for as many images as the public transforms changed."""
+    return views.draw_views(views.RECIPES[recipe], DRAWS, (288, 144), np.random.default_rng(1))
+
+
+def erasing(differences: Differences, name: str, draws: views.Draws, d: Arrays) -> None:
     """Share of erased images, and how their boxes are distributed."""
-    generator, boxes, fills = np.random.default_rng(1), [], set()
-    for _ in range(DRAWS):
-        x = getattr(views, name)(np.full((3, 288, 144), 9, np.float32), generator)
-        hit = x[0] != 9
-        rows, columns = np.flatnonzero(hit.any(1)), np.flatnonzero(hit.any(0))
-        if len(rows):
-            boxes.append((rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1, rows[0], columns[0]))
-            fills.add(tuple(np.round(x[:, rows[0], columns[0]].astype(float), 6)))
-    mine, public = np.array(boxes, float), theirs[theirs[:, 0] == 1, 1:]
+    theirs = d["boxes"].astype(float)
+    top, bottom, left, right = draws.box[draws.box[:, 1] > 0].T.astype(float)
+    mine, public = np.stack([bottom - top, right - left, top, left], axis=1), theirs[theirs[:, 0] == 1, 1:]
     differences.close("share erased", len(mine) / DRAWS, theirs[:, 0].mean(), 0.035, where=name)
-    differences.close("fill", np.array(sorted(fills)), fill, 1e-5, where=name)
+    differences.close("fill", np.unique(draws.fill, axis=0), d["fill"], 1e-5, where=name)
     measures: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "area": lambda b: b[:, 0] * b[:, 1],
         "aspect": lambda b: b[:, 0] / b[:, 1],
@@ -309,38 +301,29 @@ def erasing(differences: Differences, name: str, theirs: np.ndarray, fill: np.nd
         )
 
 
-def channels(differences: Differences, name: str, d: Arrays) -> None:
+def channels(differences: Differences, name: str, draws: views.Draws, d: Arrays) -> None:
     """What the three channels become, and how often."""
-    generator, count = np.random.default_rng(2), dict[tuple[float, ...], int]()
-    for _ in range(DRAWS):
-        base = np.broadcast_to(np.array([1, 10, 100], np.float32)[:, None, None], (3, 2, 2)).copy()
-        out = getattr(views, name)(base, generator)[:, 0, 0]
-        key = tuple(np.round(out.astype(float), 3))
-        count[key] = count.get(key, 0) + 1
-    keys = sorted(count)
-    differences.close("channel values", np.array(keys), d["values"], 0.02, where=name)
-    differences.close("channel shares", [count[k] / DRAWS for k in keys], d["share"], 0.02, where=name)
+    base = torch.tensor([1.0, 10.0, 100.0])[:, None, None].expand(DRAWS, 3, 1, 1)
+    out = np.round(with_channels(base, draws.channel)[:, :, 0, 0].numpy().astype(float), 3)
+    keys, count = np.unique(out, axis=0, return_counts=True)
+    differences.close("channel values", keys, d["values"], 0.02, where=name)
+    differences.close("channel shares", count / DRAWS, d["share"], 0.02, where=name)
 
 
-def crops(differences: Differences, d: Arrays) -> None:
-    """Places of crops, share of mirrored and of grey images, the grey value."""
-    generator = np.random.default_rng(3)
-    marked = np.zeros((288, 144, 3), np.uint8)
-    marked[:, :, 0], marked[:, :, 1] = np.arange(288)[:, None] % 256, np.arange(144)[None]
-    places = []
-    for _ in range(DRAWS):
-        x = views.pad_and_crop(marked, generator)[150, 70]  # far from all borders
-        places.append((int(x[0]) - 150 + 10, int(x[1]) - 70 + 10))
-    at, theirs = np.array(places, float), d["crop/top_left"].astype(float)
+def crops(differences: Differences, draws: views.Draws, d: Arrays) -> None:
+    """Places of crops, and the share of mirrored images."""
+    at, theirs = draws.shift + 10.0, d["crop/top_left"].astype(float)
     for axis in (0, 1):
         differences.close("crops", kolmogorov(at[:, axis], theirs[:, axis]), 0, 0.03)
-    pair, colour = np.array([[[0] * 3, [255] * 3]], np.uint8), np.array([[[200, 10, 90]]], np.uint8)
-    flipped = np.mean([views.random_flip(pair, generator)[0, 0, 0] == 255 for _ in range(DRAWS)])
-    values = [tuple(views.random_grey(colour, generator)[0, 0].tolist()) for _ in range(DRAWS)]
-    differences.close("share mirrored", flipped, float(d["flip/share"]), 0.03)
-    grey = np.mean([value[0] == value[1] for value in values])
-    differences.close("share grey", grey, float(d["grey/share"]), 0.03)
-    differences.equal("grey values", np.array(sorted(set(values))), d["grey/value"])
+    differences.close("share mirrored", draws.mirrored.mean(), float(d["flip/share"]), 0.03)
+
+
+def greys(differences: Differences, draws: views.Draws, d: Arrays) -> None:
+    """Share of grey images, and the grey value of a colour."""
+    differences.close("share grey", draws.grey.mean(), float(d["grey/share"]), 0.03)
+    colour = torch.tensor([200, 10, 90], dtype=torch.uint8)[None, :, None, None]
+    values = {(200, 10, 90), (int(grey(colour)),) * 3}
+    differences.equal("grey values", np.array(sorted(values)), d["grey/value"])
 
 
 def resizing(arrays: Arrays) -> dict[str, float]:

@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from methods.parts.views import apply_views
+from methods.parts.views.constants import OFFSET, SCALE
+from methods.parts.views.recipes import unchanged
 from tests.oracles.cases import Arrays
 
 
@@ -126,6 +129,19 @@ class Replay:
         if replace:
             return items[self.integers(len(items), size=size)]
         return items[self.permutation(len(items))[:size]]
+
+
+def planes(image: np.ndarray) -> Tensor:
+    """Return an image (h, w, 3) as a batch of one (1, 3, h, w)."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+
+
+def jitter_levels(image: np.ndarray, factors: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return an image (h, w, 3) after a colour jitter of given factors in a given order, as levels."""
+    amounts = np.array([factors], dtype=np.float32)
+    draws = unchanged(1)._replace(amounts=amounts, order=np.array([order], dtype=np.int64))
+    levels = (apply_views(planes(image), draws)[0].permute(1, 2, 0).numpy() - OFFSET) / SCALE
+    return np.round(levels).astype(np.uint8)
 
 
 class Keyed:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
 from harness.inputs.batches import EpochBatches
 from methods.base import Stream
-
-
-class Grey:
-    """Small grey images, whatever the rows."""
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return np.full((len(rows), 8, 4, 3), 128, dtype=np.uint8)
+from tests.harness.inputs.cases import store_of
 
 
 def rows_of(label: list[int], *, repeat: bool) -> np.ndarray:
     """Draw the rows of ten batches of 2 x 4 images, (10, 8)."""
     n = len(label)
     stream = Stream("s", "s", torch.arange(n), torch.tensor(label), 2, 4, repeat_singletons=repeat)
-    store: Any = Grey()
+    store = store_of(torch.full((n, 3, 8, 4), 128, dtype=torch.uint8))
     batches = EpochBatches(
         store, np.zeros(n, np.int64), np.ones(n, np.int64), [stream], 10, (0, "b", 0, "train")
     )
-    return np.array([batches[i]["s"].sample_index.numpy() for i in range(10)])
+    return np.array([batches[i]["s"].rows for i in range(10)])
 
 
 @pytest.mark.parametrize("repeat", [False, True])

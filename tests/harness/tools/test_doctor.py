@@ -69,7 +69,8 @@ def test_the_doctor_names_a_fix_for_whatever_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REIDBENCH_DATA", str(tmp_path / "nowhere"))
-    checks = {check.name: check for check in doctor(tmp_path)}
-    assert set(checks) == {"versions", "torchvision", "devices", "faiss", "kernels", "disk", "output", "data"}
+    checks = {check.name: check for check in doctor(tmp_path, tmp_path / "images")}
+    names = {"versions", "torchvision", "devices", "faiss", "kernels", "disk", "output", "images", "data"}
+    assert set(checks) == names
     assert not checks["data"].ok
     assert all(check.ok != bool(check.fix) for check in checks.values())

@@ -119,7 +119,7 @@ def test_schedule_plots_both_quantities_for_both_data_sets() -> None:
 
 def test_doctor_page_says_whether_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REIDBENCH_DATA", str(tmp_path / "nowhere"))
-    page, healthy = doctor_page(doctor(tmp_path))
+    page, healthy = doctor_page(doctor(tmp_path, tmp_path / "images"))
     assert not healthy
     assert "nowhere" in line_with(page, "WRONG")
 

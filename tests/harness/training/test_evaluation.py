@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
+from harness.inputs.store import ImageOpener
 from harness.runs.configuration import EngineConfig
 from harness.training.engine import Engine
 from harness.training.evaluation import Evaluation, refuse_features
@@ -35,6 +36,10 @@ class OnDevice(Engine):
         return torch.as_tensor(super().negated_products(query, gallery))
 
 
+def opener(config: EngineConfig, caches: Path) -> ImageOpener:
+    return ImageOpener(config.height, config.width, torch.device("cpu"), caches, config.cache_mib, print)
+
+
 @pytest.fixture
 def reporter() -> Reporter:
     from rich.console import Console
@@ -45,12 +50,12 @@ def reporter() -> Reporter:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dataset", ["regdb", "sysu"])
 def test_tensors_give_the_rows_of_arrays(
-    dataset: str, request: pytest.FixtureRequest, reporter: Reporter
+    dataset: str, request: pytest.FixtureRequest, reporter: Reporter, tmp_path: Path
 ) -> None:
     root: Path = request.getfixturevalue(f"tiny_{dataset}")
     config = EngineConfig(**SMALL)
     protocols = [RegDB()] if dataset == "regdb" else [SysuIndoor()]
-    evaluation = Evaluation(protocols, root, protocols[0].dataset.splits[0], config, True)
+    evaluation = Evaluation(protocols, root, protocols[0].dataset.splits[0], opener(config, tmp_path), True)
     of_arrays, of_tensors = (
         evaluation.run(engine(config, "cpu", 0, reporter), Pixels()) for engine in (Engine, OnDevice)
     )
@@ -84,7 +89,7 @@ def test_features_with_some_zeros_are_fine() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_method_may_be_tested_without_mirrors(tiny_regdb: Path, reporter: Reporter) -> None:
+def test_a_method_may_be_tested_without_mirrors(tiny_regdb: Path, reporter: Reporter, tmp_path: Path) -> None:
     class Left(nn.Module):
         """Sees the left column alone, so that mirrors tell."""
 
@@ -92,7 +97,7 @@ def test_a_method_may_be_tested_without_mirrors(tiny_regdb: Path, reporter: Repo
             return (images[..., 0].flatten(1) + 3,)
 
     mirrored, alone = (EngineConfig(**SMALL, flip=flip) for flip in (True, False))
-    evaluation = Evaluation([RegDB()], tiny_regdb, 1, mirrored, True)
+    evaluation = Evaluation([RegDB()], tiny_regdb, 1, opener(mirrored, tmp_path), True)
     engines = [Engine(config, "cpu", 0, reporter) for config in (mirrored, alone)]
     without = evaluation.run(engines[0], Left(), flip=False)
     assert without.rows == evaluation.run(engines[1], Left()).rows

@@ -16,6 +16,7 @@ from methods.base import INFRARED, VISIBLE, Stream, TrainingData
 from methods.errors import MethodError
 from methods.parts.backbone import NonLocal, SingleStreamResNet, TwoStreamResNet, embed, gem
 from methods.source_only import SourceOnly
+from tests.harness.inputs.cases import CPU, store_of
 
 
 def images(n: int, seed: int = 0) -> Tensor:
@@ -298,7 +299,7 @@ def test_single_stream(weights: dict[str, Tensor]) -> None:
 
 
 def test_visible_and_augmented_images_share_the_stem(network: TwoStreamResNet) -> None:
-    pixels = np.random.default_rng(0).integers(256, size=(2, 48, 24, 3), dtype=np.uint8)
+    store = store_of(torch.randint(256, (2, 3, 48, 24), dtype=torch.uint8))
     stream = Stream(
         "visible",
         "visible",
@@ -309,7 +310,8 @@ def test_visible_and_augmented_images_share_the_stem(network: TwoStreamResNet) -
         visible_views=("plain", "channel-exchange"),
     )
     kind, seeds = np.array([VISIBLE, VISIBLE]), (0, "batches", 0, "train")
-    part = EpochBatches(pixels, kind, kind, [stream], 1, seeds)[0]["visible"]
+    (parts,) = EpochBatches(store, kind, kind, [stream], 1, seeds).parts(0, CPU)
+    part = parts["visible"]
     assert part.view.tolist() == [0, 0, 1, 1]
     # the second view is the augmented one: three equal channels
     assert torch.equal(part.images[2, 0], part.images[2, 1])
