@@ -25,6 +25,7 @@ from methods.association.weighted_prototypes import WeightedPrototypes
 from methods.base import (
     NOISE,
     TRAIN,
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -331,10 +332,12 @@ class MMM(TwoStreamMethod):
             self.prototypes = WeightedPrototypes(state["prototypes"])
 
     presets = {
-        "paper": {"sysu-mm01": {}, "regdb": REGDB},
+        "paper": {"sysu-mm01": {}, "llcm": Adapted({"k1": 25}), "regdb": REGDB},
         "demo": {
-            "*": DEMO | DEMO_STAGES | {"matched_iterations": 8},
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55, "joint_k1": 16, "joint_k2": 10},
+            "*": DEMO
+            | DEMO_STAGES
+            | {"matched_iterations": 8}
+            | {"k1": 12, "k2": 4, "eps": 0.55, "joint_k1": 16, "joint_k2": 10},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5, "joint_k1": 14, "joint_k2": 8},
         },
         "public": {"*": PUBLIC},

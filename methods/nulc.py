@@ -17,6 +17,7 @@ from methods.association.matching import Matching, match_clusters
 from methods.association.neighbour_labels import SoftLabels, neighbour_labels
 from methods.association.neighbours import cross_neighbours
 from methods.base import (
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -249,12 +250,15 @@ class NULC(TwoStreamMethod):
         return epoch.stage.name == CROSS and self.config.cross_weight > 0
 
     presets = {
-        "paper": {"sysu-mm01": {}, "regdb": {"eps": 0.2, "iterations": 100, "neighbours": 20}},
+        "paper": {
+            "sysu-mm01": {},
+            "llcm": Adapted({"k1": 25}),
+            "regdb": {"eps": 0.2, "iterations": 100, "neighbours": 20},
+        },
         "demo": {
             "*": DEMO
             | {"epochs_dual": 4, "epochs_cross": 6, "labels_per_batch": 8, "infrared_labels": 8}
-            | {"neighbours": 10},
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
+            | {"neighbours": 10, "k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
         "public": {"*": PUBLIC | {"stage_init": "best-of-stage"}},

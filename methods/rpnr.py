@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, normalize
 from methods.association.matching import match_by_transport
 from methods.association.prototypes import density_prototypes, nearest_prototypes
 from methods.base import (
+    Adapted,
     Batch,
     Epoch,
     EpochPlan,
@@ -323,11 +324,13 @@ class RPNR(TwoStreamMethod):
     presets = {
         "paper": {
             "sysu-mm01": {},
+            "llcm": Adapted({"k1": 25}),
             "regdb": {"eps": 0.3, "iterations": 100, "labels_per_batch": 4, "prototype_size": 5},
         },
         "demo": {
-            "*": DEMO | {"epochs_dual": 4, "epochs_cross": 6, "prototype_size": 5},
-            "sysu-mm01": {"k1": 12, "k2": 4, "eps": 0.55},
+            "*": DEMO
+            | {"epochs_dual": 4, "epochs_cross": 6, "prototype_size": 5}
+            | {"k1": 12, "k2": 4, "eps": 0.55},
             "regdb": {"k1": 10, "k2": 3, "eps": 0.5},
         },
         "public": {"*": PUBLIC | {"bn_chunks": 2, "stage_init": "best-of-stage"}},
