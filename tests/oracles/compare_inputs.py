@@ -98,16 +98,16 @@ MUTATIONS: list[Mutation] = [
     ),
     Mutation(
         "adapted grey is never drawn",
-        "methods/parts/views.py",
-        "channel = generator.integers(4)",
-        "channel = generator.integers(3)",
+        "methods/parts/views/recipes.py",
+        "channel = generator.integers(4, size=n)",
+        "channel = generator.integers(3, size=n)",
         ("adca_augment",),
     ),
     Mutation(
         "erasing with the mean of ImageNet",
-        "methods/parts/views.py",
-        "ERASED = (0.4914, 0.4822, 0.4465)",
-        "ERASED = MEAN",
+        "methods/parts/views/recipes.py",
+        "False, 100, (0.4914, 0.4822, 0.4465)",
+        "False, 100, (0.485, 0.456, 0.406)",
         ("adca_augment",),
     ),
 ]

@@ -34,7 +34,8 @@ from tests.oracles.compare_steps_of_spcl_otla_agw import (
     pair_statistics,
     spcl_select,
 )
-from tests.oracles.frozen import Keyed, Replay, bank_features, pixels_of, seeded_state, stable
+from tests.oracles.frozen import Keyed, Replay, bank_features, pixels_of, planes, seeded_state, stable
+from tests.reference.views import draw_one
 
 IDENTITY = np.arange(120) % 12
 VISIBLE, INFRARED = np.repeat(np.arange(10), 20), np.arange(120) % 10
@@ -114,7 +115,8 @@ def test_augmentation_and_jitter() -> None:
         draws = stable(0, name, "u").rand(420)
         draws[1 if name in ("grey-erasing", "erasing") else 3] *= 1 if name == "weak" else 0.4
         pixels = pixels_of(0, name in ("channel-adapt-gray", "erasing"))
-        image = views.RECIPES[name.split("#")[0]](pixels, Replay(draws))  # type: ignore[arg-type]
+        drawn = draw_one(views.RECIPES[name.split("#")[0]], pixels.shape[:2], Replay(draws))
+        image = views.apply_views(planes(pixels), drawn)
         at = stable(0, name, "at").randint(0, image.numel(), 900)
         made[f"{name}/out"] = image.flatten()[torch.from_numpy(at)].numpy()[None]
     assert augmentation(made) == {"pixels": 0}

@@ -24,6 +24,7 @@ def stopped_by(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> objec
             tidied.append(True)
 
     monkeypatch.setattr(app, "app", command)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
     before = signal.getsignal(signal.SIGTERM)
     try:
         app.main([])
