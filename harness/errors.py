@@ -26,11 +26,18 @@ def format_error(error: BaseException) -> tuple[str, int]:
         return f"out of memory ({reason}); {fix}", 2
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        fix = "free some space, or raise the quota" if full else "check the path and its permissions"
-        return f"{where}{error.strerror or error}; {fix}", 2
+        return f"{where}{error.strerror or error}; {remedy(error)}", 2
     assert isinstance(error, ValueError)
     return str(error), 2
+
+
+def remedy(error: OSError) -> str:
+    """Say what helps against an error of a file system; nothing of a run is lost by any of them."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free some space, or raise the quota; the same command goes on from there"
+    if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV):
+        return "the disk or its server fails: look after it, or take another folder"
+    return "check the path and its permissions"
 
 
 def understood(error: BaseException) -> BaseException:

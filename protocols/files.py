@@ -144,3 +144,23 @@ def needed(root: Path, name: str, tree: str) -> Path:
 def wrong_layout(root: Path, missing: str, tree: str) -> DataError:
     """Return the error that shows the layout that was looked for."""
     return DataError(f"{root}: {missing} not found. Expected tree:\n{tree}")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file, by ``os.open`` and ``os.write`` alone.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; names `path`, of which a part may be left.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        rest = memoryview(content)
+        while len(rest):  # a system may take some bytes at a time
+            rest = rest[os.write(handle, rest) :]
+    except OSError as error:  # a full disk does not say what it had no room for
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(handle)

@@ -1,6 +1,7 @@
 """Files written whole or not at all, and what a killed process may have left of one.
 
-This is the one place that writes the files of runs, caches and tables.
+This is the one place that writes the files of runs, caches and tables, by ``os.open``, ``os.write``, ``os.fsync`` and
+``os.replace`` alone; tests make a disk lie by replacing these four.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import contextlib
 import os
 import re
 import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["clear_leftovers", "write_whole"]
+__all__ = ["append_line", "clear_leftovers", "new_file", "write_whole"]
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -26,20 +28,69 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
+        with naming(path):
+            with new_file(temporary) as write:
+                write(content)
+            os.replace(temporary, path)  # noqa: PTH105 - what tests replace
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = (
-                str(path),
-                None,
-            )  # a full disk does not say what it had no room for
+        raise
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Callable[[bytes | memoryview], None]]:
+    """Open a file that is not there yet; what the given function takes is on the disk at the end.
+
+    Raises
+    ------
+    OSError
+        If it is there, or cannot be written; names `path`, which is left to who called.
+    """
+    with naming(path):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            yield lambda content: write_all(handle, content)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Write a line at the end of a file; it is not followed if it is a link.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; names `path`, which is left as it was.
+    """
+    with naming(path):
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            before = os.fstat(handle).st_size
+            try:
+                write_all(handle, (line + "\n").encode())
+            except OSError:
+                os.ftruncate(handle, before)
+                raise
+        finally:
+            os.close(handle)
+
+
+def write_all(handle: int, content: bytes | memoryview) -> None:
+    """Write bytes to an open file; a system may take some of them at a time."""
+    rest = memoryview(content)
+    while len(rest):
+        rest = rest[os.write(handle, rest) :]
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in what a system says of it: a full disk does not say what it had no room for."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
         raise
 
 

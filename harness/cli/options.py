@@ -44,7 +44,10 @@ Data = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 Preset = Annotated[str, typer.Option(help="demo, paper or paper-large.", autocompletion=preset_names)]
 Workers = Annotated[
-    int, typer.Option(min=0, help="Processes that read images ahead, where those fit into no memory.")
+    int,
+    typer.Option(
+        min=0, help="Processes that prepare batches ahead; worth it only where images fit into no memory."
+    ),
 ]
 Images = Annotated[
     Path,

@@ -129,10 +129,10 @@ class EpochBatches(Dataset[dict[str, DrawnPart]]):
         Parameters
         ----------
         workers : int
-            Processes that read images beforehand; none are started where the images are held anyway.
+            Processes that prepare batches beforehand, with their images unless a device holds these.
         device : torch.device
         """
-        if workers and not self._store.held:
+        if workers and not self._store.on_device:
             prepared = ahead(WithPixels(self, self._store), workers)
         else:
             prepared = (self[i] for i in range(len(self)))

@@ -16,6 +16,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, format_error
 from harness.inputs.images import ImageFiles, IntArray, UInt8Array
-from harness.runs.files import write_atomic
+from harness.runs.files import waiting_for, write_atomic
+from results.files import new_file
 
 FORMAT = 1
 """Raised when decoding or the files of a cache change."""
@@ -90,7 +91,7 @@ def checksum(image: UInt8Array) -> int:
     return zlib.crc32(image.data)
 
 
-def open_cache(files: ImageFiles, caches: Path) -> CachedImages | None:
+def open_cache(files: ImageFiles, caches: Path, say: Callable[[str], None]) -> CachedImages | None:
     """Open the cache of some files, and make it if there is none; None if it cannot be written.
 
     Parameters
@@ -98,6 +99,8 @@ def open_cache(files: ImageFiles, caches: Path) -> CachedImages | None:
     files : ImageFiles
     caches : Path
         Folder of all caches.
+    say : callable
+        Told if another process has to finish first.
 
     Raises
     ------
@@ -107,14 +110,17 @@ def open_cache(files: ImageFiles, caches: Path) -> CachedImages | None:
     folder = caches / name_of(files)
     try:
         caches.mkdir(parents=True, exist_ok=True)
-        with FileLock(caches / f"{folder.name}.lock"):
+        with waiting_for(caches / f"{folder.name}.lock", say):
             found = existing(files, folder)
             if found is None:
                 make(files, folder)
                 found = existing(files, folder)
         return found
     except OSError as error:
-        warnings.warn(f"decoded images could not be kept in {folder}: {error}", stacklevel=2)
+        said, _ = format_error(error)
+        warnings.warn(
+            f"decoded images could not be kept in {folder}, and are decoded anew ({said})", stacklevel=2
+        )
         return None
 
 
@@ -176,18 +182,20 @@ def make(files: ImageFiles, folder: Path) -> None:
         contents = np.empty((len(files), 32), dtype=np.uint8)
         checksums = np.empty(len(files), dtype=np.uint32)
         # plain writes: a full disk is an error here, but the end of the process in a mapped file
-        with (scratch / "images.npy").open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": files.shape}
-            np.lib.format.write_array_header_1_0(file, header)
+        with new_file(scratch / "images.npy") as write:
+            header = io.BytesIO()
+            about = {"descr": "|u1", "fortran_order": False, "shape": files.shape}
+            np.lib.format.write_array_header_1_0(header, about)
+            write(header.getvalue())
             for rows in files.blocks():
                 images, contents[rows] = files.decode(rows)
                 checksums[rows] = [checksum(image) for image in images]
-                file.write(images.data)
+                write(images.reshape(-1).data)
         write_index(scratch, Index(sources, contents, checksums))
         if folder.exists():
             shutil.rmtree(folder)
         scratch.chmod(0o755)
-        scratch.rename(folder)
+        scratch.replace(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -88,9 +88,9 @@ class ImageStore:
         return self.files.height, self.files.width
 
     @property
-    def held(self) -> bool:
-        """Whether taking an image costs nothing that other processes could do beforehand."""
-        return self.place in ("device", "memory")
+    def on_device(self) -> bool:
+        """Whether other processes cannot take images beforehand, and need not."""
+        return self.place == "device"
 
     def take(self, rows: IntArray, device: torch.device) -> Tensor:
         """Return images (b, 3, h, w), uint8, on a device."""
@@ -144,7 +144,7 @@ class ImageOpener:
             return "memory", Held(torch.empty(files.shape, dtype=torch.uint8))
         if files.mib > self.cache_mib:
             return "files", Decoded(files)
-        cached = open_cache(files, self.caches)
+        cached = open_cache(files, self.caches, self.say)
         source: Source = cached or Held(decode_all(files))
         if self.device.type != "cpu" and files.mib <= DEVICE_SHARE * free_mib(self.device):
             return "device", Held(moved(source, files, self.device))

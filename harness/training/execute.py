@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from harness.runs.devices import choose_device
@@ -76,13 +77,19 @@ def train(task: Task, reporter: Reporter) -> None:
             manifest.write("complete")
             task.directory.finish()
     except BaseException as error:
-        manifest.write("stopped", reason=f"{type(error).__name__}: {error}")
-        if isinstance(error, KeyboardInterrupt):
-            reporter.line(
-                f"interrupted; {state.done} finished epochs are kept in {task.directory.path}, "
-                "and the same command goes on from there"
-            )
+        with suppress(OSError):  # a disk that is full is told by `error`; the manifest then says "running"
+            stopped(task, reporter, manifest, state.done, error)
         raise
+
+
+def stopped(task: Task, reporter: Reporter, manifest: Manifest, done: int, error: BaseException) -> None:
+    """Say in the manifest that a run was stopped, and to who has stopped it that it goes on."""
+    manifest.write("stopped", reason=f"{type(error).__name__}: {error}")
+    if isinstance(error, KeyboardInterrupt):
+        reporter.line(
+            f"interrupted; {done} finished epochs are kept in {task.directory.path}, "
+            "and the same command goes on from there"
+        )
 
 
 def finish(setup: Setup, state: State, recorder: Recorder) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -19,22 +18,22 @@ from rich.progress import (
 )
 
 from harness.errors import HarnessError, printable
+from results.files import append_line
 
 T = TypeVar("T")
 
 
-def open_log(path: Path) -> TextIO:
-    """Open a log to write at its end.
+def log_line(path: Path, text: str) -> None:
+    """Write a line at the end of a log.
 
     Raises
     ------
     HarnessError
-        If it is a link: what it leads to may be anybody's file.
+        If the log is a link: what it leads to may be anybody's file.
     """
     if path.is_symlink():
         raise HarnessError(f"{path} is a link, and a log is no place to follow one; delete it")
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    return os.fdopen(handle, "a", encoding="utf-8")
+    append_line(path, text)
 
 
 class Reporter:
@@ -62,8 +61,7 @@ class Reporter:
         text = printable(text)
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
         if self._log is not None:
-            with open_log(self._log) as file:
-                file.write(text + "\n")
+            log_line(self._log, text)
 
     @contextmanager
     def bars(self) -> Iterator[None]:

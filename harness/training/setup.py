@@ -76,6 +76,8 @@ def prepare(task: Task, reporter: Reporter) -> Setup:
         config.height, config.width, engine.device, task.execution.images, config.cache_mib, reporter.line
     )
     images = opener.open(task.root, training.images.paths, Image.Resampling.BICUBIC)
+    if images.on_device and engine.workers:
+        reporter.line(f"none of {engine.workers} workers is started: the device holds the images")
     evaluation = Evaluation(task.protocols, task.root, spec.split, opener, task.allow_partial)
     weights = load_weights(config, reporter)
     method = make_method(task, training, weights)

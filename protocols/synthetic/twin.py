@@ -42,6 +42,7 @@ RegDB twin it is 2.9 of 101 (0.37), in one modality 1.5.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
@@ -56,7 +57,7 @@ from typing import Any
 from PIL import Image
 
 from protocols.base import DataError, Dataset
-from protocols.files import MARKER
+from protocols.files import MARKER, write_file
 from protocols.synthetic.plan import Plan, Shot, Twin
 from protocols.synthetic.rendering import UInt8Array, draw_camera, draw_person, generator, photograph
 
@@ -175,11 +176,22 @@ def whole_folder(out: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        temporary.replace(out)
+        take_place(temporary, out)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def take_place(temporary: Path, out: Path) -> None:
+    """Rename a folder, perhaps to the name of an empty one."""
+    try:
+        temporary.replace(out)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise DataError(
+                f"another process has filled {out} meanwhile; use what is there, or choose another folder"
+            ) from error
+        error.filename, error.filename2 = str(out), None
         raise
 
 
@@ -225,7 +237,7 @@ def write_twin(
     for shots in track(list(people.values())):
         render_shots(root, seed, difficulty, size_of, shots)
     for name, text in plan.texts.items():
-        (root / name).write_text(text, encoding="utf-8")
+        write_file(root / name, text.encode())
 
 
 def render_shots(
@@ -240,7 +252,7 @@ def render_shots(
     for shot in shots:
         g = generator("shot", seed, shot.person, shot.camera, shot.number)
         pixels = photograph(person, cameras[shot.camera, shot.infrared], g, size_of(shot, seed))
-        (root / shot.path).write_bytes(encode(pixels, Path(shot.path).suffix))
+        write_file(root / shot.path, encode(pixels, Path(shot.path).suffix))
 
 
 def encode(pixels: UInt8Array, suffix: str) -> bytes:

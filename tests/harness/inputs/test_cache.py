@@ -40,7 +40,7 @@ def paint(path: Path, seed: int) -> None:
 
 
 def opened(files: ImageFiles, caches: Path) -> CachedImages:
-    found = open_cache(files, caches)
+    found = open_cache(files, caches, print)
     assert found is not None
     return found
 
@@ -121,7 +121,7 @@ def test_a_missing_file_is_named_though_it_was_decoded(files: ImageFiles, caches
     opened(files, caches)
     (files.root / "two.png").unlink()
     with pytest.raises(HarnessError, match=r"two\.png"):
-        open_cache(files, caches)
+        open_cache(files, caches, print)
 
 
 def test_a_damaged_row_is_refused_when_it_is_read(files: ImageFiles, caches: Path) -> None:
@@ -148,7 +148,7 @@ def test_what_is_not_whole_is_made_again(files: ImageFiles, caches: Path, name: 
 def test_nothing_is_left_of_what_could_not_be_made(files: ImageFiles, caches: Path) -> None:
     (files.root / "three.png").write_bytes(b"no image")
     with pytest.raises(HarnessError, match=r"three\.png"):
-        open_cache(files, caches)
+        open_cache(files, caches, print)
     assert not [path for path in caches.iterdir() if path.is_dir()]
 
 
@@ -162,7 +162,7 @@ def test_what_a_killed_process_left_is_cleared_away(files: ImageFiles, caches: P
 def test_a_folder_that_cannot_be_written_is_a_warning(files: ImageFiles, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.warns(UserWarning, match="decoded images could not be kept"):
-        assert open_cache(files, tmp_path / "file" / "caches") is None
+        assert open_cache(files, tmp_path / "file" / "caches", print) is None
 
 
 def test_of_many_at_once_one_decodes(files: ImageFiles, caches: Path, decodings: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 from harness.inputs import store as stores
 from harness.inputs.batches import EpochBatches
@@ -63,7 +65,7 @@ def same(one: Part, other: Part) -> bool:
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors)
 
 
-@pytest.mark.parametrize("place", ["disk", "files", "device"])
+@pytest.mark.parametrize("place", ["memory", "disk", "files", "device"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_place_and_workers_decide_no_number(
     place: Place, workers: int, opener: ImageOpener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -75,12 +77,19 @@ def test_place_and_workers_decide_no_number(
         assert same(expected["s"], part["s"])
 
 
-def test_workers_are_started_only_for_what_is_held_nowhere(
+def test_workers_are_started_where_they_are_asked_for_but_not_for_what_a_device_holds(
     opener: ImageOpener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = batches(in_place(opener, tmp_path, "memory", monkeypatch))
-    monkeypatch.setattr("harness.inputs.batches.ahead", None)
-    assert len(list(held.parts(2, CPU))) == 3
+    asked = []
+
+    def prepared(items: Dataset[object], workers: int) -> Iterator[object]:
+        asked.append(workers)
+        yield from (items[i] for i in range(3))
+
+    monkeypatch.setattr("harness.inputs.batches.ahead", prepared)
+    for place in ("memory", "disk", "files", "device"):
+        assert len(list(batches(in_place(opener, tmp_path, place, monkeypatch)).parts(2, CPU))) == 3
+    assert asked == [2, 2, 2]
 
 
 def test_images_are_ordered_by_view_then_by_sample(opener: ImageOpener, tmp_path: Path) -> None:
@@ -99,7 +108,7 @@ def test_the_place_is_said(opener: ImageOpener, tmp_path: Path) -> None:
     said: list[str] = []
     store = replace(opener, say=said.append).open(tmp_path, NAMES, BICUBIC)
     assert said == [str(store)] == ["6 images of 32 x 16, held in memory"]
-    assert store.held
+    assert not store.on_device
     assert store.opened_s > 0
 
 

@@ -1,0 +1,1 @@
+"""Odd inputs for every reader: ``make fuzz MINUTES=5``, and a short seeded part among the tests."""
