@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from results.schema import METRICS, ResultsError, validate
+from results.store import Run, collect
 
 IDENTITY = ("method", "preset", "supervision", "division", "weights", "stage_init", "data")
 LINE = ("protocol", "setting", *IDENTITY)
@@ -28,6 +29,22 @@ def line_names(rows: pd.DataFrame) -> pd.Series:
     """Return the method of each row, with its preset where one method has several."""
     several = rows.groupby("method")["preset"].transform("nunique") > 1
     return rows["method"].where(~several, rows["method"] + " @ " + rows["preset"])
+
+
+def line_groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Group runs by the names of their lines, sorted.
+
+    Raises
+    ------
+    ResultsError
+        As :func:`results.store.collect`.
+    """
+    rows = collect(runs)
+    names = dict(zip(rows["run"], line_names(rows), strict=True))
+    groups: dict[str, list[Run]] = {name: [] for name in sorted(set(names.values()))}
+    for run in runs:
+        groups[names[run.id]].append(run)
+    return groups
 
 
 def disagreement(rows: pd.DataFrame, keys: Sequence[str], column: str) -> str:

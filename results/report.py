@@ -14,8 +14,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from results.comparable import line_names
-from results.figures import cmc_curves, curve_columns, to_svg, training_curves
+from results.comparable import line_groups, line_names
+from results.figures import cmc, cmc_points, timings, to_svg, training
+from results.figures.training import curves_of
 from results.formats import LAST_STAGE_LEAK, LEAK, PLACE, Table, headings
 from results.schema import Checkpoint, ResultsError
 from results.store import FoundRuns, Run, collect, write_text
@@ -29,7 +30,9 @@ class Section:
     Attributes
     ----------
     cmc, curves : str
-        Figures as data addresses; `curves` is empty if nothing was trained.
+        Figures as data addresses; `curves` is empty if nothing was trained, `cmc` if runs lack ranks.
+    lacking : str
+        Why there is no `cmc`; empty if there is one.
     timings : DataFrame
         See :func:`timings`.
     names : mapping of run id to str
@@ -39,6 +42,7 @@ class Section:
     title: str
     table: Table
     cmc: str
+    lacking: str
     curves: str
     timings: pd.DataFrame
     runs: tuple[Run, ...]
@@ -83,58 +87,22 @@ def run_names(rows: pd.DataFrame) -> dict[str, str]:
     return dict(zip(rows["run"], line_names(rows), strict=True))
 
 
-def by_name(runs: Sequence[Run], names: Mapping[str, str]) -> dict[str, list[Run]]:
-    """Group runs by their lines' names, sorted."""
-    groups: dict[str, list[Run]] = {name: [] for name in sorted(set(names.values()))}
-    for run in runs:
-        groups[names[run.id]].append(run)
-    return groups
-
-
-def timings(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """Return what the stages of training and evaluation cost.
-
-    Parameters
-    ----------
-    groups : mapping of a line's name to its runs
-
-    Returns
-    -------
-    DataFrame
-        method, stage, device, seconds (of a run, over its epochs; mean over runs), share (of the measured
-        seconds, percent), calls (of a run), peak_memory_mib (largest).
-    """
-    rows: list[dict[str, Any]] = []
-    for name, runs in groups.items():
-        profile = pd.concat([run.profile for run in runs], ignore_index=True)
-        total = float(profile["wall_s"].sum()) or 1.0
-        for (device, stage), part in profile.groupby(["device", "stage"], sort=False):
-            seconds = float(part["wall_s"].sum())
-            rows.append(
-                {
-                    "method": name,
-                    "stage": stage,
-                    "device": device,
-                    "seconds": seconds / len(runs),
-                    "share": 100 * seconds / total,
-                    "calls": int(part["calls"].sum()) / len(runs),
-                    "peak_memory_mib": float(part["peak_memory_mib"].max()),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
 def section(title: str, runs: Sequence[Run], checkpoints: Sequence[Checkpoint] = SHOWN) -> Section:
     """Tabulate and draw comparable runs."""
     rows = collect(runs)
     names = run_names(rows)
-    groups = by_name(runs, names)
+    groups = line_groups(runs)
     histories = {name: [run.history for run in group] for name, group in groups.items()}
+    try:
+        matching, lacking = picture(cmc(cmc_points(runs))), ""
+    except ResultsError as error:
+        matching, lacking = "", str(error)
     return Section(
         title=title,
         table=comparison(rows, {run.id: run.history for run in runs}, checkpoints),
-        cmc=picture(cmc_curves(rows)),
-        curves=picture(training_curves(histories)) if curve_columns(histories) else "",
+        cmc=matching,
+        lacking=lacking,
+        curves=picture(training(histories)) if curves_of(histories) else "",
         timings=timings(groups),
         runs=tuple(runs),
         names=names,

@@ -14,6 +14,7 @@ import typer
 from harness.cli import (
     core_commands,
     data_commands,
+    figure_commands,
     machine_commands,
     method_commands,
     result_commands,
@@ -56,6 +57,14 @@ add(app, "table", result_commands.table, "table runs --format latex > table.tex"
 add(app, "compare", result_commands.compare, "compare dmic pgm --metric rank-1", RESULTS)
 add(app, "report", result_commands.report, "report runs --out report.html", RESULTS)
 add(app, "score", result_commands.score, "score result.npz --protocol regdb --out metrics.csv", RESULTS)
+add(
+    app,
+    "extract",
+    figure_commands.extract,
+    "extract runs/regdb/dmic/0123456789ab --data /data/RegDB --out features.npz",
+    RESULTS,
+)
+add(app, "figure", figure_commands.figure, "figure forest runs --reference adca --out forest.pdf", RESULTS)
 add(
     app,
     "cluster",

@@ -16,11 +16,17 @@ from harness.runs.fields import flat, leaves, value_at
 from harness.tools.grid import text_grid
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from methods.base import Method, MethodConfig, Reference
 
 ABSENT = "-"
 OURS = "reidbench"
 NOT_PUBLISHED = ("adapted", "ours", "reconstructed")
+
+
+class NoScheduleError(HarnessError):
+    """A method whose settings stay as they are over the epochs."""
 
 
 @dataclass(frozen=True)
@@ -210,17 +216,34 @@ def diff(text: str, other: str, preset: str) -> RenderableType:
     return text_grid(title, ("key", "where", a.label, b.label), rows + parts)
 
 
-def schedule_plot(text: str, preset: str) -> str:
-    """Plot the schedules of a method (its ``schedule(config)``) over the epochs of the run, per data set."""
+def schedules(text: str, preset: str) -> dict[str, pd.DataFrame]:
+    """Return the schedules of a method (its ``schedule(config)``) over the epochs of the run, per data set.
+
+    Raises
+    ------
+    HarnessError
+        If it has none.
+    """
     chosen = choose(text, preset)
     schedule = getattr(chosen.method, "schedule", None)
     if schedule is None:
-        return f"{chosen.method.name} has no schedule: eps and k2 stay what the configuration says"
+        raise NoScheduleError(
+            f"{chosen.method.name} has no schedule: eps and k2 stay what the configuration says"
+        )
+    return {dataset: schedule(config) for dataset, config in chosen.configs.items()}
+
+
+def schedule_plot(text: str, preset: str) -> str:
+    """Plot the schedules of a method in characters, or say that it has none."""
+    try:
+        frames = schedules(text, preset)
+    except NoScheduleError as none:
+        return str(none)
     plots = []
-    for dataset, config in chosen.configs.items():
-        frame = schedule(config).drop(columns=["stage", "epoch"], errors="ignore")
+    for dataset, whole in frames.items():
+        frame = whole.drop(columns=["stage", "epoch"], errors="ignore")
         plots += [curve(f"{name}, {dataset}", frame[name].to_list()) for name in frame if len(frame)]
-    return "\n".join(plots) or f"{chosen.label} trains no epochs"
+    return "\n".join(plots) or f"{text} trains no epochs"
 
 
 def curve(title: str, values: list[float]) -> str:

@@ -14,20 +14,17 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.registry import nearest
-from harness.runs.files import write_atomic
 from harness.tools.reference_core import reference_clusters
 from harness.training.kernels import compile_kernels
 from harness.training.stage_times import StageTimers
 from methods.clustering import MeanExpansion, jaccard_clusters, nearest_neighbours
 from methods.timing import recording, timed
-from results.figures import to_png
+from results.figures import scaling, write_figure
 
 OURS, REFERENCE, FAISS = "reidbench", "reference", "faiss"
 SEARCH, AFTER, WHOLE = "neighbours", "after search", "whole"
@@ -296,37 +293,5 @@ def with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame, path: Path) -> None:
-    """Draw wall time against the number of samples, both logarithmic; extrapolated points are hollow."""
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
-    axes = figure.subplots()
-    lines = [
-        (OURS, WHOLE),
-        (OURS, SEARCH),
-        (OURS, AFTER),
-        (REFERENCE, WHOLE),
-        (REFERENCE, AFTER),
-        (FAISS, SEARCH),
-    ]
-    styles = {OURS: "-", REFERENCE: "--", FAISS: ":"}
-    colours = {WHOLE: "C0", SEARCH: "C1", AFTER: "C2"}
-    for implementation, stage in lines:
-        part = frame[(frame["implementation"] == implementation) & (frame["stage"] == stage)]
-        if part.empty:
-            continue
-        axes.plot(
-            part["n"],
-            part["wall_median_s"],
-            label=f"{implementation}, {stage}",
-            color=colours[stage],
-            linestyle=styles[implementation],
-        )
-        for extrapolated, points in part.groupby("extrapolated"):
-            fill = "white" if extrapolated else colours[stage]
-            axes.plot(points["n"], points["wall_median_s"], "o", color=colours[stage], markerfacecolor=fill)
-    axes.set(xscale="log", yscale="log", xlabel="samples", ylabel="median wall time (s)")
-    sizes = sorted(set(frame["n"]))
-    axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.grid(alpha=0.3)
-    figure.legend(fontsize="small", loc="outside lower center", ncols=2)
-    write_atomic(path, to_png(figure))
+    """Draw wall time against the number of samples, in the form that the file's name ends in."""
+    write_figure(scaling(frame, 2), path)

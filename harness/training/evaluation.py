@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from harness.errors import HarnessError
 from harness.inputs.store import ImageOpener
 from harness.training.engine import Engine
-from protocols.base import Dataset, Headline, LabelledImages, Protocol, Scores, Trial
+from protocols.base import Dataset, Headline, Images, LabelledImages, Protocol, Scores, Trial, joined
 
 RANKS = (1, 5, 10, 20)
 
@@ -63,8 +63,10 @@ class Evaluation:
     Attributes
     ----------
     trials : list of (Protocol, Trial, digest of its lists)
-    images : ImageStore
+    listed : LabelledImages
         Every image of every trial, once.
+    images : ImageStore
+        The pixels of `listed`.
     """
 
     def __init__(
@@ -76,13 +78,9 @@ class Evaluation:
             for protocol in protocols
             for trial in own_trials(protocol, root, split, allow_partial=allow_partial)
         ]
-        sides = [side for _, trial, _ in self.trials for side in (trial.query, trial.gallery)]
-        self._paths = distinct([side.images.paths for side in sides])
-        self._row = {path: i for i, path in enumerate(self._paths)}
-        self._modality = np.empty(len(self._paths), dtype=np.int64)
-        for side in sides:
-            self._modality[self._rows(side)] = side.images.modality
-        self.images = opener.open(root, self._paths, Image.Resampling.LANCZOS)
+        self.listed = distinct([side for _, trial, _ in self.trials for side in (trial.query, trial.gallery)])
+        self._row = {path: i for i, path in enumerate(self.listed.images.paths)}
+        self.images = opener.open(root, self.listed.images.paths, Image.Resampling.LANCZOS)
 
     def _rows(self, side: LabelledImages) -> list[int]:
         return [self._row[path] for path in side.images.paths]
@@ -96,10 +94,7 @@ class Evaluation:
         flip: bool = True,
     ) -> Result:
         """Extract every test image once, then score all trials."""
-        features = engine.extract(
-            backbone, self.images, self._modality, "extract test", feature=feature, flip=flip
-        )
-        refuse_features(features, self._paths, "test")
+        features = self.extract(engine, backbone, feature, flip=flip)
         rows: list[dict[str, Any]] = []
         ranks: dict[str, npt.NDArray[Any]] = {}
         for protocol, trial, digest in engine.reporter.track(self.trials, len(self.trials), "score"):
@@ -108,6 +103,22 @@ class Evaluation:
             for name, array in rank_arrays(trial, scores).items():
                 ranks[f"{protocol.id}/{trial.setting}/{trial.number}/{name}"] = array
         return Result(rows, selection_score(rows, self._headline), ranks)
+
+    def extract(
+        self,
+        engine: Engine,
+        backbone: nn.Module,
+        feature: Literal["post-bn", "pooled"] = "post-bn",
+        *,
+        flip: bool = True,
+    ) -> Tensor:
+        """Return the features (n, d) of the images of `listed`."""
+        images = self.listed.images
+        features = engine.extract(
+            backbone, self.images, images.modality, "extract test", feature=feature, flip=flip
+        )
+        refuse_features(features, images.paths, "test")
+        return features
 
     def _score(self, engine: Engine, features: Tensor, protocol: Protocol, trial: Trial) -> Scores:
         query = torch.tensor(self._rows(trial.query), device=features.device)
@@ -121,9 +132,16 @@ class Evaluation:
         )
 
 
-def distinct(names: Sequence[Sequence[str]]) -> list[str]:
-    """Return the distinct names of several lists, in order of first appearance."""
-    return list(dict.fromkeys(name for group in names for name in group))
+def distinct(sides: Sequence[LabelledImages]) -> LabelledImages:
+    """Return the images of several lists, each once, in order of first appearance; a file has one identity."""
+    everything = joined(sides)
+    first: dict[str, int] = {}
+    for row, path in enumerate(everything.images.paths):
+        first.setdefault(path, row)
+    rows = np.array(list(first.values()))
+    images = everything.images
+    kept = Images(images.root, tuple(first), images.modality[rows], images.camera[rows])
+    return LabelledImages(kept, everything.identity[rows])
 
 
 def own_trials(protocol: Protocol, root: Path, split: int, *, allow_partial: bool) -> Sequence[Trial]:

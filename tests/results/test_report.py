@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,16 +9,15 @@ import pandas as pd
 import pytest
 
 from results.checksums import COMPLETE, checksums
-from results.figures import COLOURS, cmc_curves, looks, to_png, to_svg, training_curves
 from results.report import render, section, sections, write_report
-from results.schema import HISTORY, ResultsError
+from results.schema import HISTORY
 from results.store import FoundRuns, find_runs, write_frame
-from tests.results.cases import history, regdb_rows, several, sysu_rows, write_run
+from tests.results.cases import regdb_rows, sysu_rows, write_run, write_scored_run
 
 
 def found(root: Path) -> FoundRuns:
-    for i, rows in enumerate(several(["dmic", "source-only<b>"], [0, 1], [1, 2])):
-        write_run(root, rows, shift=0.02 * i)
+    for method, seed, split in itertools.product(("dmic", "source-only<b>"), (0, 1), (1, 2)):
+        write_scored_run(root, method, seed, split=split)
     return find_runs([root])
 
 
@@ -102,61 +102,3 @@ def test_timings_are_of_one_run_and_shares_add_up(tmp_path: Path) -> None:
     assert train["calls"] == 3
     assert train["peak_memory_mib"] == 802
     assert frame.groupby("method")["share"].sum().tolist() == pytest.approx([100, 100])
-
-
-def test_figures_draw_every_method_and_quantity() -> None:
-    rows = pd.concat(several(["dmic", "source-only"], [0, 1], [1, 2]))
-    cmc = cmc_curves(rows)
-    assert [axis.get_title(loc="left") for axis in cmc.axes] == [
-        "regdb, visible-to-thermal",
-        "regdb, thermal-to-visible",
-    ]
-    line = cmc.axes[0].lines[0]
-    wanted = rows.query("method == 'dmic' and setting == 'visible-to-thermal' and checkpoint == 'last'")
-    assert list(line.get_xdata()) == [1, 5, 10, 20]
-    assert line.get_ydata()[0] == pytest.approx(wanted[wanted["metric"] == "rank-1"]["value"].mean())
-    curves = training_curves({"dmic": [history(), history(shift=0.1)], "source-only": [history(0)]})
-    titles = [axis.get_title(loc="left") for axis in curves.axes]
-    assert titles == [
-        "test mAP (%)",
-        "ARI, infrared",
-        "ARI, visible",
-        "clusters, infrared",
-        "clusters, visible",
-        "eps",
-        "k2",
-    ]
-    thin, other, mean = curves.axes[1].lines
-    assert mean.get_ydata() == pytest.approx((thin.get_ydata() + other.get_ydata()) / 2)
-
-
-def test_the_last_phase_of_an_epoch_is_drawn() -> None:
-    two = pd.concat([history(3), history(3, shift=0.2).assign(phase="second")]).sort_values(
-        "epoch", kind="stable"
-    )
-    (line,) = training_curves({"m": [two]}).axes[1].lines
-    assert list(line.get_ydata()) == pytest.approx(history(3, shift=0.2)["ari_infrared"].tolist())
-
-
-def test_figures_hold_no_time_and_repeat_byte_for_byte() -> None:
-    def draw() -> tuple[str, bytes]:
-        figure = training_curves({"dmic": [history()]})
-        return to_svg(figure), to_png(figure)
-
-    (svg, png), again = draw(), draw()
-    assert (svg, png) == again
-    assert "<dc:date>" not in svg
-    assert b"Software" not in png
-
-
-def test_many_methods_have_looks_of_their_own() -> None:
-    chosen = looks([f"m{i}" for i in range(20)])
-    assert len({(look["color"], look["linestyle"]) for look in chosen.values()}) == 20
-    assert len({look["color"] for look in list(chosen.values())[: len(COLOURS)]}) == len(COLOURS)
-
-
-def test_nothing_to_draw_is_an_error() -> None:
-    with pytest.raises(ResultsError, match="do not train"):
-        training_curves({"source-only": [history(0)]})
-    with pytest.raises(ResultsError, match="no rank-k rows"):
-        cmc_curves(regdb_rows().query("metric == 'mAP'"))

@@ -1,0 +1,26 @@
+"""Figures of results, ready for print: a module for each family, values in, a matplotlib figure out.
+
+Every function takes what the rest of the package computes (comparisons, points, histories, timings) or plain arrays,
+and the width in columns of a paper. Nothing here reads a run, an image or a network; equal values give equal bytes.
+"""
+
+from results.figures.cmc import cmc, cmc_points
+from results.figures.comparisons import forest, pairs
+from results.figures.costs import scaling, stages, timings
+from results.figures.style import to_png, to_svg, write_figure
+from results.figures.training import schedule, training
+
+__all__ = [
+    "cmc",
+    "cmc_points",
+    "forest",
+    "pairs",
+    "scaling",
+    "schedule",
+    "stages",
+    "timings",
+    "to_png",
+    "to_svg",
+    "training",
+    "write_figure",
+]
