@@ -95,7 +95,6 @@ class ADCA(TwoStreamMethod):
     def __init__(self, config: ADCAConfig, data: TrainingData) -> None:
         super().__init__(config, data)
         self.memories: dict[str, ClusterMemory] = {}
-        self.renormalise_flip = config.renormalise_flip
 
     @classmethod
     def stages(cls, config: ADCAConfig) -> Sequence[Stage]:

@@ -148,8 +148,6 @@ class Method(ABC):
     replaced: ClassVar[Mapping[str, str]] = {}
     """Former variants -> the one that stands for them now, or nothing; whoever names one is told."""
 
-    renormalise_flip: bool = True
-    """Whether features averaged with their mirrors' are normalised again (quirk Q2)."""
     test_feature: Literal["post-bn", "pooled"] = "post-bn"
     """Features at test: after the BNNeck, as the closed division has them, or pooled ones."""
     flip_test: bool = True
@@ -164,6 +162,11 @@ class Method(ABC):
     def backbone(self) -> nn.Module:
         """The network whose features are extracted."""
         return self.modules["backbone"]
+
+    @property
+    def renormalise_flip(self) -> bool:
+        """Whether features averaged with their mirrors' are normalised again (quirk Q2)."""
+        return True
 
     @classmethod
     @abstractmethod

@@ -54,14 +54,14 @@ VC: dict[str, Any] = {"expansion": "plain", "k1": 30, "joint_k2": 6}
 """The clustering of earlier work, called VC in the paper; its values are reconstructed."""
 FIXED = {"eps_schedule": "fixed", "k2_schedule": "fixed"}
 CONTRAST = {"instance_terms": "none", "memory_update": "sequential", "memory_momentum": 0.1}
-REGDB = {"iterations": 100, "k1": 38, "joint_k2": 18, "eps_high": 0.3, "eps_low": 0.2, "k2_end": 12}
+REGDB = {"iterations": 100, "k1": 38, "joint_k2": 18, "eps": 0.3, "eps_low": 0.2, "k2_end": 12}
 DEMO_SIZES: dict[str, Any] = {
     **DEMO,
     **{"epochs_intra": 4, "epochs_joint": 6, "turning_epoch": 3, "labels_per_batch": 8, "k1": 20},
-    **{"joint_k2": 8, "k2_start": 3, "k2_end": 4, "eps_high": 0.55, "eps_low": 0.4},
+    **{"joint_k2": 8, "k2_start": 3, "k2_end": 4, "eps": 0.55, "eps_low": 0.4},
 }
 DEMO_VC: dict[str, Any] = {"k1": 20, "joint_k2": 4}
-DEMO_FIXED = {"eps_high": 0.5}
+DEMO_FIXED = {"eps": 0.5}
 TEXT = "paper (IV-B)"
 
 
@@ -81,9 +81,9 @@ class DMICConfig(TrainingConfig):
     )
     # DNC
     eps_schedule: Literal["exponential", "linear", "cosine", "fixed"] = value(
-        "exponential", "paper (Eq. 8, 9)", "shape of eps between its limits; fixed stays at eps_high"
+        "exponential", "paper (Eq. 8, 9)", "shape of eps between its limits; fixed stays at eps"
     )
-    eps_high: float = value(0.6, TEXT, "pi2: the largest eps, at the start", gt=0, le=1)
+    eps: float = value(0.6, TEXT, "pi2: DBSCAN radius at the start of a stage, its largest", gt=0, le=1)
     eps_low: float = value(0.3, TEXT, "pi1: the smallest eps", gt=0, le=1)
     turning_epoch: int = value(10, TEXT, "T: epochs of stage II in which eps falls", ge=1)
     k2_schedule: Literal["rising", "fixed"] = value(
@@ -106,8 +106,8 @@ class DMICConfig(TrainingConfig):
     joint_step: Literal["separate", "together"] = value(
         "separate", "predecessor", "joint terms in a step of their own, or in one step (Algorithm 1)"
     )
-    memory_update: UpdateRule = value("random", "paper", "which samples of a batch move a row")
-    memory_momentum: float = value(0.0, "paper", "share of the old row in an update", ge=0, le=1)
+    memory_update: UpdateRule = value("random", "paper (III-D)", "which samples of a batch move a row")
+    memory_momentum: float = value(0.0, "paper (III-D)", "share of the old row in an update", ge=0, le=1)
     # input and test
     infrared_view: Literal["channel-adapt-gray", "plain"] = value(
         "channel-adapt-gray", "predecessor", "channels of infrared images; plain: the paper to the letter"
@@ -123,6 +123,7 @@ class DMICConfig(TrainingConfig):
     }
     replaced = {
         **dict.fromkeys(("intra_k1", "joint_k1"), "k1, one value for every clustering"),
+        "eps_high": "eps (pi2)",
         "joint_weight": "instance_weight (phi_1) and cluster_weight (phi_2)",
         "instance_memory": "instance_terms",
         "memory_init": "",  # every row starts from a mean (Eq. 15, 20)
@@ -136,8 +137,8 @@ class DMICConfig(TrainingConfig):
         largest = max(counts, key=lambda name: counts[name])
         if counts[largest] > self.k1:
             raise ValueError(f"{largest} = {counts[largest]} is larger than k1 = {self.k1}")
-        if self.eps_schedule != "fixed" and self.eps_low > self.eps_high:
-            raise ValueError(f"eps_low = {self.eps_low} is larger than eps_high = {self.eps_high}")
+        if self.eps_schedule != "fixed" and self.eps_low > self.eps:
+            raise ValueError(f"eps_low = {self.eps_low} is larger than eps = {self.eps}")
         return self
 
 
@@ -153,11 +154,11 @@ def between(start: float, end: float, share: float, shape: str) -> float:
 def eps_at(c: DMICConfig, stage: Stage, epoch: int) -> float:
     """Return eps: it falls in stage I (Eq. 8); in stage II it falls for T epochs, then rises again (Eq. 9)."""
     if c.eps_schedule == "fixed":
-        return c.eps_high
+        return c.eps
     falling = stage.epochs if stage.name == INTRA else c.turning_epoch
     if epoch <= falling:
-        return between(c.eps_high, c.eps_low, epoch / falling, c.eps_schedule)
-    return between(c.eps_low, c.eps_high, (epoch - falling) / (stage.epochs - falling), c.eps_schedule)
+        return between(c.eps, c.eps_low, epoch / falling, c.eps_schedule)
+    return between(c.eps_low, c.eps, (epoch - falling) / (stage.epochs - falling), c.eps_schedule)
 
 
 def k2_at(c: DMICConfig, stage: Stage, epoch: int) -> int:

@@ -126,7 +126,6 @@ class GUR(TwoStreamMethod):
 
     def __init__(self, config: GURConfig, data: TrainingData) -> None:
         super().__init__(config, data)
-        self.renormalise_flip = config.renormalise_flip
         self.memories: dict[str, ClusterMemory] = {}
         # what the levels below leave to those above, within an epoch
         self.camera_memories: dict[str, dict[int, ClusterMemory]] = {name: {} for name in MODALITIES}

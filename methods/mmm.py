@@ -148,7 +148,6 @@ class MMM(TwoStreamMethod):
         self.classifier = Classifier(dimension)
         self.modules["classifier"] = self.classifier
         self.memories: dict[str, ClusterMemory] = {}
-        self.renormalise_flip = config.renormalise_flip
         self.fixed: FixedLabels | None = None
         self.prototypes = WeightedPrototypes(torch.empty(len(KINDS), 0, dimension))
 

@@ -186,7 +186,6 @@ class MPJL(TwoStreamMethod):
     def __init__(self, config: MPJLConfig, data: TrainingData) -> None:
         refuse_long_lists(config, data)
         super().__init__(config, data)
-        self.renormalise_flip = config.renormalise_flip
         self.clusters: dict[str, ClusterMemory] = {}
         self.instances: dict[str, InstanceMemory] = {}
         self.orders: dict[str, Tensor] = {}

@@ -146,7 +146,6 @@ class NULC(TwoStreamMethod):
         """By the modality of the images and that of the clusters."""
         self.row_of: dict[str, Tensor] = {}
         """Row of every training image in the soft labels of its modality."""
-        self.renormalise_flip = config.renormalise_flip
 
     @classmethod
     def stages(cls, config: NULCConfig) -> Sequence[Stage]:

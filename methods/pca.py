@@ -171,7 +171,6 @@ class PCA(TwoStreamMethod):
         self.discriminator = Discriminator(dimension, data.seed("discriminator"))
         self.modules["discriminator"] = self.discriminator
         self.memories: dict[str, ClusterMemory] = {}
-        self.renormalise_flip = config.renormalise_flip
 
     @classmethod
     def stages(cls, config: PCAConfig) -> Sequence[Stage]:

@@ -112,7 +112,6 @@ class PGM(TwoStreamMethod):
         super().__init__(config, data)
         self.memories: dict[str, ClusterMemory] = {}
         self.partner: dict[str, Tensor] = {}
-        self.renormalise_flip = config.renormalise_flip
 
     @classmethod
     def stages(cls, config: PGMConfig) -> Sequence[Stage]:

@@ -216,7 +216,6 @@ class RPNR(TwoStreamMethod):
         super().__init__(config, data)
         self.memories: dict[str, ClusterMemory] = {}
         self.partner: dict[str, Tensor] = {}
-        self.renormalise_flip = config.renormalise_flip
 
     @classmethod
     def stages(cls, config: RPNRConfig) -> Sequence[Stage]:

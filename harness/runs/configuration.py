@@ -127,7 +127,7 @@ def parse_sets(sets: Iterable[str]) -> dict[str, str]:
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise HarnessError(f"--set {text}: expected key=value, for example --set eps_high=0.5")
+            raise HarnessError(f"--set {text}: expected key=value, for example --set eps=0.5")
         pairs[key.strip()] = value.strip()
     return pairs
 

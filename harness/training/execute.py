@@ -10,7 +10,7 @@ from harness.runs.devices import choose_device
 from harness.runs.directory import RunDirectory
 from harness.runs.manifest import Manifest, earlier_environments
 from harness.runs.task import Task
-from harness.training.loop import evaluate, train_epoch
+from harness.training.loop import evaluate, run_epoch
 from harness.training.progress import Reporter
 from harness.training.recorder import Recorder
 from harness.training.setup import Setup, prepare
@@ -72,7 +72,7 @@ def train(task: Task, reporter: Reporter) -> None:
                 recorder.timers.book(f"images ({images.place})", images.opened_s)
             with recording(recorder.timers.stage):
                 for epoch in setup.epochs[state.done :]:
-                    train_epoch(setup, state, recorder, epoch)
+                    run_epoch(setup, state, recorder, epoch)
                 finish(setup, state, recorder)
             manifest.write("complete")
             task.directory.finish()

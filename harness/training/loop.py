@@ -25,7 +25,7 @@ PATIENCE = 3
 """Epochs in a row without clusters after which a run gives up."""
 
 
-def train_epoch(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> None:
+def run_epoch(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> None:
     """Train, evaluate and store one epoch in all its phases."""
     if epoch.in_stage == 0:
         begin_stage(setup, state, recorder, epoch)

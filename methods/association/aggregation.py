@@ -96,25 +96,24 @@ def aggregate_by_counts(pairs: PairCounts) -> Tensor:
     return torch.from_numpy(partner).to(pairs.counts.device)
 
 
-def aggregate_rows(
-    visible_rows: Tensor, infrared_rows: Tensor, partner: Tensor, mixing: float = 0.1
-) -> Tensor:
-    """Move visible memory rows to their partners' (ADCA; one way only, not normalised: quirk Q11).
+def aggregate_rows(rows: Tensor, targets: Tensor, partner: Tensor, mixing: float = 0.1) -> Tensor:
+    """Move memory rows to their partners among `targets` (ADCA; one way only, not normalised: quirk Q11).
 
     Parameters
     ----------
-    visible_rows, infrared_rows : float32 tensors (K_v, d) and (K_r, d)
-    partner : int64 tensor (K_v,)
+    rows, targets : float32 tensors (K, d) and (L, d)
+        ADCA moves visible rows to infrared ones.
+    partner : int64 tensor (K,)
         As :func:`aggregate_by_counts` returns it; rows without a partner stay.
     mixing : float
         Share of the old row.
 
     Returns
     -------
-    float32 tensor (K_v, d)
+    float32 tensor (K, d)
     """
-    moved, matched = visible_rows.clone(), partner >= 0
-    moved[matched] = mixing * visible_rows[matched] + (1 - mixing) * infrared_rows[partner[matched]]
+    moved, matched = rows.clone(), partner >= 0
+    moved[matched] = mixing * rows[matched] + (1 - mixing) * targets[partner[matched]]
     return moved
 
 

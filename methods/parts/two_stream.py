@@ -75,6 +75,11 @@ class TwoStreamMethod(Method):
     def __init__(self, config: Any, data: TrainingData) -> None:
         super().__init__(config, data, backbone=first_network(config, data))
 
+    @property
+    def renormalise_flip(self) -> bool:
+        """What the setting of that name says, where a method has it."""
+        return getattr(self.config, "renormalise_flip", super().renormalise_flip)
+
     def optimisers(self, stage: Stage) -> Mapping[str, Optimisation]:
         """Make one Adam over the backbone."""
         return {"model": adam([self.backbone], self.config, stage)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ SMALL = {
     "k2_start": 2,
     "k2_end": 3,
     "joint_k2": 6,
-    "eps_high": 0.7,
+    "eps": 0.7,
     "eps_low": 0.6,
     "epochs_intra": 2,
     "epochs_joint": 2,
@@ -105,7 +106,7 @@ def test_section_iv_b_states_these_numbers(dataset: str, k1: int) -> None:
     stated = [
         "k1",
         "joint_k2",
-        "eps_high",
+        "eps",
         "eps_low",
         "k2_start",
         "k2_end",
@@ -158,8 +159,8 @@ def test_a_stage_two_no_longer_than_t_only_falls() -> None:
         {"k2_end": 41},
         {"k2_start": 41, "k2_schedule": "fixed"},
         {"eps_low": 0.7},
-        {"eps_high": 0.0},
-        {"eps_high": 1.01},
+        {"eps": 0.0},
+        {"eps": 1.01},
         {"eps_low": -0.1},
         {"nonsense": 1},
     ],
@@ -171,7 +172,7 @@ def test_inconsistent_configurations_are_refused(wrong: dict[str, float]) -> Non
 
 def test_limits_that_nothing_reaches_are_not_checked() -> None:
     DMICConfig(k1=32, k2_end=33, k2_schedule="fixed")
-    DMICConfig(eps_high=0.2, eps_schedule="fixed")
+    DMICConfig(eps=0.2, eps_schedule="fixed")
 
 
 @pytest.mark.parametrize("variant", [name for name in DMIC.presets if name not in ("paper", "demo")])
@@ -325,7 +326,7 @@ def test_algorithm_1_makes_all_memories_anew_in_every_epoch() -> None:
 
 @pytest.mark.parametrize("stage", [0, 1])
 def test_all_noise_skips_the_epoch_and_names_what_was_seen(stage: int) -> None:
-    tight = {"eps_high": 1e-6, "eps_low": 1e-6, "min_samples": 5}
+    tight = {"eps": 1e-6, "eps_low": 1e-6, "min_samples": 5}
     method = DMIC(DMICConfig(**SMALL | tight), training_data())
     plan = method.begin_epoch(start(method, stage), bank(noise=1.0))
     assert (plan.iterations, plan.streams, plan.steps) == (0, (), ())
@@ -339,7 +340,7 @@ def test_noise_of_one_modality_alone_skips_the_epoch() -> None:
     features = bank()
     scattered = normalize(torch.randn(30, 512, generator=torch.Generator().manual_seed(4)))
     features.features[30:] = scattered
-    limits = {"min_samples": 5, "eps_high": 0.4, "eps_low": 0.4}
+    limits = {"min_samples": 5, "eps": 0.4, "eps_low": 0.4}
     method = DMIC(DMICConfig(**SMALL | limits), training_data())
     plan = method.begin_epoch(start(method, 0), features)
     assert plan.skipped.startswith("fewer than two clusters (infrared: 0)")
@@ -347,7 +348,7 @@ def test_noise_of_one_modality_alone_skips_the_epoch() -> None:
 
 
 def test_one_cluster_skips_the_epoch() -> None:
-    method = DMIC(DMICConfig(**SMALL | {"eps_high": 1.0, "eps_low": 1.0}), training_data())
+    method = DMIC(DMICConfig(**SMALL | {"eps": 1.0, "eps_low": 1.0}), training_data())
     assert "visible: 1, infrared: 1" in method.begin_epoch(start(method, 0), bank()).skipped
 
 
@@ -488,34 +489,40 @@ def test_what_vc_and_mie_keep_fixed() -> None:
             assert (c.k1, c.joint_k2) == (neighbours, joint_k2)
 
 
-@pytest.mark.parametrize(
-    ("variant", "instead"),
-    [
-        ("+hmcl", "use vc"),
-        ("+dnc+hmcl", "use vc+dnc"),
-        ("+mie+hmcl", "use mie"),
-        ("intra-only", r"use cc1\+ic1"),
-        ("+mie", "nothing stands for it"),
-    ],
-)
+NOTHING = "nothing stands for it"
+FORMER_VARIANTS = {
+    **{"+hmcl": "use vc", "+dnc+hmcl": "use vc+dnc", "+mie+hmcl": "use mie", "intra-only": "use cc1+ic1"},
+    **{"+mie": NOTHING, "+dnc": NOTHING, "+mie+dnc": NOTHING},
+}
+FORMER_SETTINGS = {
+    "intra_k1": "use k1",
+    "joint_k1": "use k1",
+    "eps_high": "use eps (pi2)",
+    "joint_weight": "use instance_weight (phi_1) and cluster_weight",
+    "instance_memory": "use instance_terms",
+    "memory_init": NOTHING,
+}
+
+
+@pytest.mark.parametrize(("variant", "instead"), FORMER_VARIANTS.items())
 def test_former_variants_are_refused_with_what_replaced_them(variant: str, instead: str) -> None:
-    with pytest.raises(HarnessError, match=instead.replace("vc+", r"vc\+")):
+    with pytest.raises(HarnessError, match=re.escape(f"dmic:{variant} is no more; {instead}") + "$"):
         resolve(DMIC, "regdb", "paper", variant, [])
 
 
-@pytest.mark.parametrize(
-    ("key", "instead"),
-    [
-        ("intra_k1", "use k1"),
-        ("joint_k1", "use k1"),
-        ("joint_weight", r"use instance_weight \(phi_1\) and cluster_weight"),
-        ("instance_memory", "use instance_terms"),
-        ("memory_init", "nothing stands for it"),
-    ],
-)
+@pytest.mark.parametrize(("key", "instead"), FORMER_SETTINGS.items())
 def test_former_settings_are_refused_with_what_replaced_them(key: str, instead: str) -> None:
-    with pytest.raises(HarnessError, match=f"--set {key}: {key} is no more; {instead}"):
+    with pytest.raises(HarnessError, match=re.escape(f"--set {key}: {key} is no more; {instead}")):
         resolve(DMIC, "regdb", "paper", None, [f"{key}=1"])
+
+
+def test_what_replaced_them_exists() -> None:
+    assert set(FORMER_VARIANTS) == set(DMIC.replaced)
+    assert set(FORMER_SETTINGS) == set(DMICConfig.replaced)
+    assert {name for name in DMIC.replaced.values() if name} <= set(DMIC.presets)
+    named = {text.split(" and ")[0].split(" (")[0].split(",")[0] for text in DMICConfig.replaced.values()}
+    assert named - {""} <= set(DMICConfig.model_fields)
+    assert not set(DMIC.replaced) & set(DMIC.presets)
 
 
 def test_identities_are_out_of_reach() -> None:

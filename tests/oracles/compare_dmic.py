@@ -59,12 +59,12 @@ def config_of(arrays: Arrays, dataset: str) -> DMICConfig:
         dataset,
         **{"k1": s["k1"], "joint_k2": s["joint_k2"], "turning_epoch": s["T"]},
         **{"k2_start": s["k2_first"], "k2_end": round(s["k2_first"] * s["sigma_k"])},
-        **{"eps_high": s["high"], "eps_low": s["low"], "labels_per_batch": s["P"], "instances": s["K"]},
+        **{"eps": s["high"], "eps_low": s["low"], "labels_per_batch": s["P"], "instances": s["K"]},
         **{"epochs_intra": s["E"], "epochs_joint": s["E"]},
         **{"expansion": s["expansion"], "joint_step": s["joint_step"]},
     )
-    assert config.eps_high * s["sigma_n"] == pytest.approx(config.eps_low)
-    assert config.eps_low * s["sigma_b"] == pytest.approx(config.eps_high)
+    assert config.eps * s["sigma_n"] == pytest.approx(config.eps_low)
+    assert config.eps_low * s["sigma_b"] == pytest.approx(config.eps)
     return config
 
 

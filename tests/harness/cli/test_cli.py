@@ -118,7 +118,8 @@ def test_unknown_names_are_answered_with_the_nearest(reidbench: Command, tiny_re
     [
         ("k1=many", ("k1", "many")),
         ("joint_k1=40", ("joint_k1 is no more", "use k1")),
-        ("eps_high=1.5", ("eps_high", "1.5")),
+        ("eps=1.5", ("eps", "1.5")),
+        ("eps_high=0.5", ("eps_high is no more", "use eps (pi2)")),
         ("joint_k2=99", ("joint_k2",)),
         ("iterations", ("iterations", "key=value")),
         ("height=-1", ("height",)),
@@ -383,5 +384,5 @@ def test_list_and_show(reidbench: Command) -> None:
         assert name in listed.stdout
     shown = reidbench("show", "dmic", "--schedule")
     assert shown.returncode == 0, shown.stderr
-    for word in ("reconstructed", "published code", "eps_high", "regdb"):
+    for word in ("reconstructed", "published code", "eps_low", "regdb"):
         assert word in shown.stdout

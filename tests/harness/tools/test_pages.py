@@ -62,8 +62,8 @@ def test_every_method_has_a_page(name: str) -> None:
 
 
 def test_values_stand_beside_default_and_source() -> None:
-    assert cells(line_with(show.page("dmic", "paper"), " eps_high ", "0.3"))[:6] == [
-        *("eps_high", "0.6", "0.6", "0.3", "0.6", "paper (IV-B)"),
+    assert cells(line_with(show.page("dmic", "paper"), " eps ", "pi2"))[:6] == [
+        *("eps", "0.6", "0.6", "0.3", "0.6", "paper (IV-B)"),
     ]
     assert cells(line_with(show.page("dmic:mie", "paper"), " eps_schedule ", "shape"))[1] == "fixed"
     assert cells(line_with(show.page("dmic@demo", "paper"), " architecture "))[:3] == [
@@ -84,7 +84,7 @@ def test_diff_of_variants_lists_exactly_what_differs() -> None:
     page = show.diff("dmic:cc1+ic1", "dmic", "paper")
     assert cells(line_with(page, "epochs_joint", "regdb")) == ["epochs_joint", "regdb", "0", "50"]
     assert text_of(page).count("│ epochs_joint") == len(registry.datasets())
-    assert "eps_high" not in text_of(page)
+    assert "eps_low" not in text_of(page)
 
 
 def test_diff_of_presets_and_of_methods() -> None:

@@ -22,7 +22,7 @@ from tests.conftest import TINY
 SETTINGS = (
     *("epochs_intra=2", "epochs_joint=2", "iterations=1", "labels_per_batch=3", "instances=2"),
     *("k1=8", "k2_start=2", "k2_end=3", "joint_k2=4", "turning_epoch=1", "min_samples=2"),
-    *("eps_high=0.55", "eps_low=0.5"),
+    *("eps=0.55", "eps_low=0.5"),
 )
 
 
@@ -57,7 +57,7 @@ def test_a_first_stage_that_has_the_best_epoch_reports_it(
 
 def test_both_best_epochs_survive_the_process(two_stages: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after the first epoch of the second stage, it goes on to the same rows."""
-    train, stopped = execution.train_epoch, []
+    train, stopped = execution.run_epoch, []
 
     def stop_before_the_last(setup: object, state: object, recorder: Recorder, epoch: object) -> None:
         if len(recorder.history) == 3 and not stopped:
@@ -65,7 +65,7 @@ def test_both_best_epochs_survive_the_process(two_stages: Task, monkeypatch: pyt
             raise KeyboardInterrupt
         train(setup, state, recorder, epoch)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(execution, "train_epoch", stop_before_the_last)
+    monkeypatch.setattr(execution, "run_epoch", stop_before_the_last)
     monkeypatch.setattr(evaluation, "selection_score", scores(30.0, 20.0, 25.0, 10.0))
     with pytest.raises(KeyboardInterrupt):
         run(two_stages)
