@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from results.columns import ResultsError
+from results.files import Folder
 
 __all__ = ["COMPLETE", "ChecksumWarning", "changed_files", "check_files", "checksums", "read_checksums"]
 
@@ -25,7 +26,7 @@ class ChecksumWarning(UserWarning):
     """Nothing says whether the files of a run are those that it wrote."""
 
 
-def digest(path: Path) -> str:
+def digest(path: Folder) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -38,7 +39,7 @@ def checksums(run: Path) -> str:
     return "".join(f"{digest(run / name)}  {name}\n" for name in names)
 
 
-def read_checksums(run: Path) -> dict[str, str]:
+def read_checksums(run: Folder) -> dict[str, str]:
     """Return the SHA-256 of every file that ``COMPLETE`` names; none for a run that finished before it held any.
 
     Raises
@@ -57,7 +58,7 @@ def read_checksums(run: Path) -> dict[str, str]:
     return {match[2]: match[1] for match in found if match}
 
 
-def changed_files(run: Path, names: Iterable[str] | None = None) -> list[str]:
+def changed_files(run: Folder, names: Iterable[str] | None = None) -> list[str]:
     """Say what is wrong with files of a finished run, a line each; by default with all that ``COMPLETE`` names.
 
     A run that finished before digests were kept gives a :class:`ChecksumWarning` instead.
@@ -83,7 +84,7 @@ def changed_files(run: Path, names: Iterable[str] | None = None) -> list[str]:
     return wrong
 
 
-def check_files(run: Path, names: Iterable[str]) -> None:
+def check_files(run: Folder, names: Iterable[str]) -> None:
     """Refuse files of a finished run that are not what it wrote.
 
     Raises

@@ -7,13 +7,36 @@ This is the one place that writes the files of runs, caches and tables, by ``os.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import secrets
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["append_line", "clear_leftovers", "new_file", "write_whole"]
+__all__ = ["Folder", "append_line", "clear_leftovers", "new_file", "whole", "write_whole"]
+
+Folder = Path | zipfile.Path
+"""A run's directory: on disk, or within a bundle."""
+Put = Callable[[bytes | memoryview], None]
+
+
+class Output(io.RawIOBase):
+    """A file that can only be written, front to end."""
+
+    def __init__(self, put: Put) -> None:
+        self.put = put
+
+    def writable(self) -> bool:
+        """Say that it is."""
+        return True
+
+    def write(self, content: Any, /) -> int:
+        """Write all of some bytes."""
+        self.put(content)
+        return len(content)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -26,11 +49,18 @@ def write_whole(path: Path, content: bytes) -> None:
     OSError
         If it cannot be written; names `path`, and nothing is left behind.
     """
+    with whole(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Output]:
+    """Yield a file to write piece by piece that becomes `path` when all is written, as :func:`write_whole` says."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with naming(path):
             with new_file(temporary) as write:
-                write(content)
+                yield Output(write)
             os.replace(temporary, path)  # noqa: PTH105 - what tests replace
     except BaseException:
         with contextlib.suppress(OSError):
@@ -39,7 +69,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Callable[[bytes | memoryview], None]]:
+def new_file(path: Path) -> Iterator[Put]:
     """Open a file that is not there yet; what the given function takes is on the disk at the end.
 
     Raises

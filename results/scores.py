@@ -5,16 +5,15 @@ Every metric follows from the ranks, so that any rank of a CMC curve has an inte
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from results.comparable import IDENTITY, check_rows, line_names
+from results.ranks import check_metric, query_scores
 from results.schema import METRIC_NAMES, ResultsError
 from results.store import Run, collect
 from results.variance import FloatArray, IntArray
@@ -81,37 +80,6 @@ class MethodScores:
         """Keep some of the trials, where each has its own queries."""
         sets = tuple(self.sets[self.trials.index(trial)] for trial in trials)
         return replace(self, trials=tuple(trials), sets=sets)
-
-
-def check_metric(metric: str) -> None:
-    """Refuse a metric that ranks do not give."""
-    if metric not in ("mAP", "mINP") and not re.fullmatch(r"rank-[1-9]\d*", metric):
-        raise ResultsError(f"no metric {metric!r}: expected mAP, mINP or rank-K, as rank-1")
-
-
-def query_scores(ranks: Mapping[str, npt.NDArray[Any]], metric: str) -> FloatArray:
-    """Return the score of each query in percent, NaN where it has no match.
-
-    Parameters
-    ----------
-    ranks : mapping of str to array
-        What is kept of one trial: average_precision, hits, hit_offsets, first_rank.
-    metric : str
-        ``mAP``, ``mINP`` or ``rank-K``.
-    """
-    check_metric(metric)
-    if metric == "mAP":
-        return np.asarray(100 * ranks["average_precision"], dtype=np.float64)
-    if metric == "mINP":
-        offsets = ranks["hit_offsets"]
-        count = np.diff(offsets)
-        scores = np.full(len(count), np.nan)
-        found = count > 0
-        scores[found] = 100 * count[found] / ranks["hits"][offsets[1:][found] - 1]
-        return scores
-    first = ranks["first_rank"]
-    reached = 100.0 * (first <= int(metric.removeprefix("rank-")))
-    return np.asarray(np.where(first > 0, reached, np.nan), dtype=np.float64)
 
 
 def trial_scores(

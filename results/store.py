@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from results.checksums import COMPLETE, check_files
-from results.files import write_whole
+from results.arrays import read_npz
+from results.bundles import is_bundle, open_bundle
+from results.checksums import COMPLETE, check_files, read_checksums
+from results.files import Folder, write_whole
+from results.ranks import KEPT, false_rows
 from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, validate
 
 NEEDED = ("label", "preset", "dataset", "seed", "split")
@@ -29,6 +30,8 @@ OF_RUN = {"method": "label", "preset": "preset", "seed": "seed", "split": "split
 """Columns of the metric rows that repeat an entry of the specification."""
 OF_VALUE = ("checkpoint", "protocol", "setting", "trial", "metric")
 """Columns that say which value a metric row holds."""
+RANKS_LIMIT = 2**31
+"""Bytes that the arrays of ``ranks.npz`` may unpack to: some ten times those of the largest data set."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,7 +62,7 @@ def write_frame(frame: pd.DataFrame, path: Path, schema: Schema[Any]) -> None:
     write_text(path, text)
 
 
-def read_frame(path: Path, schema: Schema[Any]) -> pd.DataFrame:
+def read_frame(path: Folder, schema: Schema[Any]) -> pd.DataFrame:
     """Read and validate what :func:`write_frame` wrote.
 
     Raises
@@ -93,7 +96,7 @@ class Run:
         Tables of the schemas of those names.
     """
 
-    path: Path
+    path: Folder
     manifest: Mapping[str, Any]
     metrics: pd.DataFrame
     history: pd.DataFrame
@@ -118,10 +121,11 @@ class Run:
         path = self.path / "ranks.npz"
         check_files(self.path, [path.name])
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files if wanted(name)}
-        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-            raise ResultsError(f"{path} is not a readable array file: {error}") from error
+            # in a bundle, one cannot go back without reading all again
+            file = path if isinstance(path, Path) else io.BytesIO(path.read_bytes())
+        except OSError as error:
+            raise ResultsError(f"{path} is not readable: {error}") from error
+        return read_npz(file, str(path), wanted, RANKS_LIMIT)
 
 
 @dataclass(frozen=True)
@@ -129,10 +133,10 @@ class FoundRuns:
     """The finished runs below some folders, in the order of their ids, and directories of unfinished ones."""
 
     runs: tuple[Run, ...]
-    unfinished: tuple[Path, ...]
+    unfinished: tuple[Folder, ...]
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Folder) -> dict[str, Any]:
     """Read a manifest: a JSON object with its run and a specification that has what :data:`NEEDED` says."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -151,7 +155,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Folder) -> Run:
     """Read a finished run.
 
     Raises
@@ -173,7 +177,27 @@ def read_run(path: Path) -> Run:
         read_frame(path / "profile.csv", PROFILE),
     )
     check_rows(run)
+    if not isinstance(path, Path) and path.name != run.id:
+        raise ResultsError(f"{path}: its manifest is that of run {run.id}; use an unchanged bundle")
+    if not isinstance(path, Path) or not read_checksums(path):
+        check_values(run)
     return run
+
+
+def check_values(run: Run) -> None:
+    """Refuse metric rows that are not what the run's ranked lists give, as far as it has kept them.
+
+    For rows that no digest vouches for: of a run from before there were any, and of a bundle, which may be anybody's.
+
+    Raises
+    ------
+    ResultsError
+        Says which value it is.
+    """
+    ranks = run.ranks() if (run.path / "ranks.npz").is_file() else {}
+    if all(any(name.endswith(f"/{kept}") for name in ranks) for kept in KEPT):
+        for fault in false_rows(run.metrics, ranks):
+            raise ResultsError(f"{run.path}: {fault}; restore the files, or run it again with --force")
 
 
 def check_rows(run: Run) -> None:
@@ -198,16 +222,20 @@ def check_rows(run: Run) -> None:
         raise ResultsError(f"{path} has a row twice: {', '.join(str(twice[name]) for name in OF_VALUE)}")
 
 
-def run_directories(path: Path) -> list[Path]:
-    """Return the run directories at or below a folder, sorted.
+def run_directories(path: Path) -> list[Folder]:
+    """Return the run directories at or below a folder, or within a bundle, sorted.
 
     Raises
     ------
     ResultsError
-        If `path` is no folder.
+        If `path` is neither.
     """
+    if is_bundle(path):
+        return open_bundle(path)
     if not path.is_dir():
-        raise ResultsError(f"{path} is not a folder; give run directories, or folders that hold some")
+        raise ResultsError(
+            f"{path} is no folder and no bundle; give run directories, folders that hold some, or .zip"
+        )
     return sorted(folders_with("manifest.json", path, ()))
 
 
@@ -225,17 +253,17 @@ def folders_with(name: str, folder: Path, above: tuple[str, ...]) -> Iterator[Pa
 
 
 def find_runs(paths: Iterable[Path]) -> FoundRuns:
-    """Read every finished run at or below `paths`; unfinished ones are listed, not read.
+    """Read every finished run at or below `paths`, or in bundles; unfinished ones are listed, not read.
 
     Raises
     ------
     ResultsError
         If a path does not exist, no run has finished, or two directories hold the same run.
     """
-    directories: dict[Path, Path] = {}  # several paths may lead to one directory
+    directories: dict[str, Folder] = {}  # several paths may lead to one directory
     for path in paths:
         for directory in run_directories(path):
-            directories[directory.resolve()] = directory
+            directories[os.path.realpath(str(directory))] = directory
     unfinished = [one for one in directories.values() if not (one / COMPLETE).is_file()]
     finished = [read_run(one) for one in directories.values() if one not in unfinished]
     runs = sorted(finished, key=lambda run: run.id)

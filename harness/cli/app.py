@@ -14,6 +14,7 @@ import typer
 from harness.cli import (
     core_commands,
     data_commands,
+    exchange_commands,
     figure_commands,
     machine_commands,
     method_commands,
@@ -43,6 +44,7 @@ def add(where: typer.Typer, name: str, function: Callable[..., None], example: s
 
 
 RUNS, METHODS, RESULTS, CORE, MACHINE = "Runs", "Methods", "Results", "Clustering core", "Machine and data"
+EXCHANGE = "To and from others"
 add(
     app,
     "run",
@@ -56,6 +58,7 @@ add(app, "show", method_commands.show, "show dmic --schedule", METHODS)
 add(app, "table", result_commands.table, "table runs --format latex > table.tex", RESULTS)
 add(app, "compare", result_commands.compare, "compare dmic pgm --metric rank-1", RESULTS)
 add(app, "report", result_commands.report, "report runs --out report.html", RESULTS)
+add(app, "bundle", exchange_commands.bundle, "bundle runs --out mine.zip", EXCHANGE)
 add(app, "score", result_commands.score, "score result.npz --protocol regdb --out metrics.csv", RESULTS)
 add(
     app,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -179,7 +179,11 @@ def required(value: str | None, name: str, hint: str) -> str:
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run; with --quick also a bundle.")],
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Train nothing: compare digests, compute every row from the ranks."),
+    ] = False,
     data: Annotated[
         str | None, typer.Option(help="Root of its data, or 'synthetic'. Default: the manifest's.")
     ] = None,
@@ -188,7 +192,12 @@ def verify(
     images: options.Images = Path("data/images"),
     twin_seed: options.TwinSeed = 0,
 ) -> None:
-    """Run a finished run again in a scratch folder; say whether its bytes are equal, or where not (exit code 1)."""
+    """Run a finished run again in a scratch folder; say whether its bytes are equal, or where not (exit code 1).
+
+    With --quick, nothing is trained, and all runs of a folder or bundle are looked at.
+    """
+    if quick:
+        verify_quickly(run)
     from harness.tools.verify import verify as train_again
 
     verdict = train_again(
@@ -196,3 +205,13 @@ def verify(
     )
     console().print(str(verdict), highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(1 if verdict.difference else 0)
+
+
+def verify_quickly(path: Path) -> NoReturn:
+    """Print what the files of every run say of each other, and end with exit code 1 if that is a contradiction."""
+    from harness.tools.recheck import recheck
+
+    found = recheck(path)
+    for one in found:
+        console().print(str(one), highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(1 if any(one.fault for one in found) else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from protocols.base import DataError
 from protocols.files import DataWarning
 from protocols.matlab import read_matlab
 from protocols.metrics import distances
+from results.arrays import member
 
 LABELS = ("query_ids", "gallery_ids", "query_cams", "gallery_cams")
 CAMERAS = LABELS[2:]
@@ -28,8 +28,6 @@ NO_CAMERA = -1
 FEATURES = ("query_features", "gallery_features")
 KNOWN = (*LABELS, *FEATURES, "distance", "distances")
 VECTORS = (*LABELS, "modality", "camera", "identity")
-HEADERS = {b"\x01\x00": np.lib.format.read_array_header_1_0}
-"""Readers of the headers of ``.npy`` by version; later ones are alike."""
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -70,23 +68,6 @@ def read_arrays(path: Path, wanted: Collection[str]) -> Arrays:
             "write it with numpy.savez"
         ) from error
     return arrays
-
-
-def member(loaded: np.lib.npyio.NpzFile, key: str) -> npt.NDArray[Any]:
-    """Read an array of an archive; one whose header promises more than the archive holds is refused before."""
-    archive = loaded.zip
-    assert archive is not None
-    name = key if key in archive.namelist() else f"{key}.npy"
-    with archive.open(name) as file:
-        if file.read(6) == b"\x93NUMPY":
-            shape, _, dtype = HEADERS.get(file.read(2), np.lib.format.read_array_header_2_0)(file)
-            promised, there = math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size
-            if promised > there and not dtype.hasobject:
-                raise ValueError(f"its header promises {promised} bytes, {there} are there")
-    array = loaded[key]
-    if not isinstance(array, np.ndarray):
-        raise HarnessError(f"{archive.filename}: {key!a} is no array; write arrays with numpy.savez")
-    return array
 
 
 def read_mat(path: Path, wanted: Collection[str]) -> Arrays:

@@ -8,10 +8,77 @@ from hypothesis import strategies as st
 
 NUMBERS = (0, 1, 2, 7, 127, 128, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
 ODD = (
-    *("", " ", "0", "-1", "1e999", "nan", "inf", "-inf", "1_0", "٣", "²", "0x10", "1e-400", "9" * 400, "1.5", "+5", "١٢"),
-    *("true", "None", "null", "[]", "{}", "[[]]", "()", "=", "==", "a=b", "/", "..", "../..", "~", "\\", "C:\\x", "C:/x"),
-    *("[bold]", "[/]", "[/bold]", "$x$", "%s", "{0}", "{", "\x1b[2J", "\x00", "\n", "\r\n", "\t", "\ufeff", "\udcff", "é", "人", "🚶"),
-    *("dmic", "regdb", "sysu", "synthetic", "imagenet", "none", "auto", "cpu", "1-3", "3-1", "1,2", "1-999999999"),
+    *(
+        "",
+        " ",
+        "0",
+        "-1",
+        "1e999",
+        "nan",
+        "inf",
+        "-inf",
+        "1_0",
+        "٣",
+        "²",
+        "0x10",
+        "1e-400",
+        "9" * 400,
+        "1.5",
+        "+5",
+        "١٢",
+    ),
+    *(
+        "true",
+        "None",
+        "null",
+        "[]",
+        "{}",
+        "[[]]",
+        "()",
+        "=",
+        "==",
+        "a=b",
+        "/",
+        "..",
+        "../..",
+        "~",
+        "\\",
+        "C:\\x",
+        "C:/x",
+    ),
+    *(
+        "[bold]",
+        "[/]",
+        "[/bold]",
+        "$x$",
+        "%s",
+        "{0}",
+        "{",
+        "\x1b[2J",
+        "\x00",
+        "\n",
+        "\r\n",
+        "\t",
+        "\ufeff",
+        "\udcff",
+        "é",
+        "人",
+        "🚶",
+    ),
+    *(
+        "dmic",
+        "regdb",
+        "sysu",
+        "synthetic",
+        "imagenet",
+        "none",
+        "auto",
+        "cpu",
+        "1-3",
+        "3-1",
+        "1,2",
+        "1-999999999",
+    ),
 )
 """Texts that readers of numbers, paths, markup and formats trip over."""
 
@@ -39,7 +106,9 @@ def edited(raw: bytes, chosen: Sequence[tuple[str, int, int | str]], others: Seq
     data = bytearray(raw)
     for what, place, value in chosen:
         if what == "text":
-            data[place:place] = str(value).encode("utf-8", "surrogateescape" if value == "\udcff" else "strict")
+            data[place:place] = str(value).encode(
+                "utf-8", "surrogateescape" if value == "\udcff" else "strict"
+            )
             continue
         assert isinstance(value, int)
         if what == "byte":

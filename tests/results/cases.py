@@ -218,4 +218,5 @@ def write_scored_run(
         values = metrics_of(lists)
         rows.loc[part.index, "value"] = part["metric"].map(values)
         ranks |= {f"{'/'.join(map(str, place))}/{name}": array for name, array in lists.items()}
-    return write_run(root, rows.assign(n_query=len(identity), n_valid=len(identity)), ranks=ranks)
+    counts = {"n_query": len(identity), "n_valid": len(identity), "n_gallery": 1000}
+    return write_run(root, rows.assign(**counts), ranks=ranks)

@@ -140,7 +140,7 @@ def test_unfinished_runs_are_counted_and_never_read(tmp_path: Path) -> None:
 
 
 def test_paths_that_hold_no_run_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="is not a folder"):
+    with pytest.raises(ResultsError, match="is no folder and no bundle"):
         find_runs([tmp_path / "none"])
     with pytest.raises(ResultsError, match="no finished run found, 0 unfinished"):
         find_runs([tmp_path])
