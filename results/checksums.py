@@ -28,8 +28,11 @@ class ChecksumWarning(UserWarning):
 
 def digest(path: Folder) -> str:
     """Return the SHA-256 of a file."""
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(2**20):
+            found.update(part)
+    return found.hexdigest()
 
 
 def checksums(run: Path) -> str:

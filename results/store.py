@@ -236,7 +236,7 @@ def run_directories(path: Path) -> list[Folder]:
         raise ResultsError(
             f"{path} is no folder and no bundle; give run directories, folders that hold some, or .zip"
         )
-    return sorted(folders_with("manifest.json", path, ()))
+    return [*sorted(folders_with("manifest.json", path, ()))]
 
 
 def folders_with(name: str, folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
@@ -272,7 +272,7 @@ def find_runs(paths: Iterable[Path]) -> FoundRuns:
     for one, other in itertools.pairwise(runs):
         if one.id == other.id:
             raise ResultsError(f"run {one.id} is there twice: {one.path} and {other.path}; give one of them")
-    return FoundRuns(tuple(runs), tuple(sorted(unfinished)))
+    return FoundRuns(tuple(runs), tuple(sorted(unfinished, key=str)))
 
 
 def load_runs(*paths: Path | str) -> pd.DataFrame:

@@ -248,7 +248,7 @@ def otla_transport(d: Arrays) -> dict[str, float]:
         terms = train(method, plan, epoch, made, images)
         found = [[row[name] for name in OTLA_TERMS] for row in terms]
         # rounding grows from step to step, as Adam makes whole steps of gradients that are hardly more than that
-        kind, tolerance = ("losses of the first epoch", 2e-5) if e == 0 else ("losses", 1e-3)
+        kind, tolerance = ("losses of the first epoch", 1e-4) if e == 0 else ("losses", 1e-3)
         differences.close(kind, found, d[f"loss{e}"], tolerance, where=f"epoch {e}")
         made["model"].schedule.step()
     similar_state(differences, "weights", method.network, d, "final:", 5e-4)
