@@ -62,6 +62,7 @@ class ADCA(TwoStreamMethod):
     """Augmented dual-contrastive aggregation."""
 
     name = "adca"
+    written = "ADCA"
     summary = "dual contrast with augmented views, then visible memory rows moved to matched infrared ones"
     Config = ADCAConfig
     config: ADCAConfig

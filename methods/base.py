@@ -138,6 +138,8 @@ class Method(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    written: ClassVar[str | Mapping[str, str]] = ""
+    """What papers call it, where that is not its name; by variant, where they have names of their own."""
     reference: ClassVar[Reference]
     supervision: ClassVar[Supervision] = "usl"
     Config: ClassVar[type[MethodConfig]]
@@ -147,6 +149,10 @@ class Method(ABC):
     values, and those of a data set that ``paper`` does not name, are shown as such."""
     replaced: ClassVar[Mapping[str, str]] = {}
     """Former variants -> the one that stands for them now, or nothing; whoever names one is told."""
+
+    ablations: ClassVar[Mapping[str, Mapping[str, Mapping[str, Sequence[Any]]]]] = {}
+    """The paper's ablations, literals all: table -> part -> setting -> values that switch the part off. ``MIE/VC``: VC
+    stands where MIE is off. Settings under the part ``""`` may move along with a part."""
 
     test_feature: Literal["post-bn", "pooled"] = "post-bn"
     """Features at test: after the BNNeck, as the closed division has them, or pooled ones."""

@@ -65,6 +65,7 @@ class CAJaccard(TwoStreamMethod):
     """Cluster contrast on camera-aware Jaccard distances."""
 
     name = "ca-jaccard"
+    written = "CA-Jaccard"
     summary = "cluster contrast on camera-aware Jaccard distances"
     Config = CAJaccardConfig
     config: CAJaccardConfig

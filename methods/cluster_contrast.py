@@ -43,6 +43,7 @@ class ClusterContrast(TwoStreamMethod):
     """Cluster contrast on the joint set (default) or on each modality alone."""
 
     name = "cluster-contrast"
+    written = "Cluster Contrast"
     summary = "one memory row per cluster of the joint set (or of each modality)"
     Config = ClusterContrastConfig
     config: ClusterContrastConfig

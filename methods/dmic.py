@@ -50,13 +50,11 @@ from methods.parts.two_stream import Seen, TwoStreamMethod
 
 INTRA, TOGETHER = "intra", "together"
 EQ6 = {"expansion": "camera-mean"}
-VC: dict[str, Any] = {"expansion": "plain", "k1": 30, "joint_k2": 6}
-"""The clustering of earlier work, called VC in the paper; its values are reconstructed."""
+VC: dict[str, Any] = {"expansion": "plain", "k1": 30, "joint_k2": 6}  # of earlier work; reconstructed
 FIXED = {"eps_schedule": "fixed", "k2_schedule": "fixed"}
 CONTRAST = {"instance_terms": "none", "memory_update": "sequential", "memory_momentum": 0.1}
 REGDB = {"iterations": 100, "k1": 38, "joint_k2": 18, "eps": 0.3, "eps_low": 0.2, "k2_end": 12}
-DEMO_SIZES: dict[str, Any] = {
-    **DEMO,
+DEMO_SIZES: dict[str, Any] = DEMO | {
     **{"epochs_intra": 4, "epochs_joint": 6, "turning_epoch": 3, "labels_per_batch": 8, "k1": 20},
     **{"joint_k2": 8, "k2_start": 3, "k2_end": 4, "eps": 0.55, "eps_low": 0.4},
 }
@@ -73,13 +71,11 @@ class DMICConfig(TrainingConfig):
     stage_init: Literal["last", "best-of-stage"] = value(
         "last", "reconstructed", "weights stage II starts from; best-of-stage is the public codes' leak"
     )
-    # MIE
     k1: int = value(40, TEXT, "neighbours in every clustering, the sample included", ge=1)
     joint_k2: int = value(32, TEXT, "epsilon_3: expansion neighbours over both modalities", ge=1)
     expansion: Literal["mie", "camera-mean", "plain"] = value(
         "mie", "published code", "a vote a modality, then a camera; camera-mean (Eq. 6): a vote a camera"
     )
-    # DNC
     eps_schedule: Literal["exponential", "linear", "cosine", "fixed"] = value(
         "exponential", "paper (Eq. 8, 9)", "shape of eps between its limits; fixed stays at eps"
     )
@@ -91,7 +87,6 @@ class DMICConfig(TrainingConfig):
     )
     k2_start: int = value(6, TEXT, "epsilon_1: k2 within a modality at first", ge=1)
     k2_end: int = value(18, TEXT, "epsilon_2: k2 within a modality in the end", ge=1)
-    # HMCL
     instance_weight: float = value(0.1, TEXT, "phi_1: weight of the instance terms", ge=0)
     cluster_weight: float = value(1.0, TEXT, "phi_2: weight of the cluster terms", ge=0)
     instance_terms: Literal["all", "intra", "none"] = value(
@@ -108,7 +103,6 @@ class DMICConfig(TrainingConfig):
     )
     memory_update: UpdateRule = value("random", "paper (III-D)", "which samples of a batch move a row")
     memory_momentum: float = value(0.0, "paper (III-D)", "share of the old row in an update", ge=0, le=1)
-    # input and test
     infrared_view: Literal["channel-adapt-gray", "plain"] = value(
         "channel-adapt-gray", "predecessor", "channels of infrared images; plain: the paper to the letter"
     )
@@ -172,6 +166,7 @@ class DMIC(TwoStreamMethod):
     """Dynamic modality-camera invariant clustering."""
 
     name = "dmic"
+    written = {"": "DMIC", "eq6": "DMIC (Eq. 6)", "letter": "DMIC (to the letter)"}
     summary = "dynamic modality-camera invariant clustering: MIE + DNC + HMCL"
     Config = DMICConfig
     config: DMICConfig
@@ -185,10 +180,7 @@ class DMIC(TwoStreamMethod):
             "MIE over both": ("published code", "a vote a modality, then a camera; Eq. 6: a camera (eq6)"),
             "DNC": ("paper", "Eq. 8 to 10; k2 takes E epochs and is rounded: reconstructed"),
             "HMCL": ("paper", "Eq. 13 to 22 are sums in the text, and means in all codes seen"),
-            "phi_1, phi_2": (
-                "paper",
-                "Eq. 23 and IV-B; a sentence after Eq. 23 names them the other way round",
-            ),
+            "phi_1, phi_2": ("paper", "Eq. 23, IV-B; the sentence after it names them the other way round"),
             "instance terms": ("follow-up", "sums over a label's instances; Eq. 18, 19, 22 leave that open"),
             "random samples": ("paper", "over all views and modalities; the follow-up: infrared last"),
             "rows during a step": ("ours", "those of the forward pass; the follow-up moves them in between"),
@@ -326,20 +318,31 @@ class DMIC(TwoStreamMethod):
         "public": {"*": {"bn_chunks": 2, "test_feature": "pooled", "stage_init": "best-of-stage"}},
         "eq6": {"*": EQ6},
         "letter": {"*": EQ6 | {"joint_step": "together", "infrared_view": "plain", "test_feature": "pooled"}},
-        # Table III: cluster (CC) and instance (IC) contrast within modalities (1) and over both (2)
         "cc1": {"*": {"epochs_joint": 0, "instance_terms": "none"}},
         "cc1+ic1": {"*": {"epochs_joint": 0}},
         "cc1+ic1+cc2": {"*": {"instance_terms": "intra"}},
-        # Table IV: plain or invariant expansion, with fixed or dynamic eps and k2
         "vc": {"*": VC | FIXED},
         "vc+dnc": {"*": VC},
         "mie": {"*": FIXED},
-        # ours: none of the three parts
-        "baseline": {"*": VC | FIXED | CONTRAST},
+        "baseline": {"*": VC | FIXED | CONTRAST},  # ours
         "vc@demo": {"*": DEMO_VC | DEMO_FIXED},
         "vc+dnc@demo": {"*": DEMO_VC},
         "mie@demo": {"*": DEMO_FIXED},
         "baseline@demo": {"*": DEMO_VC | DEMO_FIXED},
+    }
+    ablations = {
+        "Table III": {  # cluster (CC) and instance (IC) contrast within modalities (1) and over both (2)
+            "CC-1": {"epochs_intra": [0]},
+            "IC-1": {"epochs_intra": [0], "instance_weight": [0], "instance_terms": ["none"]},
+            "CC-2": {"epochs_joint": [0]},
+            "IC-2": {"epochs_joint": [0], "instance_weight": [0], "instance_terms": ["none", "intra"]},
+        },
+        "Table IV": {
+            "MIE/VC": {"expansion": ["plain"]},
+            "DNC": {"eps_schedule": ["fixed"], "k2_schedule": ["fixed"]},
+            "HMCL": {"memory_update": ["sequential", "mean", "hardest"]},
+            "": {"k1": [], "joint_k2": [], "eps": [], "memory_momentum": [], "instance_terms": []},
+        },
     }
     replaced = {
         **{"+hmcl": "vc", "+dnc+hmcl": "vc+dnc", "+mie+hmcl": "mie", "intra-only": "cc1+ic1"},

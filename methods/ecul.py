@@ -146,6 +146,7 @@ class ECUL(TwoStreamMethod):
     """Extended cross-modality united learning, reconstructed."""
 
     name = "ecul"
+    written = "ECUL"
     summary = (
         "reconstruction: capped modality-camera clusters, two-step memories, neighbours across modalities"
     )

@@ -96,6 +96,7 @@ class GUR(TwoStreamMethod):
     """Grand unified representation learning."""
 
     name = "gur"
+    written = "GUR"
     summary = (
         "contrast by camera pairs, modalities and jointly in each epoch; labels travel infrared to visible"
     )

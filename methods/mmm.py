@@ -115,6 +115,7 @@ class MMM(TwoStreamMethod):
     """Multi-memory matching."""
 
     name = "mmm"
+    written = "MMM"
     summary = "joint contrast, then clusters matched as sets of memories, and a new network on their labels"
     Config = MMMConfig
     config: MMMConfig

@@ -163,6 +163,7 @@ class MPJL(TwoStreamMethod):
     """Modality-invariant progressive joint learning."""
 
     name = "mpjl"
+    written = "MPJL"
     summary = "DMIC's follow-up: capped expansion, progressive neighbours and eps, refined memory rows"
     Config = MPJLConfig
     config: MPJLConfig

@@ -91,6 +91,7 @@ class NULC(TwoStreamMethod):
     """Neighbour-guided universal label calibration."""
 
     name = "nulc"
+    written = "N-ULC"
     summary = "matched clusters, with labels softened and samples weighted by what their neighbours say"
     Config = NULCConfig
     config: NULCConfig

@@ -113,6 +113,7 @@ class OTLA(Method):
     """Optimal transport label assignment, with visible labels from SpCL."""
 
     name = "otla"
+    written = "OTLA"
     summary = (
         "infrared images dealt out to visible clusters by optimal transport, reversed-gradient alignment"
     )

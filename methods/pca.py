@@ -139,6 +139,7 @@ class PCA(TwoStreamMethod):
     """Progressive cross-modal association."""
 
     name = "pca"
+    written = "PCA"
     summary = "dual contrast with a modality adversary, then joint clusters from modality-balanced neighbours"
     Config = PCAConfig
     config: PCAConfig

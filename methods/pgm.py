@@ -71,6 +71,7 @@ class PGM(TwoStreamMethod):
     """Progressive graph matching."""
 
     name = "pgm"
+    written = "PGM"
     summary = "dual contrast, then matched clusters and a cross-modality term of alternating direction"
     Config = PGMConfig
     config: PGMConfig

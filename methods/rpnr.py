@@ -176,6 +176,7 @@ class RPNR(TwoStreamMethod):
     """Robust pseudo-label learning with neighbour relation."""
 
     name = "rpnr"
+    written = "RPNR"
     summary = "labels moved to density prototypes, clusters matched by transport, a hybrid memory, relations in a batch"
     Config = RPNRConfig
     config: RPNRConfig

@@ -27,6 +27,7 @@ class SourceOnly(Method):
     """No training on the target."""
 
     name = "source-only"
+    written = "Source only"
     summary = "no training: the source weights as they are"
     supervision = "none"
     Config = MethodConfig

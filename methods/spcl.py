@@ -50,6 +50,7 @@ class SpCL(TwoStreamMethod):
     """Self-paced contrastive learning with a hybrid memory."""
 
     name = "spcl"
+    written = "SpCL"
     summary = "self-paced: one memory row per image, only clusters stable under other radii are kept"
     Config = SpCLConfig
     config: SpCLConfig

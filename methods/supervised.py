@@ -101,6 +101,7 @@ class Supervised(Method):
     """Cross entropy and a weighted triplet on true identities: what labels would buy."""
 
     name = "supervised"
+    written = {"": "AGW", "caj": "CAJ"}
     summary = "upper bound: trained with identities (AGW; CAJ as a variant)"
     supervision = "supervised"
     Config = SupervisedConfig

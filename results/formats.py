@@ -52,9 +52,14 @@ ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",
+    "[": "{[}",  # after a line's end, [ and * would be arguments of it
+    "]": "{]}",
+    "*": "{*}",
     "±": r"$\pm$",
     "–": "--",
+    "Δ": r"$\Delta$",
+    "✓": r"\checkmark{}",
 }
 
 

@@ -19,13 +19,18 @@ from results.schema import ResultsError, setting_order
 SHOWN_COLUMNS = {"rank1": "rank-1", "rank10": "rank-10", "rank20": "rank-20", "mAP": "mAP", "mINP": "mINP"}
 
 
-def published_figures() -> pd.DataFrame:
-    """Return the figures of papers as printed, in percent, with the source of each."""
+def printed_figures() -> pd.DataFrame:
+    """Return the figures of papers as texts, digit by digit as printed; what a source does not state is empty."""
     with files("results").joinpath("published.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file, dtype={"year": "str"}, keep_default_na=False, na_values=[""])
-    texts = [name for name in frame.columns if name not in SHOWN_COLUMNS]
-    frame[texts] = frame[texts].fillna("")
+        frame = pd.read_csv(file, dtype="str", keep_default_na=False)
     return frame.assign(setting=frame["setting"].where(frame["setting"] != "", frame["direction"]))
+
+
+def published_figures() -> pd.DataFrame:
+    """Return the figures of papers, in percent, with the source of each; NaN where it states none."""
+    frame = printed_figures()
+    numbers = {name: pd.to_numeric(frame[name]) for name in SHOWN_COLUMNS}
+    return frame.assign(**numbers)
 
 
 def with_published(table: Table, figures: pd.DataFrame) -> Table:

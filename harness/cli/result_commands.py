@@ -10,6 +10,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.console import console
+from harness.errors import HarnessError
 
 CheckpointOption = Annotated[
     list[str] | None,
@@ -19,18 +20,44 @@ CheckpointOption = Annotated[
 
 def table(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
-    format_: Annotated[str, typer.Option("--format", help="md, latex or csv.")] = "md",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="one (a line a setting), paper (settings side by side) or ablation (a method's parts ticked)."
+        ),
+    ] = "one",
+    format_: Annotated[
+        str, typer.Option("--format", help="md, latex or csv; with a layout also html or terminal.")
+    ] = "md",
     protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Add the numbers of papers, with sources.")
     ] = False,
     checkpoint: CheckpointOption = None,
+    metrics: Annotated[
+        str, typer.Option(help="With a layout: columns, of r1, r5, r10, r20, map, minp.")
+    ] = "r1,map",
+    std: Annotated[bool, typer.Option(help="With a layout: standard deviations beside the means.")] = True,
+    against: Annotated[
+        str | None, typer.Option(help="With a layout: add differences from this method, with intervals.")
+    ] = None,
 ) -> None:
-    """Compare finished runs in one table."""
+    """Compare finished runs in one table, or in tables as papers print them."""
     from harness.tools.tables import checkpoints_shown, render
 
-    shown = checkpoints_shown(checkpoint or ())
-    sys.stdout.write(render(runs, format_, protocol, published, shown))
+    if layout == "one":
+        if (metrics, std, against) != ("r1,map", True, None):
+            raise HarnessError("--metrics, --no-std and --against go with --layout paper or ablation")
+        shown = checkpoints_shown(checkpoint or ())
+        sys.stdout.write(render(runs, format_, protocol, published, shown))
+        return
+    from harness.tools.layouts import render_layout, wanted_of
+
+    epochs = tuple(
+        rule for rule in checkpoints_shown(checkpoint or ()) if rule in ("last", *(checkpoint or ()))
+    )
+    wanted = wanted_of(metrics, published, std, against, epochs)
+    sys.stdout.write(render_layout(runs, layout, format_, protocol, wanted))
 
 
 def compare(

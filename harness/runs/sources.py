@@ -17,7 +17,7 @@ from harness.runs.run_spec import canonical_json
 
 UNCOUNTED = {"harness", "protocols", "results"}
 """Packages of ours that are no part of a method's source."""
-TOLD = {"presets", "reference", "sources", "summary"}
+TOLD = {"ablations", "presets", "reference", "sources", "summary", "written"}
 """Class attributes that no number depends on."""
 
 

@@ -49,16 +49,26 @@ def table_of(
     ResultsError
         If the runs cannot be compared.
     """
+    runs = chosen_runs(runs, protocol)
+    return comparison(collect(runs), {run.id: run.history for run in runs}, checkpoints)
+
+
+def chosen_runs(runs: Sequence[Run], protocol: str | None) -> tuple[Run, ...]:
+    """Return runs with their rows of one protocol, or of all but the extra ones.
+
+    Raises
+    ------
+    HarnessError
+        If no run was scored under that protocol, or there is no such protocol.
+    """
     if protocol is None:
-        runs = without_extras(runs)
-    rows = collect(runs)
-    if protocol is not None:
-        chosen = [one.id for one in load_protocols(protocol)]
-        known = ", ".join(sorted(rows["protocol"].unique()))
-        rows = rows[rows["protocol"].isin(chosen)]
-        if rows.empty:
-            raise HarnessError(f"no run was scored under {protocol}; there are rows of {known}")
-    return comparison(rows, {run.id: run.history for run in runs}, checkpoints)
+        return without_extras(runs)
+    names = [one.id for one in load_protocols(protocol)]
+    chosen = tuple(replace(run, metrics=run.metrics[run.metrics["protocol"].isin(names)]) for run in runs)
+    if runs and all(run.metrics.empty for run in chosen):
+        known = ", ".join(sorted({one for run in runs for one in run.metrics["protocol"]}))
+        raise HarnessError(f"no run was scored under {protocol}; there are rows of {known}")
+    return tuple(run for run in chosen if len(run.metrics))
 
 
 def without_extras(runs: Sequence[Run]) -> tuple[Run, ...]:
