@@ -157,8 +157,8 @@ MUTATIONS: list[Mutation] = [
     Mutation(
         "ADCA mixes 0.9 of the old centroid, not 0.1",
         "methods/association/aggregation.py",
-        "mixing * visible_rows[matched] + (1 - mixing) * infrared_rows",
-        "(1 - mixing) * visible_rows[matched] + mixing * infrared_rows",
+        "mixing * rows[matched] + (1 - mixing) * targets",
+        "(1 - mixing) * rows[matched] + mixing * targets",
         ("adca_sysu_public",),
     ),
     Mutation(

@@ -171,8 +171,8 @@ MUTATIONS: list[Mutation] = [
     Mutation(
         "DMIC: momentum 0.1 in place of 0",
         "methods/dmic.py",
-        'memory_momentum: float = value(0.0, "paper"',
-        'memory_momentum: float = value(0.1, "paper"',
+        'memory_momentum: float = value(0.0, "paper (III-D)"',
+        'memory_momentum: float = value(0.1, "paper (III-D)"',
         SMALL_TRAINING,
     ),
     Mutation(
