@@ -145,30 +145,43 @@ def headings(table: Table) -> Iterator[tuple[str, int, int]]:
 
 
 def to_latex(table: Table) -> str:
-    """Return a LaTeX table for the package booktabs, with the caption; all texts are escaped."""
-    spans, rules = [""] * len(table.shown), []
+    """Return a LaTeX table, with the caption: a block of columns for each group; all texts are escaped."""
+    blocks = []
     for name, first, last in headings(table):
-        spans.append(rf"\multicolumn{{{last - first + 1}}}{{c}}{{{escape(name)}}}")
-        rules.append(rf"\cmidrule(lr){{{first}-{last}}}")
-    names = [*table.shown, *(name for _, name in table.columns)]
+        chosen = range(first - len(table.shown) - 1, last - len(table.shown))
+        blocks += latex_block(table, name, chosen)
     return "\n".join(
         [
+            r"% needs \usepackage{booktabs,graphicx}; for a paper's columns: reidbench table --layout paper",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{escape(' '.join(table.caption))}}}",
-            rf"\begin{{tabular}}{{{'l' * len(table.shown)}{'r' * table.mean.shape[1]}}}",
-            r"\toprule",
-            " & ".join(spans) + r" \\",
-            " ".join(rules),
-            latex_row(names),
-            r"\midrule",
-            *map(latex_row, table.lines()),
-            r"\bottomrule",
-            r"\end{tabular}",
+            r"\footnotesize",
+            r"\setlength{\tabcolsep}{3pt}",
+            *blocks,
             r"\end{table}",
             "",
         ]
     )
+
+
+def latex_block(table: Table, group: str, chosen: Sequence[int]) -> list[str]:
+    """Return one group of columns, with the lines' texts, as a block no wider than the line; blocks stand in a pile."""
+    texts = len(table.shown)
+    span = rf"\multicolumn{{{len(chosen)}}}{{c}}{{{escape(group)}}}"
+    rows = [[*cells[:texts], *(cells[texts + i] for i in chosen)] for cells in table.lines()]
+    return [
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{'l' * texts}{'r' * len(chosen)}}}",
+        r"\toprule",
+        " & ".join([*[""] * texts, span]) + r" \\",
+        rf"\cmidrule(lr){{{texts + 1}-{texts + len(chosen)}}}",
+        latex_row([*table.shown, *(table.columns[i][1] for i in chosen)]),
+        r"\midrule",
+        *map(latex_row, rows),
+        r"\bottomrule",
+        r"\end{tabular}}\par\medskip",
+    ]
 
 
 def latex_row(texts: Sequence[str]) -> str:

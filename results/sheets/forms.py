@@ -172,7 +172,8 @@ def to_csv(sheets: Sequence[Sheet]) -> str:
 
 def terminal_value(value: Value) -> Text:
     """Return a number for a terminal."""
-    text = Text(value.main or ABSENT, style=STYLES.get(value.place, ""))
+    sign = {1: "¹", 2: "²"}.get(value.place, "")  # styles are lost where no terminal is
+    text = Text((value.main or ABSENT) + sign, style=STYLES.get(value.place, ""))
     return text.append(f" {value.aside}", style="not bold not underline") if value.aside else text
 
 

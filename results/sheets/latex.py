@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
 from results.formats import ABSENT, escape
-from results.sheets.forms import groups, headings
+from results.sheets.forms import groups, headings, notes
 from results.sheets.values import DIGITS, TICK, Row, Sheet, Value
 
 HEAD = r"""% needs \usepackage{booktabs,graphicx}; ticks are those of amssymb where it is loaded
@@ -22,6 +23,10 @@ SIZES = (("small", 9.0), ("footnotesize", 8.0), ("scriptsize", 7.0))
 """Font sizes to try, and their points."""
 TINY, GAP = 5.0, 3.0
 """Points of what stands beside a number, and of the space on either side of a column."""
+PAGE_POINTS = 480.0
+"""Height of a page's text without the lines around a table's body."""
+NOTE_LINE, NOTE_LETTER = 8.5, 3.6
+"""Points of a line, and of a letter, of the notes below a table."""
 SMALLEST = 0.9
 """How far a table at the smallest font may be scaled before it takes two columns."""
 NARROW, WIDE = set("ijlt.,:;'|![]()/ "), set("mwMW±Δ✓")
@@ -125,29 +130,58 @@ def column_types(sheet: Sheet) -> str:
     return "".join(types)
 
 
-def latex_table(sheet: Sheet) -> list[str]:
-    """Return the lines of one float."""
+def pages(sheet: Sheet, environment: str, size: float) -> list[list[Row]]:
+    """Part the rows so that each float fits a page, the last one with the notes."""
+    line = 1.25 * size
+    width = COLUMN_POINTS if environment == "table" else 2 * COLUMN_POINTS
+    letters = sum(len(text) + 4 for text in notes(sheet))
+    below = NOTE_LINE * (3 + letters * NOTE_LETTER / width)
+    # headings of groups take a line and a rule each
+    room = PAGE_POINTS - 2 * line * len(dict(groups(sheet)))
+    most, with_notes = (max(5, int((room - taken) / line)) for taken in (0.0, below))
+    rest, parts = list(sheet.rows), []
+    while len(rest) > with_notes:
+        taken = min(most, len(rest) - 1)
+        parts.append(rest[:taken])
+        rest = rest[taken:]
+    return [*parts, rest]
+
+
+def latex_float(sheet: Sheet, rows: Sequence[Row], continued: bool, last: bool) -> list[str]:
+    """Return the lines of one float; a continued one keeps the number of the first, the last has the notes."""
     environment, size = fitting(sheet)
-    width = len(re.findall("[lrc]", column_types(sheet)))
+    types = column_types(sheet)
+    width = len(re.findall("[lrc]", types))
+    key = re.sub(r"[^a-z0-9-]+", "-", sheet.key)
     lines = [
         rf"\begin{{{environment}}}[t]",
         r"\centering",
-        rf"\caption{{{escape(sheet.title)}.}}",
-        rf"\label{{tab:{re.sub(r'[^a-z0-9-]+', '-', sheet.key)}}}",
+        *([r"\addtocounter{table}{-1}"] if continued else []),
+        rf"\caption{{{escape(sheet.title)}{' (continued)' * continued}.}}",
+        *([] if continued else [rf"\label{{tab:{key}}}"]),
         rf"\{size}",
         rf"\setlength{{\tabcolsep}}{{{GAP:g}pt}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{{column_types(sheet)}}}",
+        rf"\begin{{tabular}}{{{types}}}",
         r"\toprule",
         *header_rows(sheet),
     ]
-    for name, rows in groups(sheet):
+    for name, members in groupby(rows, key=lambda row: row.group):
         lines.append(r"\midrule")
         if name:
             lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape(name)}}}}} \\")
-        lines += [body_row(sheet, row) for row in rows]
-    lines += [r"\bottomrule", r"\end{tabular}}", *note_lines(sheet), rf"\end{{{environment}}}"]
-    return lines
+        lines += [body_row(sheet, row) for row in members]
+    lines += [r"\bottomrule", r"\end{tabular}}", *(note_lines(sheet) if last else [])]
+    return [*lines, rf"\end{{{environment}}}"]
+
+
+def latex_table(sheet: Sheet) -> list[str]:
+    """Return the lines of a table: a float, or several where its rows fill more than a page."""
+    environment, size = fitting(sheet)
+    parts = pages(sheet, environment, dict(SIZES)[size])
+    ends = [i == len(parts) - 1 for i in range(len(parts))]
+    floats = [latex_float(sheet, part, i > 0, ends[i]) for i, part in enumerate(parts)]
+    return [line for lines in floats for line in lines]
 
 
 def note_lines(sheet: Sheet) -> list[str]:

@@ -59,12 +59,12 @@ def deviations_said(ours: Sequence[Row]) -> str:
     return f"± is the standard deviation (n - 1) over {said}."
 
 
-def caption_of(made: Made, places: Sequence[Place], wanted: Wanted) -> list[str]:
+def caption_of(made: Made, places: Sequence[Place], wanted: Wanted, marked: bool) -> list[str]:
     """Say what is equal in all rows of ours, what marks and ± mean, the lists, and what spoils a comparison."""
     first, differ = made.ours[0].texts, made.varying()
     equal = [f"{name} {first[name]}" for name in ATTRIBUTES if name not in differ and first[name]]
     sentences = [f"In percent. Measured here: {'; '.join(equal)}."]
-    if any(value.place for row in made.ours for value in row.values):
+    if marked:
         leaks = (
             "" if all(row.ranked for row in made.ours) else "; an epoch picked on the test set takes no part"
         )
@@ -99,8 +99,11 @@ def finished(made: Made, places: Sequence[Place], wanted: Wanted, frame: Frame) 
     ResultsError
         If papers' figures, which are for real data, would stand beside synthetic data.
     """
-    texts, notes = [*frame.texts, *made.varying()], caption_of(made, places, wanted)
     theirs, footnotes = footnoted(made.theirs)
+    columns = columns_of(places, wanted)
+    rows = with_places(sorted([*made.ours, *theirs], key=frame.order), columns)
+    marked = any(value.place for row in rows for value in row.values)
+    texts, notes = [*frame.texts, *made.varying()], caption_of(made, places, wanted, marked)
     if wanted.figures is not None:
         if made.synthetic:
             raise ResultsError(
@@ -108,8 +111,6 @@ def finished(made: Made, places: Sequence[Place], wanted: Wanted, frame: Frame) 
             )
         column, said = reranking(theirs)
         texts, notes = texts + column, [*notes, *([PUBLISHED_NOTE, *said] if theirs else [])]
-    columns = columns_of(places, wanted)
-    rows = with_places(sorted([*made.ours, *theirs], key=frame.order), columns)
     title = f"{frame.title} (a synthetic twin)" if made.synthetic else frame.title
     return Sheet(frame.key, title, tuple(texts), columns, tuple(rows), tuple(notes), footnotes)
 

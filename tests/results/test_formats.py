@@ -29,6 +29,7 @@ def table() -> Table:
         ("<|>", r"\textless{}\textbar{}\textgreater{}"),
         ("1 ± 2", r"1 $\pm$ 2"),
         ("–", "--"),
+        ("[x]*", "{[}x{]}{*}"),
     ],
 )
 def test_latex_escapes(text: str, escaped: str) -> None:

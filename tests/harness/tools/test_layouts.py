@@ -13,10 +13,11 @@ from harness.errors import HarnessError
 from harness.registry import methods
 from harness.tools.layouts import FORMATS, render_layout, wanted_of
 from harness.tools.papers import paper_of
+from harness.tools.tables import render
 from results import ResultsError
 from results.checksums import COMPLETE, checksums
 from results.sheets import Wanted
-from tests.results.cases import regdb_rows, write_run, write_scored_run
+from tests.results.cases import regdb_rows, sysu_rows, write_run, write_scored_run
 
 PAGE = r"""\documentclass[twocolumn]{article}
 \usepackage{booktabs,graphicx,amssymb}
@@ -98,6 +99,8 @@ def test_the_best_of_a_group_is_bold_and_the_second_underlined_ties_both(tmp_pat
     assert lines["PCA"].count("<u>") == 4
     assert "**" not in lines["DMIC"] + lines["PCA"]
     assert "<u>" not in lines["DMIC"]
+    assert "Best of a group in bold" in render_layout([tmp_path], "paper", "md", None, MAP)
+    assert render_layout([tmp_path], "paper", "terminal", None, MAP).count("¹") == 8
 
 
 def test_an_ablation_is_ticked_by_configurations_and_named_as_in_the_paper(ablated: Path) -> None:
@@ -174,23 +177,56 @@ def test_what_cannot_be_made_is_refused(four: Path, layout: str, format_: str, w
         wanted_of("r7", published=False, deviations=True, against=None, checkpoints=["last"])
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex: install texlive-latex-recommended")
-@pytest.mark.parametrize("layout", ["paper", "ablation"])
-@pytest.mark.parametrize("metrics", ["r1,map", "r1,r5,r10,r20,map,minp"])
-def test_latex_compiles_and_fits_the_page(ablated: Path, tmp_path: Path, layout: str, metrics: str) -> None:
-    for i, method in enumerate(("a_b$c", "[x] 100% & ~^\\ {#}", "*star")):
-        write_run(ablated, regdb_rows(method, run=f"odd-{i}"))
-    wanted = wanted_of(metrics, published=False, deviations=True, against=None, checkpoints=["last"])
-    source = PAGE % render_layout([ablated], layout, "latex", None, wanted)
-    (tmp_path / "page.tex").write_text(source, encoding="utf-8")
+NEEDS_TEX = pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="no pdflatex: install texlive-latex-recommended"
+)
+
+
+def compile_page(folder: Path, source: str) -> str:
+    """Compile a page, which must come out with nothing cut off; return what TeX said."""
+    (folder / "page.tex").write_text(source, encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         errors="replace",
         timeout=60,
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull \\hbox" not in done.stdout
-    assert (tmp_path / "page.pdf").stat().st_size > 10_000
+    assert "Overfull" not in done.stdout
+    assert "Float too large" not in done.stdout
+    assert (folder / "page.pdf").stat().st_size > 10_000
+    return done.stdout
+
+
+@NEEDS_TEX
+@pytest.mark.parametrize("layout", ["paper", "ablation"])
+@pytest.mark.parametrize("metrics", ["r1,map", "r1,r5,r10,r20,map,minp"])
+def test_latex_compiles_and_fits_the_page(ablated: Path, tmp_path: Path, layout: str, metrics: str) -> None:
+    for i, method in enumerate(("a_b$c", "[x] 100% & ~^\\ {#}", "*star")):
+        write_run(ablated, regdb_rows(method, run=f"odd-{i}"))
+    wanted = wanted_of(metrics, published=False, deviations=True, against=None, checkpoints=["last"])
+    compile_page(tmp_path, PAGE % render_layout([ablated], layout, "latex", None, wanted))
+
+
+@NEEDS_TEX
+@pytest.mark.parametrize(("metrics", "environment"), [("r1,r10,map,minp", "table*"), ("r1,map", "table")])
+def test_rows_beyond_a_page_go_to_the_next_float(tmp_path: Path, metrics: str, environment: str) -> None:
+    rows = sysu_rows(data="real")
+    both = pd.concat([rows, rows.assign(protocol="sysu-indoor")], ignore_index=True)
+    write_run(tmp_path / "runs", both, spec={"dataset": "sysu-mm01"})
+    wanted = wanted_of(metrics, published=True, deviations=False, against=None, checkpoints=["last"])
+    latex = render_layout([tmp_path / "runs"], "paper", "latex", None, wanted)
+    compile_page(tmp_path, PAGE % latex)
+    assert latex.count(rf"\begin{{{environment}}}") == latex.count("(continued)") + 1 >= 2
+    assert latex.count(r"\label{") == 1
+    markdown = render_layout([tmp_path / "runs"], "paper", "md", None, wanted)
+    assert latex.count(r"\textsuperscript") > markdown.count("<sup>") > 40
+    assert r"\phantom" in latex  # figures with one decimal stay as printed
+
+
+@NEEDS_TEX
+def test_the_usual_table_fits_a_page(four: Path, tmp_path: Path) -> None:
+    source = PAGE.replace("[twocolumn]", "") % render([four], "latex", None, False)
+    compile_page(tmp_path, source)
