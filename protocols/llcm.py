@@ -300,7 +300,7 @@ class LLCM(Protocol):
     id = "llcm"
     version = "1"
     dataset = LLCMData()
-    summary = "LLCM, infrared to visible and visible to infrared: all queries, ten seeded galleries each"
+    summary = "LLCM: infrared to visible and visible to infrared; all queries, ten seeded galleries each"
 
     def trials(self, root: Path, split: int, *, allow_partial: bool = False) -> list[Trial]:
         """Ten trials in each direction, which share their queries."""

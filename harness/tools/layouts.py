@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.errors import HarnessError
-from harness.tools.papers import paper_of
+from harness.tools.papers import headings, paper_of, titles
 from harness.tools.tables import chosen_runs
 from results import find_runs
 from results.published import printed_figures
@@ -44,7 +44,7 @@ def wanted_of(
     """
     names = tuple(dict.fromkeys(metric_of(name) for name in metrics.split(",") if name.strip()))
     figures = printed_figures() if published else None
-    return Wanted(names, tuple(checkpoints), deviations, figures, against)
+    return Wanted(names, tuple(checkpoints), deviations, figures, against, titles(), headings())
 
 
 def terminal_text(sheets: Sequence[Sheet]) -> str:

@@ -6,7 +6,7 @@ import ast
 import functools
 from typing import Any
 
-from harness.registry import CODE, Entry, assignments, load_method, methods, parse_module
+from harness.registry import CODE, Entry, assignments, datasets, load_method, methods, parse_module, protocols
 from results.sheets import Paper
 
 OURS = "reidbench"
@@ -22,6 +22,26 @@ def paper_of(method: str) -> Paper:
         return paper_in(entry)
     cls = load_method(method)
     return paper(method, cls.written, cls.reference.venue, cls.reference.year, cls.ablations)
+
+
+def titles() -> dict[str, str]:
+    """Return what data sets are called: the beginnings of their summaries."""
+    return {name: beginning(entry.summary) for name, entry in datasets().items()}
+
+
+def headings() -> dict[str, str]:
+    """Return what protocols are called beside their data set, where it has several."""
+    known, found = titles(), {}
+    for name, entry in protocols().items():
+        words = beginning(entry.summary).removeprefix(known.get(entry.dataset, "")).lstrip(", ")
+        if words:
+            found[name] = words[:1].upper() + words[1:]
+    return found
+
+
+def beginning(summary: str) -> str:
+    """Return what stands before the colon of a summary."""
+    return summary.partition(":")[0]
 
 
 def paper(method: str, written: Any, venue: str, year: int, ablations: Any) -> Paper:

@@ -11,7 +11,7 @@ from results.captions import deviation, lists_of, warnings_of
 from results.comparable import check_rows
 from results.schema import ResultsError
 from results.sheets.ablations import Study, outside_words, paper_study_rows, studies, study_rows
-from results.sheets.naming import DATASETS, group_rank
+from results.sheets.naming import group_rank
 from results.sheets.own_rows import (
     ATTRIBUTES,
     Line,
@@ -141,7 +141,7 @@ def paper_sheets(runs: Sequence[Run], wanted: Wanted, papers: Papers) -> list[Sh
         if wanted.against:
             ours = with_differences(ours, runs, places, wanted)
         theirs = [] if wanted.figures is None else paper_rows(wanted.figures, places, wanted)
-        name = DATASETS.get(dataset, dataset)
+        name = wanted.titles.get(dataset, dataset)
         frame = Frame(dataset, f"Results on {name}", ("method", "venue"), paper_order)
         sheets.append(finished(Made(ours, lines, theirs), places, wanted, frame))
     return sheets
@@ -169,13 +169,13 @@ def ablation_sheets(runs: Sequence[Run], wanted: Wanted, papers: Papers) -> list
     """
     sheets = []
     for dataset, lines in sorted(lines_of(runs, check_rows(collect(runs)), wanted.checkpoints).items()):
-        places = places_of(lines)
+        places, name = places_of(lines), wanted.titles.get(dataset, dataset)
         for study in studies(lines, papers):
             ours = study_rows(study, places, wanted, papers)
             if wanted.against:
                 ours = with_differences(ours, runs, places, wanted)
             theirs = [] if wanted.figures is None else paper_study_rows(study, wanted.figures, places, wanted)
-            title = f"Parts of {study.paper.name} on {DATASETS.get(dataset, dataset)}, as in its {study.name}"
+            title = f"Parts of {study.paper.name} on {name}, as in its {study.name}"
             frame = Frame(study.key(dataset), title, ("method", *study.parts), study_order(study))
             sheet = finished(Made(ours, study.lines, theirs), places, wanted, frame)
             sheets.append(with_outside(sheet, outside_words(study)))

@@ -10,15 +10,6 @@ Ablation = Mapping[str, Mapping[str, Sequence[Any]]]
 """Part -> setting -> the values that switch the part off. ``MIE/VC``: VC stands where MIE is off. Settings under the
 empty name are no part, but may move along with one."""
 
-DATASETS = {"sysu-mm01": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
-PROTOCOLS = {
-    "sysu-all": "All search",
-    "sysu-indoor": "Indoor search",
-    "sysu-all-official": "All search (official lists)",
-    "sysu-indoor-official": "Indoor search (official lists)",
-    "llcm-script21": "LLCM script",
-}
-"""Protocols whose name is the column's heading; where there are others, it is the setting."""
 SUPERVISION = {
     "none": "Not trained on the data set",
     "supervised": "Supervised",
@@ -110,9 +101,12 @@ def group_rank(heading: str) -> int:
     return known.index(heading) if heading in known else len(known)
 
 
-def heading_of(protocol: str, setting: str, several: bool) -> str:
-    """Return the heading of the columns of a protocol's setting; `several`: the protocol has other settings here."""
+def heading_of(title: str, setting: str, several: bool) -> str:
+    """Return the heading of the columns of a setting of a protocol; `title` names the protocol if the setting does not.
+
+    `several`: the protocol has other settings here.
+    """
     words = setting.replace("-", " ")
-    if protocol not in PROTOCOLS:
+    if not title:
         return words[:1].upper() + words[1:]
-    return f"{PROTOCOLS[protocol]}, {words}" if several else PROTOCOLS[protocol]
+    return f"{title}, {words}" if several else title

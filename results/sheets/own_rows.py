@@ -74,10 +74,10 @@ def places_of(lines: Sequence[Line]) -> list[Place]:
     return sorted(found, key=lambda place: (place[0], setting_order(place[1])))
 
 
-def headings_of(places: Sequence[Place]) -> dict[Place, str]:
+def headings_of(places: Sequence[Place], headings: Mapping[str, str]) -> dict[Place, str]:
     """Return what the columns of every place are called."""
     count = pd.Series([protocol for protocol, _ in places]).value_counts()
-    return {(p, s): heading_of(p, s, bool(count[p] > 1)) for p, s in places}
+    return {(p, s): heading_of(headings.get(p, ""), s, bool(count[p] > 1)) for p, s in places}
 
 
 ATTRIBUTES = ("epoch", "division", "data", "seeds", "trials", "input", "weights", "stage init")
@@ -190,4 +190,6 @@ def columns_of(places: Sequence[Place], wanted: Wanted) -> tuple[tuple[str, str]
     names = [METRICS.get(name, name) for name in wanted.metrics]
     if wanted.against:
         names.append(DIFFERENCE + METRICS.get(wanted.compared, wanted.compared))
-    return tuple((heading, name) for heading in headings_of(places).values() for name in names)
+    return tuple(
+        (heading, name) for heading in headings_of(places, wanted.headings).values() for name in names
+    )

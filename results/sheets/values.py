@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -128,6 +128,10 @@ class Wanted:
         Published figures to put between ours, as texts.
     against : str or None
         Line from which the others' differences are shown, with intervals.
+    titles : mapping of str to str
+        What data sets are called.
+    headings : mapping of str to str
+        What protocols are called where their settings do not say it.
     """
 
     metrics: tuple[str, ...] = ("rank-1", "mAP")
@@ -135,6 +139,8 @@ class Wanted:
     deviations: bool = True
     figures: pd.DataFrame | None = None
     against: str | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
+    headings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse metrics that rows do not have, and none at all."""

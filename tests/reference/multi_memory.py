@@ -58,16 +58,18 @@ def published_labels(visible: list[int], infrared: list[int], distance: Array) -
     return kept(renamed), kept(infrared)
 
 
-def best_split(values: list[float]) -> float:
-    """Largest number of the lower part of the split into two of least variance."""
-    ordered = sorted(values)
-
-    def within(part: list[float]) -> float:
+def spread(values: list[float], split: float) -> float:
+    """Sum of squared distances to the means of the numbers up to `split` and of those above."""
+    total = 0.0
+    for part in ([x for x in values if x <= split], [x for x in values if x > split]):
         mean = sum(part) / len(part)
-        return sum((x - mean) ** 2 for x in part)
+        total += sum((x - mean) ** 2 for x in part)
+    return total
 
-    cut = min(range(1, len(ordered)), key=lambda i: (within(ordered[:i]) + within(ordered[i:]), i))
-    return ordered[cut - 1]
+
+def least_spread(values: list[float]) -> float:
+    """Least spread over all splits into two parts."""
+    return min(spread(values, split) for split in set(values) - {max(values)})
 
 
 def lower_component(values: list[float], start: float) -> tuple[list[float], int]:

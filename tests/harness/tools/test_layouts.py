@@ -25,7 +25,7 @@ PAGE = r"""\documentclass[twocolumn]{article}
 %s
 \end{document}
 """
-MAP = Wanted(("rank-1", "mAP"))
+MAP = wanted_of("r1,map", published=False, deviations=True, against=None, checkpoints=["last"])
 
 
 def write_configured(folder: Path, method: str, **config: object) -> None:
@@ -230,3 +230,15 @@ def test_rows_beyond_a_page_go_to_the_next_float(tmp_path: Path, metrics: str, e
 def test_the_usual_table_fits_a_page(four: Path, tmp_path: Path) -> None:
     source = PAGE.replace("[twocolumn]", "") % render([four], "latex", None, False)
     compile_page(tmp_path, source)
+
+
+def test_columns_are_headed_as_papers_do() -> None:
+    from harness.tools.papers import headings, titles
+
+    assert set(titles().values()) == {"SYSU-MM01", "RegDB", "LLCM"}
+    found = headings()
+    assert found["sysu-all"] == "All search"
+    assert found["sysu-indoor"] == "Indoor search"
+    assert found["sysu-all-official"] != found["sysu-all"]
+    assert "llcm-script21" in found
+    assert not {"regdb", "llcm"} & set(found)  # their settings say it
