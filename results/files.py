@@ -58,7 +58,7 @@ def whole(path: Path) -> Iterator[Output]:
     """Yield a file to write piece by piece that becomes `path` when all is written, as :func:`write_whole` says."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with naming(path):
+        with naming(path, temporary):
             with new_file(temporary) as write:
                 yield Output(write)
             os.replace(temporary, path)  # noqa: PTH105 - what tests replace
@@ -115,12 +115,16 @@ def write_all(handle: int, content: bytes | memoryview) -> None:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name a file in what a system says of it: a full disk does not say what it had no room for."""
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name a file in what a system says of it, or of its temporary: a full disk does not say what it had no room for.
+
+    An error of another file, from which the content comes, keeps that file's name.
+    """
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        if error.filename in (None, str(path), str(temporary)):
+            error.filename, error.filename2 = str(path), None
         raise
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from results.comparable import line_groups, line_names
+from results.comparable import line_groups
 from results.figures import cmc, cmc_points, timings, to_svg, training
 from results.figures.training import curves_of
 from results.formats import LAST_STAGE_LEAK, LEAK, PLACE, Table, headings
@@ -82,16 +82,11 @@ def picture(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(to_svg(figure).encode()).decode()
 
 
-def run_names(rows: pd.DataFrame) -> dict[str, str]:
-    """Return the name of every run's line."""
-    return dict(zip(rows["run"], line_names(rows), strict=True))
-
-
 def section(title: str, runs: Sequence[Run], checkpoints: Sequence[Checkpoint] = SHOWN) -> Section:
     """Tabulate and draw comparable runs."""
     rows = collect(runs)
-    names = run_names(rows)
     groups = line_groups(runs)
+    names = {run.id: name for name, group in groups.items() for run in group}
     histories = {name: [run.history for run in group] for name, group in groups.items()}
     try:
         matching, lacking = picture(cmc(cmc_points(runs))), ""

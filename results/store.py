@@ -222,7 +222,7 @@ def check_rows(run: Run) -> None:
         raise ResultsError(f"{path} has a row twice: {', '.join(str(twice[name]) for name in OF_VALUE)}")
 
 
-def run_directories(path: Path) -> list[Folder]:
+def run_directories(path: Path) -> Sequence[Folder]:
     """Return the run directories at or below a folder, or within a bundle, sorted.
 
     Raises
@@ -236,7 +236,7 @@ def run_directories(path: Path) -> list[Folder]:
         raise ResultsError(
             f"{path} is no folder and no bundle; give run directories, folders that hold some, or .zip"
         )
-    return [*sorted(folders_with("manifest.json", path, ()))]
+    return sorted(folders_with("manifest.json", path, ()))
 
 
 def folders_with(name: str, folder: Path, above: tuple[str, ...]) -> Iterator[Path]:

@@ -51,6 +51,11 @@ def console() -> Console:
     return Console(soft_wrap=False)
 
 
+def say(text: str) -> None:
+    """Print a line on standard output as it is, however long."""
+    console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def make_reporter() -> Reporter:
     """Return a reporter on standard error, so that tables on standard output can be piped."""
     from harness.training.progress import Reporter

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.console import console, make_reporter
+from harness.cli.console import console, make_reporter, say
 
 
 def synth(
@@ -48,7 +48,7 @@ def synth(
             full_size=full_size,
             track=lambda people: reporter.track(people, len(people), "render people"),
         )
-    console().print(str(made), highlight=False, markup=False, soft_wrap=True)
+    say(str(made))
 
 
 def check(

@@ -1,4 +1,4 @@
-"""``reidbench bundle``, ``diff``, ``evaluate``, ``leaderboard`` and ``frames``: to and from other people's hands."""
+"""``reidbench bundle``: to and from other people's hands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.console import console, make_reporter
+from harness.cli.console import make_reporter, say
 
 RUNS_HELP = "Run directories, folders of them, or bundles."
 
@@ -29,8 +29,3 @@ def bundle(
     for root in done.data_roots:
         reporter.line(f"the manifests in it name this folder of yours: {root}")
     say(f"{out}: {done.runs} runs, {done.size / 2**20:.1f} MiB")
-
-
-def say(text: str) -> None:
-    """Print a line on standard output as it is."""
-    console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.console import console, make_reporter
+from harness.cli.console import make_reporter, say
 
 KINDS_HELP = (
     "forest (differences to a reference), pairs (of all methods), cmc (ranks 1 to 20), training (curves over epochs), "
@@ -49,8 +49,8 @@ def extract(
     )
     write_extraction(found, out)
     for line in found.lines():
-        console().print(line, highlight=False, markup=False, soft_wrap=True)
-    console().print(f"features: {out}", highlight=False, markup=False, soft_wrap=True)
+        say(line)
+    say(f"features: {out}")
 
 
 def figure(
@@ -81,4 +81,4 @@ def figure(
     check_folder(out)
     wanted = Wanted(tuple(named or ()), columns, metric, reference, checkpoint, protocol, preset)
     draw(kind, wanted, out)
-    console().print(f"figure: {out}", highlight=False, markup=False, soft_wrap=True)
+    say(f"figure: {out}")

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.console import console
+from harness.cli.console import console, say
 from harness.errors import HarnessError
 
+METRICS_SHOWN = "r1,map"
 CheckpointOption = Annotated[
     list[str] | None,
     typer.Option("--checkpoint", help="Also show these epochs: best-of-last-stage, as public codes report."),
@@ -36,7 +37,7 @@ def table(
     checkpoint: CheckpointOption = None,
     metrics: Annotated[
         str, typer.Option(help="With a layout: columns, of r1, r5, r10, r20, map, minp.")
-    ] = "r1,map",
+    ] = METRICS_SHOWN,
     std: Annotated[bool, typer.Option(help="With a layout: standard deviations beside the means.")] = True,
     against: Annotated[
         str | None, typer.Option(help="With a layout: add differences from this method, with intervals.")
@@ -46,7 +47,7 @@ def table(
     from harness.tools.tables import checkpoints_shown, render
 
     if layout == "one":
-        if (metrics, std, against) != ("r1,map", True, None):
+        if (metrics, std, against) != (METRICS_SHOWN, True, None):
             raise HarnessError("--metrics, --no-std and --against go with --layout paper or ablation")
         shown = checkpoints_shown(checkpoint or ())
         sys.stdout.write(render(runs, format_, protocol, published, shown))
@@ -97,7 +98,7 @@ def report(
     from harness.tools.tables import checkpoints_shown, write_report
 
     write_report(runs, out, checkpoints_shown(checkpoint or ()))
-    console().print(f"report: {out}", highlight=False, markup=False, soft_wrap=True)
+    say(f"report: {out}")
 
 
 def score(

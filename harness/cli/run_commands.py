@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness.cli import options
-from harness.cli.console import console, make_reporter
+from harness.cli.console import console, make_reporter, say
 
 if TYPE_CHECKING:
     from harness.runs.plan import Request
@@ -203,7 +203,7 @@ def verify(
     verdict = train_again(
         run, make_reporter(), data=data, device=device, workers=workers, images=images, twin_seed=twin_seed
     )
-    console().print(str(verdict), highlight=False, markup=False, soft_wrap=True)
+    say(str(verdict))
     raise typer.Exit(1 if verdict.difference else 0)
 
 
@@ -213,5 +213,5 @@ def verify_quickly(path: Path) -> NoReturn:
 
     found = recheck(path)
     for one in found:
-        console().print(str(one), highlight=False, markup=False, soft_wrap=True)
+        say(str(one))
     raise typer.Exit(1 if any(one.fault for one in found) else 0)

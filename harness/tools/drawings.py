@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.errors import HarnessError
-from harness.registry import load_protocols, nearest
-from harness.tools.tables import without_extras
+from harness.registry import nearest
+from harness.tools.tables import checkpoint_rule, chosen_runs
 from results import Run, compare, find_runs
 from results.comparable import line_groups
 from results.figures import cmc, cmc_points, forest, pairs, scaling, schedule, stages, timings, training
 from results.figures.style import check_columns, check_suffix, write_figure
-from results.schema import CHECKPOINTS, Checkpoint
+from results.schema import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,8 @@ class Wanted:
 
     @property
     def rule(self) -> Checkpoint:
-        """The checkpoint rule.
-
-        Raises
-        ------
-        HarnessError
-            If there is no such rule.
-        """
-        if self.checkpoint not in CHECKPOINTS:
-            raise HarnessError(f"--checkpoint {self.checkpoint}: expected one of {', '.join(CHECKPOINTS)}")
-        return self.checkpoint
+        """The checkpoint rule; see :func:`harness.tools.tables.checkpoint_rule`."""
+        return checkpoint_rule(self.checkpoint)
 
 
 def draw(kind: str, wanted: Wanted, out: Path) -> None:
@@ -83,15 +75,7 @@ def runs_of(wanted: Wanted) -> tuple[Run, ...]:
     if not wanted.named:
         raise HarnessError("which runs? Give run directories, or folders of them, as `runs`")
     runs = find_runs([Path(name) for name in wanted.named]).runs
-    if wanted.protocol is None:
-        return without_extras(runs)
-    chosen = {one.id for one in load_protocols(wanted.protocol)}
-    kept = [replace(run, metrics=run.metrics[run.metrics["protocol"].isin(chosen)]) for run in runs]
-    kept = [run for run in kept if len(run.metrics)]
-    if not kept:
-        known = ", ".join(sorted({name for run in runs for name in run.metrics["protocol"]}))
-        raise HarnessError(f"no run was scored under {wanted.protocol}; there are rows of {known}")
-    return tuple(kept)
+    return chosen_runs(runs, wanted.protocol)
 
 
 def draw_forest(wanted: Wanted) -> Figure:

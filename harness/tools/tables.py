@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import pandas as pd
 from rich.console import Console
@@ -85,10 +84,21 @@ def checkpoints_shown(further: Sequence[str]) -> tuple[Checkpoint, ...]:
     HarnessError
         If there is no such rule.
     """
-    for name in further:
-        if name not in CHECKPOINTS:
-            raise HarnessError(f"--checkpoint {name}: expected one of {', '.join(CHECKPOINTS)}")
-    return tuple(rule for rule in CHECKPOINTS if rule in SHOWN or rule in further)
+    asked = {checkpoint_rule(name) for name in further}
+    return tuple(rule for rule in CHECKPOINTS if rule in SHOWN or rule in asked)
+
+
+def checkpoint_rule(name: str) -> Checkpoint:
+    """Return the checkpoint rule of a name.
+
+    Raises
+    ------
+    HarnessError
+        If there is no such rule.
+    """
+    if name not in CHECKPOINTS:
+        raise HarnessError(f"--checkpoint {name}: expected one of {', '.join(CHECKPOINTS)}")
+    return name
 
 
 def render(
@@ -133,8 +143,7 @@ class Comparison:
 
     def check(self) -> None:
         """Refuse what contradicts itself."""
-        if self.checkpoint not in CHECKPOINTS:
-            raise HarnessError(f"--checkpoint {self.checkpoint}: expected one of {', '.join(CHECKPOINTS)}")
+        checkpoint_rule(self.checkpoint)
         if self.every == bool(self.methods) or (not self.every and len(self.methods) != 2):
             raise HarnessError(
                 "compare: give two methods (`reidbench compare dmic pgm`), or --all (with --reference M: each "
@@ -162,7 +171,7 @@ def compare_methods(paths: Sequence[Path], wanted: Comparison, format_: str = "w
         *wanted.methods,
         metric=wanted.metric,
         reference=wanted.reference,
-        checkpoint=cast(Checkpoint, wanted.checkpoint),
+        checkpoint=checkpoint_rule(wanted.checkpoint),
     )
     return comparison_csv(found) if format_ == "csv" else comparison_words(found)
 

@@ -16,7 +16,6 @@ from results.sheets.naming import (
     Paper,
     base_name,
     group_of,
-    group_rank,
     heading_of,
     proper_name,
     venue_text,
@@ -176,13 +175,6 @@ def with_places(rows: Sequence[Row], columns: Sequence[tuple[str, str]]) -> list
                 place = order.index(mean) + 1
                 ranked[i][j] = replace(ranked[i][j], place=place if place <= 2 else 0)
     return [replace(row, values=tuple(values)) for row, values in zip(rows, ranked, strict=True)]
-
-
-def row_order(row: Row) -> tuple[int, str, str, str]:
-    """Return the sort key of a row: group, year, name, epoch."""
-    texts = row.texts
-    name = texts["method"].casefold()
-    return group_rank(row.group), texts.get("year") or "9999", name, texts.get("epoch", "")
 
 
 def columns_of(places: Sequence[Place], wanted: Wanted) -> tuple[tuple[str, str], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -26,7 +26,7 @@ PUBLISHED_NOTE = (
 RERANKING = "re-ranking"
 
 
-def source_text(row: Mapping[str, str]) -> str:
+def source_text(row: Mapping[Hashable, str]) -> str:
     """Return a footnote: kind of source, source and the place in it."""
     name = row["source"]
     if re.fullmatch(r"\d{4}\.\d{4,5}(v\d+)?", name):
@@ -70,12 +70,7 @@ def paper_row(part: pd.DataFrame, places: Sequence[Place], wanted: Wanted) -> Ro
         "year": first["year"],
         RERANKING: " / ".join(dict.fromkeys(part[RERANKING][part[RERANKING] != ""])),
     }
-    sources = tuple(
-        dict.fromkeys(
-            source_text({str(key): str(value) for key, value in row.items()})
-            for row in part.to_dict("records")
-        )
-    )
+    sources = tuple(dict.fromkeys(source_text(row) for row in part.to_dict("records")))
     return Row(group_of(first["supervision"]), texts, tuple(values), sources)
 
 

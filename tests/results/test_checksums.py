@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from results.checksums import COMPLETE, ChecksumWarning, changed_files, checksums, read_checksums
-from results.files import clear_leftovers, write_whole
+from results.files import clear_leftovers, whole, write_whole
 from results.schema import METRICS, ResultsError
 from results.store import find_runs, read_run, write_frame
 from tests.results.cases import finish, regdb_rows, write_run
@@ -119,3 +119,10 @@ def test_leftovers_go_and_other_files_stay(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     clear_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".hidden", "last.ckpt", ".keep.txt"}
+
+
+def test_an_error_of_another_file_keeps_that_files_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, whole(tmp_path / "bundle.zip") as file:
+        file.write((tmp_path / "absent.csv").read_bytes())
+    assert raised.value.filename == str(tmp_path / "absent.csv")
+    assert not list(tmp_path.iterdir())
