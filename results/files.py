@@ -58,9 +58,9 @@ def whole(path: Path) -> Iterator[Output]:
     """Yield a file to write piece by piece that becomes `path` when all is written, as :func:`write_whole` says."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with naming(path, temporary):
-            with new_file(temporary) as write:
-                yield Output(write)
+        with new_file(temporary, path) as write:
+            yield Output(write)
+        with naming(path):
             os.replace(temporary, path)  # noqa: PTH105 - what tests replace
     except BaseException:
         with contextlib.suppress(OSError):
@@ -69,21 +69,33 @@ def whole(path: Path) -> Iterator[Output]:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Put]:
+def new_file(path: Path, named: Path | None = None) -> Iterator[Put]:
     """Open a file that is not there yet; what the given function takes is on the disk at the end.
+
+    Parameters
+    ----------
+    named : Path, optional
+        What errors call it, where `path` is a temporary name.
 
     Raises
     ------
     OSError
-        If it is there, or cannot be written; names `path`, which is left to who called.
+        If it is there, or cannot be written; names the file, which is left to who called.
     """
-    with naming(path):
+    name = named or path
+    with naming(name):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            yield lambda content: write_all(handle, content)
+
+    def put(content: bytes | memoryview) -> None:
+        with naming(name):
+            write_all(handle, content)
+
+    try:
+        yield put
+        with naming(name):
             os.fsync(handle)
-        finally:
-            os.close(handle)
+    finally:
+        os.close(handle)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -115,16 +127,12 @@ def write_all(handle: int, content: bytes | memoryview) -> None:
 
 
 @contextlib.contextmanager
-def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Name a file in what a system says of it, or of its temporary: a full disk does not say what it had no room for.
-
-    An error of another file, from which the content comes, keeps that file's name.
-    """
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in what a system says of it: a full disk does not say what it had no room for."""
     try:
         yield
     except OSError as error:
-        if error.filename in (None, str(path), str(temporary)):
-            error.filename, error.filename2 = str(path), None
+        error.filename, error.filename2 = str(path), None
         raise
 
 
