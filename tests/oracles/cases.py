@@ -18,10 +18,28 @@ from harness.runs.fields import merged, with_group_defaults
 from methods.base import Batch, Epoch, Method, TrainingData
 from methods.values import Optimisation
 
-SHIPPED = Path(__file__).parents[1] / "data" / "oracles"
 Arrays = Mapping[str, np.ndarray]
 Comparison = Callable[[Arrays], dict[str, float]]
 """Takes the arrays of a file, asserts, and returns the largest difference of each thing compared."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Recorded files that are known by what is in them, whatever their names.
+
+    Attributes
+    ----------
+    suffix : str
+        End of the file's name; the first kind whose suffix and keys fit is the file's.
+    keys : tuple of str
+        What a file of this kind holds, beside other things.
+    compare : callable
+        Takes the file's path, asserts, and returns the largest difference of each thing compared.
+    """
+
+    suffix: str
+    keys: tuple[str, ...]
+    compare: Callable[[Path], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,7 @@ class Mutation:
     old, new : str
         `old` stands in the file exactly once.
     caught_by : tuple of str
-        Files of ``tests/data/oracles`` (without suffix), or pytest node ids.
+        Files of ``tests/data`` (without suffix), or pytest node ids.
     """
 
     about: str
@@ -79,6 +97,11 @@ class Differences:
     def equal(self, kind: str, ours: Any, theirs: Any, where: str = "") -> None:
         """Assert equality of every element, and equal shapes."""
         self.close(kind, ours, theirs, 0.0, where=where)
+
+    def same(self, kind: str, ours: Any, theirs: Any, where: str = "") -> None:
+        """Assert that two values, as lists of names, are equal."""
+        assert ours == theirs, f"{where} {kind}: {ours!r}, public code {theirs!r}"
+        self.largest.setdefault(kind, 0.0)
 
 
 def as_array(value: Any) -> np.ndarray:

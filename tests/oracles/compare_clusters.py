@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from methods.clustering import MIE, Capped, Expansion, MeanExpansion, ModalityMean, jaccard_graph
+from methods.clustering import (
+    MIE,
+    Capped,
+    Expansion,
+    MeanExpansion,
+    ModalityMean,
+    jaccard_clusters,
+    jaccard_graph,
+)
 from methods.clustering.pipeline import LARGEST_RADIUS, density_clusters
 from methods.parts.memories import compute_centroids, random_members
-from tests.oracles.cases import Arrays, Comparison, Differences, cases_of
+from tests.methods.clustering.cases import dense
+from tests.oracles.cases import Arrays, Comparison, Differences, Kind, cases_of, load
 from tests.oracles.trajectories import SPACES, tensor, under
 
 MIN_SAMPLES = 4
@@ -39,12 +50,8 @@ def clusters(arrays: Arrays) -> dict[str, float]:
         expansion = expansion_of(kind, side, int(k1), int(k2), modality[chosen], camera[chosen])
         unit = bool((features.norm(dim=1) > 1 - 1e-4).all())
         graph, _ = jaccard_graph(features, k1=int(k1), radius=LARGEST_RADIUS, expansion=expansion, unit=unit)
-        dense = np.ones((len(features), len(features)))
-        sparse = graph.matrix().tocoo()
-        dense[sparse.row, sparse.col] = sparse.data
-        seen.close(
-            "distances", dense[np.tril_indices(len(dense))], arrays[f"{key}.distance"], 1e-5, where=key
-        )
+        lower = dense(graph)[np.tril_indices(len(features))]
+        seen.close("distances", lower, arrays[f"{key}.distance"], 1e-5, where=key)
         for eps, labels in zip(arrays["eps"], arrays.get(f"{key}.labels", []), strict=False):
             seen.equal("labels", density_clusters(graph, float(eps), MIN_SAMPLES), labels, f"{key} eps {eps}")
     return seen.largest
@@ -72,4 +79,39 @@ def memory_starts(arrays: Arrays) -> dict[str, float]:
     return seen.largest
 
 
+def core(path: Path) -> dict[str, float]:
+    """The clustering core: distances of every pair, and labels, by every expansion that a file recorded."""
+    arrays, seen = load(path), Differences()
+    k1, least = int(arrays["k1"]), int(arrays["min_samples"])
+    modality, camera = (tensor(arrays[name], torch.int64) for name in ("modality", "camera"))
+    for key in (key for key in arrays if key.split("_")[0] in ("labels", "jaccard")):
+        what, _, tag = key.partition("_")
+        kind, side = side_of(tag)
+        chosen = torch.ones_like(modality, dtype=torch.bool)
+        if side != "joint":
+            chosen = modality == SPACES.index(side)
+        k2 = int(arrays[{"plain": "k2", "capped": "cap", "mie_wide": "k2_mie_wide"}.get(kind, "k2_mie")])
+        expansion = expansion_of(kind.removesuffix("_wide"), side, k1, k2, modality[chosen], camera[chosen])
+        features = tensor(arrays["features"])[chosen]
+        if what == "labels":
+            found = jaccard_clusters(
+                features, k1=k1, eps=float(arrays["eps"]), min_samples=least, expansion=expansion
+            )
+            seen.equal("labels", found.labels, arrays[key], key)
+            continue
+        distance = dense(jaccard_graph(features, k1=k1, radius=LARGEST_RADIUS, expansion=expansion)[0])
+        seen.equal("distances both ways", distance, distance.T, key)
+        seen.close("distances", distance[np.triu_indices(len(distance))], arrays[key], 1e-5, where=key)
+    return seen.largest
+
+
+def side_of(tag: str) -> tuple[str, str]:
+    """Split the end of a key, as ``mie_wide_visible``, into an expansion and a space; nothing is plain, joint."""
+    kind, _, side = tag.rpartition("_")
+    if tag in ("visible", "infrared") or side in ("visible", "infrared"):
+        return kind or "plain", side
+    return tag or "plain", "joint"
+
+
 COMPARISONS: dict[str, Comparison] = {r"(pca|mpjl|dmic)_clusters": clusters, "dmic_memory": memory_starts}
+FILES = (Kind(".npz", ("features", "modality", "camera", "k1", "k2", "eps", "min_samples", "labels"), core),)

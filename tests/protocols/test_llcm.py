@@ -1,8 +1,7 @@
-"""LLCM: lists and scores equal recorded outputs of the released code; what is refused, and where; its twin."""
+"""LLCM: the metric, what is refused and where, its twin (`tests/oracles` has what the released code computed)."""
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import shutil
@@ -19,11 +18,11 @@ import pytest
 from harness import registry
 from harness.runs.data import recognise
 from harness.tools.tables import table_of
-from protocols.base import DataError, LabelledImages, Modality, Trial
+from protocols.base import DataError, Modality
 from protocols.check import check
 from protocols.files import DataWarning, PartialDataWarning
 from protocols.llcm import LLCM, LLCMData, LLCMScript21, plan_full_size, plan_twin
-from protocols.metrics import ShortGalleryWarning, distances
+from protocols.metrics import ShortGalleryWarning
 from protocols.sysu_mm01 import SysuAll
 from results import find_runs, published_figures
 from tests.conftest import tiny_settings
@@ -33,117 +32,6 @@ DATA = Path(__file__).parents[1] / "data" / "protocols" / "llcm"
 RULES = Rules(lambda person, place, ids, cams: (ids == person) & (cams == place), distinct_identities=True)
 Command = Callable[..., subprocess.CompletedProcess[str]]
 quiet = pytest.mark.filterwarnings("ignore")
-
-
-# -- recorded outputs ------------------------------------------------------------------------------------------
-
-
-def load(name: str) -> dict[str, Any]:
-    return json.loads((DATA / name).read_text())
-
-
-def build(root: Path) -> Path:
-    """Make the recorded folders of empty files, in an order that is not that of their names."""
-    recorded = load("llcm_lists.tree.json")
-    (root / "idx").mkdir(parents=True)
-    for name, text in recorded["idx"].items():
-        (root / "idx" / name).write_text(text)
-    for line in (recorded["idx"]["train_vis.txt"] + recorded["idx"]["train_nir.txt"].strip()).splitlines():
-        image = root / line.split()[0]
-        image.parent.mkdir(parents=True, exist_ok=True)
-        image.touch()
-    for top, cameras in recorded["tree"].items():
-        for camera, people in cameras.items():
-            (root / top / camera).mkdir(parents=True)
-            for person, names in people.items():
-                (root / top / camera / person).mkdir()
-                for name in reversed(names):
-                    (root / top / camera / person / name).touch()
-    return root
-
-
-@pytest.fixture(scope="module")
-def recorded_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recorded tree, below a folder whose name looks like a camera and an identity."""
-    return build(tmp_path_factory.mktemp("llcm") / "cam9x7777" / "LLCM")
-
-
-def same_list(found: LabelledImages, expected: dict[str, list[Any]]) -> None:
-    assert list(found.images.paths) == expected["files"]
-    if "ids" in expected:
-        assert found.identity.tolist() == expected["ids"]
-        assert found.images.camera.tolist() == expected["cams"]
-    else:
-        assert found.identity.tolist() == expected["labels"]
-
-
-@quiet
-def test_lists_are_the_recorded_ones(recorded_root: Path) -> None:
-    expected = load("llcm_lists.lists.json")
-    trials = LLCM().trials(recorded_root, 0, allow_partial=True)
-    assert [(t.setting, t.number) for t in trials] == [
-        (setting, number)
-        for setting in ("infrared-to-visible", "visible-to-infrared")
-        for number in range(10)
-    ]
-    for trial in trials:
-        asked, _, side = trial.setting.partition("-to-")
-        same_list(trial.query, expected["query"][asked])
-        same_list(trial.gallery, expected["gallery"][side][trial.number])
-        assert set(trial.query.images.modality.tolist()) == {Modality[asked.upper()]}
-    for trial in LLCMScript21().trials(recorded_root, 0, allow_partial=True):
-        same_list(trial.query, expected["gallery"]["infrared"][trial.number])
-        same_list(trial.gallery, expected["query"]["visible"])
-
-
-@quiet
-def test_training_lists_are_the_recorded_ones_and_cameras_are_those_of_the_names(recorded_root: Path) -> None:
-    expected = load("llcm_lists.lists.json")["train"]
-    training = LLCMData().training(recorded_root, 0, allow_partial=True)
-    files = expected["visible"]["files"] + expected["infrared"]["files"]
-    assert list(training.images.paths) == files
-    assert training.identity.tolist() == expected["visible"]["labels"] + expected["infrared"]["labels"]
-    assert training.images.camera.tolist() == [int(re.findall(r"_c(\d+)_", file)[0]) for file in files]
-    assert training.images.modality.tolist() == [int(file.startswith("nir")) for file in files]
-
-
-@quiet
-@pytest.mark.parametrize("pattern", ["infrared_to_visible", "visible_to_infrared", "script_2_1"])
-def test_scores_are_the_recorded_ones(recorded_root: Path, pattern: str) -> None:
-    case = np.load(DATA / "llcm_lists.scores.npz", allow_pickle=False)
-    row = {
-        str(path): feature
-        for m in ("visible", "infrared")
-        for path, feature in zip(case[f"{m}_files"], case[f"{m}_features"], strict=True)
-    }
-    protocol = LLCMScript21() if pattern == "script_2_1" else LLCM()
-    trials = protocol.trials(recorded_root, 0, allow_partial=True)
-    found = [
-        score(protocol, t, row) for t in trials if t.setting.replace("-", "_") in (pattern, "script 2_1")
-    ]
-    assert len(found) == 10
-    length = case[f"{pattern}_cmc"].shape[1]
-    values = {"cmc": np.array([one.cmc[:length] for one in found])}
-    values |= {name: np.array([getattr(one, name) for one in found]) for name in ("mAP", "mINP")}
-    for name, value in values.items():
-        tolerance = 1e-6 if name == "cmc" else 1e-12
-        np.testing.assert_allclose(value, case[f"{pattern}_{name}"], rtol=0, atol=tolerance)
-        np.testing.assert_allclose(value.mean(axis=0), case[f"{pattern}_mean_{name}"], rtol=0, atol=tolerance)
-
-
-def score(protocol: LLCM, trial: Trial, row: dict[str, np.ndarray]) -> Any:
-    q, g = (np.stack([row[path] for path in side.images.paths]) for side in (trial.query, trial.gallery))
-    labels = (trial.query.identity, trial.gallery.identity)
-    return protocol.score(distances(q, g), *labels, trial.query.images.camera, trial.gallery.images.camera)
-
-
-def test_metric_of_the_same_camera_is_the_recorded_one() -> None:
-    case = np.load(DATA / "llcm_same_camera.npz", allow_pickle=False)
-    labels = [case[name] for name in ("query_ids", "gallery_ids", "query_cams", "gallery_cams")]
-    found = LLCM().score(distances(case["query_features"], case["gallery_features"]), *labels)
-    np.testing.assert_allclose(found.cmc[: len(case["cmc"])], case["cmc"], rtol=0, atol=1e-6)
-    assert (found.mAP, found.mINP) == pytest.approx((float(case["mAP"]), float(case["mINP"])), abs=1e-12)
-    assert (found.n_query, found.n_valid) == (185, int(case["n_valid"]))
 
 
 # -- the metric ------------------------------------------------------------------------------------------------
