@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -22,9 +18,6 @@ from harness.cli import (
     run_commands,
 )
 from harness.cli.console import show_warnings_once, write_anywhere
-
-TERMINATED = 75
-"""Exit code after SIGTERM: for batch systems, a temporary failure (EX_TEMPFAIL)."""
 
 app = typer.Typer(
     name="reidbench",
@@ -101,14 +94,15 @@ app.add_typer(data_app, name="data", rich_help_panel=MACHINE)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an error that a person can fix ends in one message and exit code 2 (3: the run is held).
 
-    SIGTERM tidies up as Ctrl-C does, and ends with exit code 75: the same command goes on.
+    SIGTERM and SIGUSR2 tidy up as Ctrl-C does, and end with exit code 75: the same command goes on.
     """
     from harness.errors import format_error, printable, understood, user_errors
+    from harness.runs.stopping import stoppable
 
     write_anywhere()
     show_warnings_once()
     try:
-        with terminable():
+        with stoppable():
             app(args=list(arguments) if arguments is not None else None)
     except BaseException as error:
         known = understood(error)
@@ -117,28 +111,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text, code = format_error(known)
         sys.stderr.write(f"error: {printable(text)}\n")
         raise SystemExit(code) from None
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Treat SIGTERM as an interrupt, and end with exit code 75 after one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    me, asked = os.getpid(), threading.Event()
-
-    def stop(number: int, _frame: object) -> None:
-        if os.getpid() != me:  # a worker process that has not set its own handler yet
-            os._exit(128 + number)
-        asked.set()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except (SystemExit, KeyboardInterrupt):
-        if asked.is_set():
-            raise SystemExit(TERMINATED) from None
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from harness.errors import HarnessError, format_error, understood, user_errors
+from harness.runs.stopping import SIGNALS
 
 T = TypeVar("T")
 SHARED = Path("/dev/shm")
 """Where worker processes put the tensors that they pass on."""
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def ahead(items: Dataset[T], workers: int) -> Iterator[T]:
@@ -103,7 +103,7 @@ def bytes_in(value: Any) -> int:
 @contextmanager
 def signals_later() -> Iterator[None]:
     """Let this thread, and processes that it starts, see interrupts only at the end."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -112,5 +112,6 @@ def signals_later() -> Iterator[None]:
 
 def leave_signals(_worker: int) -> None:
     """Leave interrupts to the process that started this worker, which ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    for number in set(SIGNALS) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

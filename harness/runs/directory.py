@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from harness.errors import HarnessError, RunHeldError
+from harness.errors import HarnessError
 from harness.runs.files import write_atomic
-from harness.runs.run_spec import RunSpec, canonical_json
+from harness.runs.holder import holding, still_mine
+from harness.runs.run_spec import RunSpec
 from results.checksums import COMPLETE, checksums
 from results.files import clear_leftovers
 
@@ -54,10 +51,12 @@ class RunDirectory:
 
     def write_manifest(self, content: dict[str, Any]) -> None:
         """Write the manifest whole."""
+        self.still_mine()
         write_atomic(self.manifest, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
     def finish(self) -> None:
         """Write the marker that makes this a result, with the digests of all files; call it after everything else."""
+        self.still_mine()
         write_atomic(self._complete, checksums(self.path).encode())
 
     def reopen(self) -> None:
@@ -71,6 +70,10 @@ class RunDirectory:
         for path in (self.metrics, self.history, self.profile, self.ranks, self.log, *checkpoints):
             path.unlink(missing_ok=True)
 
+    def still_mine(self) -> None:
+        """Refuse to go on in a run that another process has taken over (:class:`~harness.errors.RunHeldError`)."""
+        still_mine(self.path)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the run for this process.
@@ -81,29 +84,7 @@ class RunDirectory:
             If another process holds it; says which.
         """
         self.prepare()
-        holder = self.path / "holder.json"
-        lock = FileLock(self.path / "run.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RunHeldError(
-                f"run {self.spec.id} is held by {describe_holder(holder)}; its files: {self.path}"
-            ) from None
-        try:
+        with holding(self.path, self.spec.id):
             for folder in (self.path, self.last.parent):
                 clear_leftovers(folder)
-            me = {"pid": os.getpid(), "host": socket.gethostname()}
-            write_atomic(holder, canonical_json(me).encode())
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
-
-
-def describe_holder(path: Path) -> str:
-    """Say who holds a run, from the file its process wrote."""
-    try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {int(holder['pid'])} on {str(holder['host'])[:64]!a}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "another process"

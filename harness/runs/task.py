@@ -26,6 +26,8 @@ class Execution:
         Run again although the run has finished.
     images : Path
         Folder of decoded images, shared by all runs.
+    kept : bool
+        Whether the run's files outlive the command.
     """
 
     device: str = "auto"
@@ -33,6 +35,7 @@ class Execution:
     out: Path = Path("runs")
     force: bool = False
     images: Path = Path("data") / "images"
+    kept: bool = True
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,13 @@ from harness.runs.precision import source_precision
 from harness.runs.sources import source_digest
 from protocols.synthetic.twin import VERSION
 
+SAME_NUMBERS = {
+    "c403b919aefef747f1bf63e477376859454eb869c857c4a773da58281361a2a2": (
+        "c3afd448688087c03c48689f072f9bdf32c7096f942b35e923c5b3380d4628f4"
+    ),
+}
+"""Digests of code that computes the very bytes of earlier code, and the digest of that, by which its weights go on."""
+
 
 def digest_of(state: Mapping[str, Tensor]) -> str:
     """Digest names, shapes and values of a state dict."""
@@ -38,7 +45,8 @@ def weights_identity(config: EngineConfig) -> str:
     """Name what the weights will be, without making them: part of a run's identity."""
     if config.weights == "synthetic-source":
         modules = ("harness.training.source", "harness.runs.precision", "protocols.synthetic.rendering")
-        code = "".join(map(source_digest, modules))
+        digests = map(source_digest, modules)
+        code = "".join(SAME_NUMBERS.get(digest, digest) for digest in digests)
         recipe = f"{code} twin {VERSION} {source_precision(config.architecture, config.height, config.width)}"
         return f"synthetic-source {hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if config.weights in ("imagenet", "none"):

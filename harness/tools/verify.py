@@ -79,7 +79,7 @@ def verify(
         return Verdict(path.name, wrong, ())
     then = read_manifest(path / "manifest.json")
     with tempfile.TemporaryDirectory(prefix="reidbench-verify-") as scratch:
-        execution = Execution(device or then["device"], workers, Path(scratch), images=images)
+        execution = Execution(device or then["device"], workers, Path(scratch), images=images, kept=False)
         task = plan_from_manifest(
             path / "manifest.json", execution, reporter.line, data=data, twin_seed=twin_seed
         )

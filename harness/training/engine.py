@@ -15,6 +15,7 @@ from harness.errors import HarnessError
 from harness.inputs.batches import EpochBatches
 from harness.inputs.store import ImageStore
 from harness.runs.configuration import EngineConfig
+from harness.runs.stopping import unbroken
 from harness.training.fabric import make_fabric
 from harness.training.progress import Reporter
 from methods.base import Batch, Epoch, EpochPlan, Method, Optimisation, Part
@@ -111,23 +112,24 @@ class Engine:
         what = f"epoch {epoch.number} {epoch.phase.name}"
         drawn = batches.parts(self.workers, self.device)
         for i, parts in enumerate(self.reporter.track(drawn, len(batches), what)):
-            placed = {name: self._formatted(part) for name, part in parts.items()}
-            seen: dict[str, Any] = {}
-            terms: dict[str, Tensor] = {}
-            for step in plan.steps:
-                batch = Batch(step.name, i, {name: placed[name] for name in step.streams})
-                if step.optimiser is None:
-                    self._look(method, batch, epoch)
-                    continue
-                # one forward pass may serve two steps on the same images
-                seen[step.name] = seen[step.reuses] if step.reuses else self._forward(method, batch)
-                optimisation = optimisations[step.optimiser]
-                terms = self._step(method, seen[step.name], batch, epoch, optimisation)
-                for name, value in terms.items():
-                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
-            if i % READ_EVERY == 0:
-                shown = self._read(terms, epoch, i)
-                self.reporter.live("  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
+            with unbroken():
+                placed = {name: self._formatted(part) for name, part in parts.items()}
+                seen: dict[str, Any] = {}
+                terms: dict[str, Tensor] = {}
+                for step in plan.steps:
+                    batch = Batch(step.name, i, {name: placed[name] for name in step.streams})
+                    if step.optimiser is None:
+                        self._look(method, batch, epoch)
+                        continue
+                    # one forward pass may serve two steps on the same images
+                    seen[step.name] = seen[step.reuses] if step.reuses else self._forward(method, batch)
+                    optimisation = optimisations[step.optimiser]
+                    terms = self._step(method, seen[step.name], batch, epoch, optimisation)
+                    for name, value in terms.items():
+                        sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+                if i % READ_EVERY == 0:
+                    shown = self._read(terms, epoch, i)
+                    self.reporter.live("  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
         total = self._read(sums, epoch, len(batches) - 1)  # NaN stays in a sum
         return {name: value / len(batches) for name, value in total.items()}
 

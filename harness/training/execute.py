@@ -9,6 +9,7 @@ from dataclasses import replace
 from harness.runs.devices import choose_device
 from harness.runs.directory import RunDirectory
 from harness.runs.manifest import Manifest, earlier_environments
+from harness.runs.stopping import unbroken
 from harness.runs.task import Task
 from harness.training.loop import evaluate, run_epoch
 from harness.training.progress import Reporter
@@ -74,28 +75,41 @@ def train(task: Task, reporter: Reporter) -> None:
                 for epoch in setup.epochs[state.done :]:
                     run_epoch(setup, state, recorder, epoch)
                 finish(setup, state, recorder)
-            manifest.write("complete")
-            task.directory.finish()
+            with unbroken():
+                manifest.write("complete")
+                task.directory.finish()
     except BaseException as error:
-        with suppress(OSError):  # a disk that is full is told by `error`; the manifest then says "running"
-            stopped(task, reporter, manifest, state.done, error)
+        if not task.directory.complete:
+            with suppress(
+                OSError
+            ):  # a disk that is full is told by `error`; the manifest then says "running"
+                stopped(task, reporter, manifest, state.done, error)
         raise
 
 
 def stopped(task: Task, reporter: Reporter, manifest: Manifest, done: int, error: BaseException) -> None:
-    """Say in the manifest that a run was stopped, and to who has stopped it that it goes on."""
+    """Say in the manifest that a run was stopped, and to who has stopped it how it goes on."""
     manifest.write("stopped", reason=f"{type(error).__name__}: {error}")
     if isinstance(error, KeyboardInterrupt):
-        reporter.line(
-            f"interrupted; {done} finished epochs are kept in {task.directory.path}, "
-            "and the same command goes on from there"
-        )
+        reporter.line(f"{error or 'interrupted'}; {how_it_goes_on(task, done)}")
+
+
+def how_it_goes_on(task: Task, done: int) -> str:
+    """Say what is kept of a run that was stopped after so many epochs, and what the same command does with it."""
+    if not task.execution.kept:
+        return "nothing of it is kept, the same command begins again"
+    command = "the same command without --force" if task.execution.force and done else "the same command"
+    if not done:
+        return f"no epoch was finished, {command} begins the run again"
+    kept = "1 finished epoch is" if done == 1 else f"{done} finished epochs are"
+    return f"{kept} kept in {task.directory.path}, and {command} goes on from there"
 
 
 def finish(setup: Setup, state: State, recorder: Recorder) -> None:
     """Write the results of a run whose epochs are all done."""
     result = state.result or evaluate(setup)
     setup.reporter.line(f"run {setup.task.spec.id} ends with a mean test mAP of {result.selection:.2f}")
+    setup.task.directory.still_mine()
     recorder.write_results(max(len(setup.epochs) - 1, 0), result)
     if setup.epochs:
         recorder.write_profile()  # a resumed run has evaluated once more

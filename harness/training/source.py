@@ -6,6 +6,10 @@ strong colour, grey and gamma jitter: without that jitter the features carry not
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,6 +18,8 @@ from torch.nn.functional import cross_entropy, normalize
 from harness.errors import HarnessError
 from harness.runs.precision import source_precision, source_trunk
 from harness.runs.seeds import seed_for
+from harness.runs.stopping import Stopped, unbroken
+from harness.training.checkpoint import load_checkpoint, optimiser_state, restore_optimiser, save_checkpoint
 from harness.training.progress import Reporter
 from methods.parts.backbone import gem
 from methods.parts.views import normalise
@@ -25,6 +31,8 @@ PEAK_RATE = 1.5e-3
 SCALE = 16.0
 """Scale of the cosine logits; without it this short training barely converges."""
 SEED = 20241211
+SAVE_EVERY_S = 60.0
+"""Seconds of training that a killed process may lose."""
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -66,47 +74,142 @@ class SourceNetwork(nn.Module):
             return SCALE * features @ normalize(self.classifier.weight).T
 
 
-def train_source(architecture: str, height: int, width: int, reporter: Reporter) -> dict[str, Tensor]:
-    """Train the source network; return the trunk's state dict in torchvision's names."""
-    images, labels = render_source(IDENTITIES, IMAGES, SEED, size=(width, height))
-    pixels = torch.from_numpy(images)
-    target = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-    generator = torch.Generator().manual_seed(seed_for(SEED, "source"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(SEED, "initialisation"))
-        network = SourceNetwork(architecture, IDENTITIES).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=5e-4, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, PEAK_RATE, total_steps=ITERATIONS, pct_start=0.2
-    )
-    order = torch.cat(
-        [
-            torch.randperm(len(target), generator=generator)
-            for _ in range(ITERATIONS * BATCH // len(target) + 1)
+class SourceTraining:
+    """The training of a source network, wherever between two iterations it stands.
+
+    Attributes
+    ----------
+    done : int
+        Finished iterations.
+    whole : bool
+        Whether none is in progress.
+    loss : float
+        Of the last one.
+    """
+
+    def __init__(self, architecture: str, height: int, width: int) -> None:
+        images, labels = render_source(IDENTITIES, IMAGES, SEED, size=(width, height))
+        self.pixels = torch.from_numpy(images)
+        self.target = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        self.generator = torch.Generator().manual_seed(seed_for(SEED, "source"))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(SEED, "initialisation"))
+            self.network = SourceNetwork(architecture, IDENTITIES).to(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=PEAK_RATE, weight_decay=5e-4, fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, PEAK_RATE, total_steps=ITERATIONS, pct_start=0.2
+        )
+        people = len(self.target)
+        drawn = [
+            torch.randperm(people, generator=self.generator) for _ in range(ITERATIONS * BATCH // people + 1)
         ]
-    )
-    network.train()
-    bfloat16 = source_precision(architecture, height, width) == "bf16"
-    for i in reporter.track(range(ITERATIONS), ITERATIONS, "source training"):
-        rows = order[i * BATCH : (i + 1) * BATCH]
-        raw = pixels[rows].permute(0, 3, 1, 2).float() / 255
-        jittered = jitter(raw, generator).mul(255).round().byte()
-        batch = normalise(jittered).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            loss = cross_entropy(network(batch), target[rows])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if i % 10 == 0:
-            reporter.live(f"loss {float(loss.detach()):.3f}")
-    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        self.order = torch.cat(drawn)
+        self.bfloat16 = source_precision(architecture, height, width) == "bf16"
+        self.network.train()
+        self.done, self.whole, self.loss = 0, True, float("nan")
+
+    def step(self) -> None:
+        """Train one iteration; a signal waits for its end."""
+        with unbroken():
+            self.whole = False
+            rows = self.order[self.done * BATCH : (self.done + 1) * BATCH]
+            raw = self.pixels[rows].permute(0, 3, 1, 2).float() / 255
+            jittered = jitter(raw, self.generator).mul(255).round().byte()
+            batch = normalise(jittered).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+                loss = cross_entropy(self.network(batch), self.target[rows])
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            self.schedule.step()
+            self.loss = float(loss.detach())
+            self.done, self.whole = self.done + 1, True
+
+    def state(self) -> dict[str, Any]:
+        """Return what a later process needs to go on."""
+        return {
+            "done": self.done,
+            "network": dict(self.network.state_dict()),
+            "optimiser": optimiser_state(self.optimiser),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+        self.network.load_state_dict(saved["network"])
+        restore_optimiser(self.optimiser, saved["optimiser"])
+        for parameter, kept in self.optimiser.state.items():
+            for name, value in kept.items():
+                if (
+                    value.shape == parameter.shape
+                ):  # the fused step goes through both in the parameter's layout
+                    kept[name] = torch.empty_like(parameter).copy_(value)
+        self.schedule.load_state_dict(saved["schedule"])
+        self.generator.set_state(saved["generator"])
+        self.done = saved["done"]
+
+
+def train_source(
+    architecture: str, height: int, width: int, reporter: Reporter, kept: Path
+) -> dict[str, Tensor]:
+    """Train the source network; return the trunk's state dict in torchvision's names.
+
+    Parameters
+    ----------
+    kept : Path
+        Checkpoint of a training that was stopped; it is gone on with, written once a minute and when the process is
+        asked to stop, and left to who keeps the result.
+
+    Raises
+    ------
+    HarnessError
+        If the training diverged.
+    """
+    training = SourceTraining(architecture, height, width)
+    begin_from(kept, training, reporter)
+    saved = time.monotonic()
+    try:
+        for i in reporter.track(
+            range(training.done, ITERATIONS), ITERATIONS - training.done, "source training"
+        ):
+            training.step()
+            if i % 10 == 0:
+                reporter.live(f"loss {training.loss:.3f}")
+            if time.monotonic() - saved > SAVE_EVERY_S:
+                save_checkpoint(kept, training.state())
+                saved = time.monotonic()
+    except Stopped:
+        if training.whole and training.done:
+            save_checkpoint(kept, training.state())
+            reporter.line(
+                f"the source training was stopped; {training.done} of its {ITERATIONS} iterations are kept in {kept}, "
+                "and the same command goes on from there"
+            )
+        raise
+    if not all(parameter.isfinite().all() for parameter in training.network.parameters()):
+        kept.unlink(missing_ok=True)
         raise HarnessError(
-            f"the source training diverged (last loss {float(loss.detach())}); nothing was kept: "
+            f"the source training diverged (last loss {training.loss}); nothing was kept: "
             "give other weights by --set weights=PATH, or weights=none"
         )
-    reporter.line(f"source training: last loss {float(loss.detach()):.3f}")
+    reporter.line(f"source training: last loss {training.loss:.3f}")
     return {
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.trunk.state_dict().items()
+        for name, tensor in training.network.trunk.state_dict().items()
     }
+
+
+def begin_from(kept: Path, training: SourceTraining, reporter: Reporter) -> None:
+    """Go on with a training that was stopped, if there is one and its checkpoint is whole."""
+    if not kept.is_file():
+        return
+    try:
+        saved = load_checkpoint(kept)
+    except HarnessError as error:
+        reporter.line(f"{error}: the source training begins again")
+        return
+    training.load_state(saved)
+    reporter.line(f"going on with the source training after {training.done} of {ITERATIONS} iterations")

@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch.optim import Optimizer
 
 from harness.errors import HarnessError
+from harness.runs.stopping import unbroken
 from harness.training.checkpoint import load_checkpoint, optimiser_state, restore_optimiser, save_checkpoint
 from harness.training.evaluation import Result
 from harness.training.recorder import Recorder
@@ -60,8 +61,10 @@ def load_modules(setup: Setup, states: Mapping[str, Any]) -> None:
 
 def store_progress(setup: Setup, state: State, recorder: Recorder) -> None:
     """Write tables first, then the checkpoint that says they are there."""
-    recorder.write_progress()
-    save_checkpoint(setup.task.directory.last, checkpoint(setup, state, recorder))
+    setup.task.directory.still_mine()
+    with unbroken():
+        recorder.write_progress()
+        save_checkpoint(setup.task.directory.last, checkpoint(setup, state, recorder))
 
 
 def checkpoint(setup: Setup, state: State, recorder: Recorder) -> dict[str, Any]:

@@ -109,8 +109,11 @@ def synthetic_source(config: EngineConfig, reporter: Reporter) -> dict[str, Tens
         state = cached(path, reporter)
         if state is None:
             reporter.line(f"training the source weights ({name}, once; kept in {path})")
-            state = train_source(config.architecture, config.height, config.width, reporter)
+            kept = path.with_suffix(".ckpt")
+            clear_leftovers(path.parent, kept.name)
+            state = train_source(config.architecture, config.height, config.width, reporter, kept)
             write_atomic(path, save(state, metadata={DIGEST: digest_of(state)}))
+            kept.unlink(missing_ok=True)
     return state
 
 

@@ -6,39 +6,121 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 from harness.cli import app
 from harness.cli.console import write_anywhere
+from harness.runs.stopping import SIGNALS, Stopped, state, unbroken
 
 
-def stopped_by(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> object:
-    """Return the exit code of a command that gets a signal, and what it had to tidy up."""
-    tidied = []
+class Ended:
+    """How a command ended that did something in the place of its work."""
 
-    def command(**_: object) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, work: Callable[[list[str]], object]) -> None:
+        self.did: list[str] = []
+
+        def command(**_: object) -> None:
+            try:
+                work(self.did)
+            finally:
+                self.did.append("tidied")
+
+        monkeypatch.setattr(app, "app", command)
+        # a shell in the background ignores it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        before = list(map(signal.getsignal, SIGNALS))
+        with pytest.raises(SystemExit) as end:
+            app.main([])
+        self.code = end.value.code
+        assert list(map(signal.getsignal, SIGNALS)) == before
+        assert (state.asked, state.depth) == (0, 0)
+
+
+def ask(*numbers: int) -> None:
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+CODES = [(signal.SIGTERM, 75), (signal.SIGUSR2, 75), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_a_signal_tidies_up_and_has_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def work(did: list[str]) -> None:
+        ask(number)
+        did.append("went on")
+
+    ended = Ended(monkeypatch, work)
+    assert (ended.code, ended.did) == (code, ["tidied"])
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_what_must_not_be_broken_is_finished_first(
+    monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def work(did: list[str]) -> None:
+        with unbroken():
+            with unbroken():
+                ask(number, signal.SIGTERM)
+                did.append("inner")
+            did.append("outer")
+        did.append("went on")
+
+    ended = Ended(monkeypatch, work)
+    assert (ended.code, ended.did) == (code, ["inner", "outer", "tidied"])
+
+
+def test_a_second_interrupt_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(did: list[str]) -> None:
+        with unbroken():
+            ask(signal.SIGINT)
+            did.append("first")
+            ask(signal.SIGINT)
+            did.append("second")
+
+    ended = Ended(monkeypatch, work)
+    assert (ended.code, ended.did) == (130, ["first", "tidied"])
+
+
+def test_tidying_up_is_not_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(did: list[str]) -> None:
         try:
-            os.kill(os.getpid(), number)
-        finally:
-            tidied.append(True)
+            ask(signal.SIGUSR2)
+        except Stopped:
+            ask(signal.SIGTERM, signal.SIGUSR2)
+            with unbroken():
+                did.append("wrote")
+            did.append("all of it")
+            raise
 
-    monkeypatch.setattr(app, "app", command)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        app.main([])
-    except (SystemExit, KeyboardInterrupt) as end:
-        return getattr(end, "code", "interrupt"), tidied, signal.getsignal(signal.SIGTERM) is before
-    return None
+    ended = Ended(monkeypatch, work)
+    assert (ended.code, ended.did) == (75, ["wrote", "all of it", "tidied"])
 
 
-def test_sigterm_tidies_up_and_ends_with_75(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stopped_by(monkeypatch, signal.SIGTERM) == (75, [True], True)
+def test_a_stop_that_a_library_swallows_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(did: list[str]) -> None:
+        with suppress(BaseException):
+            ask(signal.SIGTERM)
+        with unbroken():
+            did.append("next iteration")
+        did.append("went on")
+
+    ended = Ended(monkeypatch, work)
+    assert (ended.code, ended.did) == (75, ["next iteration", "tidied"])
 
 
-def test_an_interrupt_is_no_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stopped_by(monkeypatch, signal.SIGINT) == ("interrupt", [True], True)
+def test_without_signals_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(_did: list[str]) -> None:
+        with unbroken():
+            pass
+        raise SystemExit(7)
+
+    assert Ended(monkeypatch, work).code == 7
 
 
 @pytest.mark.parametrize(

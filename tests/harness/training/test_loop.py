@@ -106,17 +106,21 @@ def stop_in_the_middle(root: Path, out: Path, epochs_done: int, how: signal.Sign
     return process.returncode, said
 
 
-@pytest.mark.parametrize(("epochs_done", "how"), [(1, signal.SIGINT), (3, signal.SIGKILL)])
+@pytest.mark.parametrize(("epochs_done", "how"), [(1, signal.SIGUSR2), (3, signal.SIGKILL)])
 def test_stopped_run_resumes_to_the_same_bytes(
     undisturbed: Path, tiny_regdb: Path, tmp_path: Path, epochs_done: int, how: signal.Signals
 ) -> None:
     out = tmp_path / "runs"
     code, said = stop_in_the_middle(tiny_regdb, out, epochs_done, how)
-    assert code == (130 if how == signal.SIGINT else -how), "the run ended before it could be stopped"
-    if how == signal.SIGINT:
+    assert code == (75 if how == signal.SIGUSR2 else -how), "the run ended before it could be stopped"
+    folder = run_folder(out)
+    if how == signal.SIGUSR2:
         assert "Traceback" not in said
-        assert "finished epochs are kept" in said
-    assert not (run_folder(out) / "COMPLETE").exists()
+        assert "stopped by SIGUSR2" in said
+        assert "goes on from there" in said
+        assert json.loads((folder / "manifest.json").read_text())["status"] == "stopped"
+        assert not [path for path in folder.rglob("*") if path.name.startswith((".", "holder"))]
+    assert not (folder / "COMPLETE").exists()
     again = run(tiny_regdb, out)
     assert again.returncode == 0, again.stderr
     assert "resuming" in again.stderr
