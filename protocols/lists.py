@@ -1,11 +1,12 @@
-"""Reads the text files of data sets: identities on one line, or an image and its label a line."""
+"""Reads the text files of data sets (identities on one line, or an image and its label a line), and digests lists."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path, PurePosixPath
 
-from protocols.base import DataError
+from protocols.base import DataError, Trial
 
 
 def read_lines(path: Path) -> list[str]:
@@ -82,3 +83,13 @@ def parse_line(root: Path, path: Path, number: int, line: str) -> tuple[str, int
     if not (root / pure).is_file():
         raise DataError(f"{path}, line {number}: no image {name} below {root}; restore it from the original")
     return name, label
+
+
+def list_digest(trial: Trial) -> str:
+    """Digest the ordered query and gallery lists of a trial (paths, cameras, identities)."""
+    digest = hashlib.sha256()
+    for side in (trial.query, trial.gallery):
+        digest.update("\n".join(side.images.paths).encode())
+        digest.update(side.images.camera.astype("<i8").tobytes())
+        digest.update(side.identity.astype("<i8").tobytes())
+    return digest.hexdigest()[:16]

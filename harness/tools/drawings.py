@@ -3,79 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.errors import HarnessError
 from harness.registry import nearest
-from harness.tools.tables import checkpoint_rule, chosen_runs
-from results import Run, compare, find_runs
+from harness.tools.figure_request import Wanted, runs_of
+from results import Run, compare
 from results.comparable import line_groups
 from results.figures import cmc, cmc_points, forest, pairs, scaling, schedule, stages, timings, training
 from results.figures.style import check_columns, check_suffix, write_figure
-from results.schema import Checkpoint
+
+if TYPE_CHECKING:
+    from harness.training.progress import Reporter
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a person asks for.
-
-    Attributes
-    ----------
-    named : tuple of str
-        What stands behind the kind: run directories as a rule, the method of ``schedule``, the CSV of ``scaling``.
-    columns : int
-        Width, in columns of a paper.
-    metric, reference, checkpoint, protocol
-        Of comparisons and curves, as ``compare`` takes them; `protocol` keeps one of several.
-    preset : str
-        Of ``schedule``.
-    """
-
-    named: tuple[str, ...]
-    columns: int = 1
-    metric: str = "mAP"
-    reference: str | None = None
-    checkpoint: str = "last"
-    protocol: str | None = None
-    preset: str = "paper"
-
-    @property
-    def rule(self) -> Checkpoint:
-        """The checkpoint rule; see :func:`harness.tools.tables.checkpoint_rule`."""
-        return checkpoint_rule(self.checkpoint)
-
-
-def draw(kind: str, wanted: Wanted, out: Path) -> None:
-    """Draw a figure and write it whole or not at all.
+def draw(kind: str, wanted: Wanted, out: Path, reporter: Reporter) -> None:
+    """Draw a figure and write it whole or not at all; an extraction says how far it is by `reporter`.
 
     Raises
     ------
     HarnessError, ResultsError
         Unknown kind, form or width; runs that are unfinished, damaged, too few or not comparable.
     """
-    if kind not in KINDS:
-        raise HarnessError(f"figure {kind}: {nearest(kind, KINDS)}")
+    if kind not in (*KINDS, *FEATURES):
+        raise HarnessError(f"figure {kind}: {nearest(kind, (*KINDS, *FEATURES))}")
     check_suffix(out)
     check_columns(wanted.columns)
-    write_figure(KINDS[kind](wanted), out)
-
-
-def runs_of(wanted: Wanted) -> tuple[Run, ...]:
-    """Read the finished runs that were named, with the rows of one protocol if one was named.
-
-    Raises
-    ------
-    HarnessError
-        If none was named, or none was scored under the protocol.
-    """
-    if not wanted.named:
-        raise HarnessError("which runs? Give run directories, or folders of them, as `runs`")
-    runs = find_runs([Path(name) for name in wanted.named]).runs
-    return chosen_runs(runs, wanted.protocol)
+    figure = KINDS[kind](wanted) if kind in KINDS else draw_features(kind, wanted, reporter)
+    write_figure(figure, out)
 
 
 def draw_forest(wanted: Wanted) -> Figure:
@@ -140,6 +99,20 @@ def draw_scaling(wanted: Wanted) -> Figure:
     return scaling(times, wanted.columns)
 
 
+def draw_ranked(wanted: Wanted) -> Figure:
+    """Queries and what was found first."""
+    from harness.tools.ranked_lists import draw_ranked as drawn
+
+    return drawn(wanted)
+
+
+def draw_features(kind: str, wanted: Wanted, reporter: Reporter) -> Figure:
+    """Draw features, those of a file or those that a run's network gives."""
+    from harness.tools.feature_figures import DRAWN
+
+    return DRAWN[kind](wanted, reporter)
+
+
 KINDS: Mapping[str, Callable[[Wanted], Figure]] = {
     "forest": draw_forest,
     "cmc": draw_cmc,
@@ -148,4 +121,7 @@ KINDS: Mapping[str, Callable[[Wanted], Figure]] = {
     "schedule": draw_schedule,
     "stages": draw_stages,
     "scaling": draw_scaling,
+    "ranked": draw_ranked,
 }
+FEATURES = ("embedding", "distances", "split")
+"""Kinds that :mod:`harness.tools.feature_figures` draws."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +17,9 @@ from harness.errors import HarnessError
 from harness.inputs.store import ImageOpener
 from harness.training.engine import Engine
 from protocols.base import Dataset, Headline, Images, LabelledImages, Protocol, Scores, Trial, joined
+from protocols.lists import list_digest
 
 RANKS = (1, 5, 10, 20)
-
-
-def list_digest(trial: Trial) -> str:
-    """Digest the ordered query and gallery lists of a trial (paths, cameras, identities)."""
-    digest = hashlib.sha256()
-    for side in (trial.query, trial.gallery):
-        digest.update("\n".join(side.images.paths).encode())
-        digest.update(side.images.camera.astype("<i8").tobytes())
-        digest.update(side.identity.astype("<i8").tobytes())
-    return digest.hexdigest()[:16]
 
 
 def metric_values(scores: Scores) -> dict[str, float]:

@@ -7,16 +7,25 @@ and the width in columns of a paper. Nothing here reads a run, an image or a net
 from results.figures.cmc import cmc, cmc_points
 from results.figures.comparisons import forest, pairs
 from results.figures.costs import scaling, stages, timings
+from results.figures.ranked import RankedRow, Tile, ranked
+from results.figures.spaces import Points, distances, embedding, split
 from results.figures.style import to_png, to_svg, write_figure
 from results.figures.training import schedule, training
 
 __all__ = [
+    "Points",
+    "RankedRow",
+    "Tile",
     "cmc",
     "cmc_points",
+    "distances",
+    "embedding",
     "forest",
     "pairs",
+    "ranked",
     "scaling",
     "schedule",
+    "split",
     "stages",
     "timings",
     "to_png",

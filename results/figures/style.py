@@ -27,6 +27,8 @@ WIDTHS = {1: 3.5, 2: 7.16}
 """Inches of one column and of two, as in the journals of the field."""
 INK, PAPER = "#1b1f24", "#ffffff"
 """Of texts and axes, and behind them; a page replaces both by its own."""
+DARK, LIGHT = "#1b1f25", "#fffffe"
+"""The same, where they stand on, or are, a colour that no page replaces."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 STYLES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -180,7 +182,7 @@ def contrast(colour: str) -> str:
     channels = np.array(to_rgb(colour))
     linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ (0.2126, 0.7152, 0.0722))
-    return INK if (luminance + 0.05) / 0.06 > 1.05 / (luminance + 0.05) else PAPER
+    return DARK if (luminance + 0.05) / 0.06 > 1.05 / (luminance + 0.05) else LIGHT
 
 
 def edges_only(axes: Sequence[Axes], across: int, x: str, y: str) -> None:

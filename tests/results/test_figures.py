@@ -168,7 +168,7 @@ def test_many_methods_have_looks_of_their_own() -> None:
     chosen = looks([f"m{i}" for i in range(20)])
     assert len({(look["color"], look["linestyle"]) for look in chosen.values()}) == 20
     assert len({look["color"] for look in list(chosen.values())[: len(COLOURS)]}) == len(COLOURS)
-    assert (contrast("#ffffff"), contrast("#000000")) == ("#1b1f24", "#ffffff")
+    assert (contrast("#ffffff"), contrast("#000000")) == ("#1b1f25", "#fffffe")
 
 
 def test_what_cannot_be_drawn_is_said(runs: tuple[Run, ...], tmp_path: Path) -> None:
