@@ -9,7 +9,7 @@ DIM ?= 2048
 BENCH ?=
 CPUS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test check bench install clean
+.PHONY: demo test test-slurm check bench install clean
 
 install: $(STAMP)
 
@@ -24,6 +24,12 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest -n $(CPUS)
+
+# A Slurm of one node, started as root; on Debian its packages are installed, which takes half a minute.
+test-slurm: $(STAMP)
+	command -v slurmctld >/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		--no-install-recommends slurmctld slurmd slurm-client munge)
+	$(BIN)/pytest -m slurm -v tests/harness/sweep/test_slurm_node.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

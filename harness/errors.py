@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
+
+WORST_FIRST = (1, 2, 75, 130, 3)
+"""Exit codes: a bug, the user's mistake, stopped, interrupted, held by another process."""
 
 
 class HarnessError(ValueError):
@@ -29,6 +33,15 @@ def format_error(error: BaseException) -> tuple[str, int]:
         return f"{where}{error.strerror or error}; {remedy(error)}", 2
     assert isinstance(error, ValueError)
     return str(error), 2
+
+
+def code_of_many(codes: Iterable[int]) -> int:
+    """Return the exit code for several runs: of theirs, the first that occurs of 1, 2, 75, 130, 3; 0 if all finished.
+
+    Any other one, as after a signal or from a command that is not there, counts as 1.
+    """
+    found = {code if code in (0, *WORST_FIRST) else 1 for code in codes}
+    return next((code for code in WORST_FIRST if code in found), 0)
 
 
 def remedy(error: OSError) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Folder", "append_line", "clear_leftovers", "new_file", "whole", "write_whole"]
+__all__ = ["Folder", "append_line", "appending", "clear_leftovers", "new_file", "whole", "write_whole"]
 
 Folder = Path | zipfile.Path
 """A run's directory: on disk, or within a bundle."""
@@ -117,6 +117,23 @@ def append_line(path: Path, line: str) -> None:
                 raise
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def appending(path: Path) -> Iterator[int]:
+    """Open a file that a child process is to write on from its end; it is not followed if it is a link.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened; names `path`.
+    """
+    with naming(path):
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def write_all(handle: int, content: bytes | memoryview) -> None:

@@ -16,6 +16,7 @@ from harness.cli import (
     method_commands,
     result_commands,
     run_commands,
+    sweep_commands,
 )
 from harness.cli.console import show_warnings_once, write_anywhere
 
@@ -88,6 +89,20 @@ add(
     "data export --protocol regdb --data /data/RegDB --out lists",
     "Data",
 )
+sweep_app = typer.Typer(
+    help=f"Many runs: on slots of this machine or on a cluster. {sweep_commands.ONE_DEVICE}",
+    no_args_is_help=True,
+)
+for name, function, example in (
+    ("run", sweep_commands.run, "sweep run --methods dmic,pca --protocol regdb --seeds 0-2 --gpus 0,1"),
+    ("slurm", sweep_commands.slurm, "sweep slurm plan.toml --header '#SBATCH --partition=gpu' --submit"),
+    ("status", sweep_commands.status, "sweep status runs/sweeps/plan-01234567"),
+    ("failures", sweep_commands.failures, "sweep failures runs/sweeps/plan-01234567"),
+    ("resubmit", sweep_commands.resubmit, "sweep resubmit runs/sweeps/plan-01234567"),
+    ("commands", sweep_commands.commands, "sweep commands runs/sweeps/plan-01234567 | parallel -j 4"),
+):
+    add(sweep_app, name, function, example, "Sweeps")
+app.add_typer(sweep_app, name="sweep", rich_help_panel=RUNS)
 app.add_typer(data_app, name="data", rich_help_panel=MACHINE)
 
 

@@ -33,6 +33,7 @@ SeedOption = Annotated[
     list[int] | None,
     typer.Option(min=0, max=2**63 - 1, help="Seed of the run; repeatable. Default: 0."),
 ]
+SeedsOption = Annotated[str | None, typer.Option(help="Seeds as numbers and ranges, such as 0-2.")]
 PresetOption = Annotated[
     str | None,
     typer.Option(help="demo, paper or paper-large. Default: paper.", autocompletion=options.preset_names),
@@ -49,6 +50,7 @@ def run(
     data: options.Data = None,
     trials: TrialsOption = None,
     seed: SeedOption = None,
+    seeds: SeedsOption = None,
     preset: PresetOption = None,
     sets: options.Sets = None,
     device: options.Device = "auto",
@@ -75,6 +77,7 @@ def run(
         "--preset": preset,
         "--trials": trials,
         "--seed": seed,
+        "--seeds": seeds,
         "--set": sets,
         "--precision": precision,
         "--allow-partial-data": allow_partial,
@@ -88,7 +91,7 @@ def run(
         protocol=required(protocol, "--protocol", "reidbench list protocols"),
         data=data,
         trials=trials,
-        seeds=tuple(seed or (0,)),
+        seeds=seeds_of(seed, seeds),
         preset=preset or "paper",
         sets=tuple(sets or ()),
         precision=precision,
@@ -99,6 +102,13 @@ def run(
         perform_all(request, execution, dry_run, reporter)
     else:
         perform(planned(request, execution, reporter), protocol, dry_run, reporter)
+
+
+def seeds_of(single: Sequence[int] | None, ranges: str | None) -> tuple[int, ...]:
+    """Return the seeds that ``--seed`` and ``--seeds`` name together."""
+    from harness.runs.plan import parse_seeds
+
+    return (*(single or ()), *(parse_seeds(ranges) if ranges is not None else ())) or (0,)
 
 
 def planned(request: Request, execution: Execution, reporter: Reporter) -> list[Task]:

@@ -48,11 +48,7 @@ class Manifest:
         here = {"environment": manifest_environment(), "device": self.device or task.execution.device}
         task.directory.write_manifest(
             {
-                "manifest_version": MANIFEST_VERSION,
-                "run": spec.id,
-                "spec": spec.model_dump(),
-                "data_root": str(task.root.resolve()),
-                "protocols": {protocol.id: protocol.version for protocol in task.protocols},
+                **specification(task),
                 "weights": {"name": spec.engine["weights"], "digest": self.weights},
                 **here,
                 **({"earlier": list(self.earlier)} if self.earlier else {}),
@@ -73,6 +69,17 @@ class Manifest:
     def settled(self) -> Manifest:
         """Return the manifest without the environment before this one if the two are alike."""
         return self if self.moved() else replace(self, earlier=self.earlier[:-1])
+
+
+def specification(task: Task) -> dict[str, Any]:
+    """Return what a manifest says of a run before anything has happened; enough for ``reidbench run --from``."""
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "run": task.spec.id,
+        "spec": task.spec.model_dump(),
+        "data_root": str(task.root.resolve()),
+        "protocols": {protocol.id: protocol.version for protocol in task.protocols},
+    }
 
 
 def earlier_environments(directory: RunDirectory) -> tuple[dict[str, Any], ...]:

@@ -20,7 +20,9 @@ from harness.runs.weights import weights_identity
 from protocols.base import Protocol
 
 NUMBER = re.compile("[0-9]{1,9}")
-"""Of a trial: digits in ASCII, for ``str.isdigit`` takes others that ``int`` does not."""
+"""Of a trial or a seed: digits in ASCII, for ``str.isdigit`` takes others that ``int`` does not."""
+SEEDS = 1000
+"""More of them in a range are a slip of the keyboard."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,25 @@ def parse_trials(text: str | None, splits: Sequence[int]) -> tuple[int, ...]:
         raise HarnessError(
             f"--trials {text}: {wrong or 'nothing'} chosen; trials are {splits[0]} to {splits[-1]}"
         )
+    return tuple(dict.fromkeys(chosen))
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read ``0-2``, ``7`` or ``0,4-6`` as seeds.
+
+    Raises
+    ------
+    HarnessError
+        If the text is not of that form, or means more than a thousand.
+    """
+    chosen: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not NUMBER.fullmatch(first) or (dash and not NUMBER.fullmatch(last)):
+            raise HarnessError(f"--seeds {text[:40]!a}: expected numbers and ranges such as 0-2 or 0,4-6")
+        if not 0 <= int(last or first) - int(first) < SEEDS:
+            raise HarnessError(f"--seeds {text[:40]}: a range goes upwards, over at most {SEEDS} seeds")
+        chosen += range(int(first), int(last or first) + 1)
     return tuple(dict.fromkeys(chosen))
 
 

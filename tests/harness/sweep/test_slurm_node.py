@@ -1,0 +1,202 @@
+"""Sweeps on a real Slurm of one node: `make test-slurm`.
+
+What happens to array tasks (time limit, preemption, requeue, a controller that is killed) is tried with a program that
+plays a run of some epochs; then real runs, one of which is queued again in its midst, are compared with serial ones.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.sweep.folder import Sweep, Unit, write_sweep
+from harness.sweep.slurm import Array, ask_queue, submit, write_script
+from harness.sweep.status import states_of
+from tests.conftest import process_environment, tiny_settings
+from tests.harness.sweep.conftest import spec
+from tests.harness.sweep.slurm_node import Node, missing
+
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing() or "Slurm is here")]
+
+PLAYER = '''\
+"""Plays a run of so many epochs of a second; asked to stop, it ends its iteration and keeps whole epochs."""
+import json, os, signal, sys, time
+from pathlib import Path
+
+file, out = Path(sys.argv[3]), Path(sys.argv[5])
+spec = json.loads(file.read_text())["spec"]
+run = out / spec["dataset"] / spec["method"] / file.stem
+run.mkdir(parents=True, exist_ok=True)
+kept = run / "epochs"
+done = int(kept.read_text()) if kept.exists() else 0
+print(f"from epoch {done}, device {os.environ.get('CUDA_VISIBLE_DEVICES')}", flush=True)
+asked = []
+for number in (signal.SIGTERM, signal.SIGUSR2):
+    signal.signal(number, lambda number, frame: asked.append(number))
+while done < spec["config"]["epochs"]:
+    for _ in range(10):
+        time.sleep(0.1)
+        if asked:
+            print(f"asked to stop by {signal.Signals(asked[0]).name}", flush=True)
+            sys.exit(75)
+    done += 1
+    kept.write_text(str(done))
+(run / "COMPLETE").touch()
+'''
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    made = Node(tmp_path_factory.mktemp("slurm"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def playing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what makes a sweep of runs of so many epochs, which the player plays."""
+    folder = tmp_path / "player" / "harness"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "__main__.py").write_text(PLAYER)
+    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+    monkeypatch.chdir(tmp_path)
+
+    def make(*epochs: int) -> Sweep:
+        execution: Any = SimpleNamespace(out=Path("runs"), images=Path("images"), device="cpu", workers=0)
+        specs = [spec(seed).model_copy(update={"config": {"epochs": n}}) for seed, n in enumerate(epochs)]
+        return write_sweep("played", execution, [{"run": one.id, "spec": one.model_dump()} for one in specs])
+
+    return make
+
+
+def epochs(unit: Unit) -> int:
+    path = unit.run / "epochs"
+    return int(path.read_text() or 0) if path.exists() else 0
+
+
+def finished(sweep: Sweep) -> bool:
+    return states_of(sweep) == ["finished"] * len(sweep.units)
+
+
+def start_again(node: Node, job: str) -> None:
+    """Let a task that was queued again start now: Slurm has it wait two minutes otherwise."""
+    node.until(lambda: "PENDING" in node.ask("squeue", "--noheader", "--format=%T", f"--jobs={job}"), "the queue")
+    node.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+def outputs(sweep: Sweep) -> str:
+    return "".join(path.read_text() for path in sorted(sweep.logs.glob("array-*.out")))
+
+
+def test_an_array_on_two_gpus(node: Node, playing: Any) -> None:
+    sweep = playing(1, 1, 1, 1)
+    write_script(sweep, Array(2))
+    job = submit(sweep)
+    assert set(ask_queue(sweep).tasks) == {0, 1, 2, 3}
+    node.until(lambda: finished(sweep), "four runs")
+    logs = [sweep.log(unit).read_text() for unit in sweep.units]
+    assert {log.split()[-1] for log in logs} == {"0", "1"}, "each got a device of its own"
+    assert [sweep.code(unit).read_text() for unit in sweep.units] == ["0\n"] * 4
+    node.until(lambda: not ask_queue(sweep).tasks, f"job {job} to leave the queue")
+
+
+def test_a_time_limit_queues_the_task_again(node: Node, playing: Any) -> None:
+    """Slurm counts limits in minutes, and sends the signal up to a minute early."""
+    sweep = playing(70)
+    write_script(sweep, Array(1, ("#SBATCH --time=1",), lead=10))
+    job = submit(sweep)
+    node.until(lambda: "queued again" in outputs(sweep), "the signal before the limit")
+    assert "asked to stop by SIGUSR2" in sweep.log(sweep.units[0]).read_text()
+    kept = epochs(sweep.units[0])
+    assert 0 < kept < 70
+    start_again(node, job)
+    node.until(lambda: f"from epoch {kept}," in sweep.log(sweep.units[0]).read_text(), "the second start")
+    node.ask("scancel", "--full", job)
+    node.until(lambda: not ask_queue(sweep).tasks, "the end")
+
+
+def test_preemption_stops_a_run_which_goes_on_afterwards(node: Node, playing: Any) -> None:
+    sweep = playing(12)
+    write_script(sweep, Array(1, ("#SBATCH --partition=low", "#SBATCH --gres=gpu:2"), gres=""))
+    job = submit(sweep)
+    node.until(lambda: epochs(sweep.units[0]) > 1, "two epochs")
+    urgent = ["sbatch", "--parsable", "--partition=high", "--gres=gpu:2", "--output=/dev/null", "--wrap=sleep 2"]
+    node.ask(*urgent)
+    node.until(lambda: "asked to stop by SIGTERM" in sweep.log(sweep.units[0]).read_text(), "the preemption")
+    start_again(node, job)
+    node.until(lambda: finished(sweep), "the run")
+    assert "queued again" not in outputs(sweep), "Slurm does that by itself"
+    assert sweep.log(sweep.units[0]).read_text().count("from epoch") == 2
+
+
+def test_scontrol_requeue(node: Node, playing: Any) -> None:
+    sweep = playing(6)
+    write_script(sweep, Array(1))
+    job = submit(sweep)
+    node.until(lambda: epochs(sweep.units[0]) > 1, "two epochs")
+    node.ask("scontrol", "requeue", f"{job}_0")
+    start_again(node, job)
+    node.until(lambda: finished(sweep), "the run")
+    second = sweep.log(sweep.units[0]).read_text().rpartition("from epoch ")[2]
+    assert int(second.partition(",")[0]) > 1
+
+
+def test_a_controller_that_is_killed_loses_nothing(
+    node: Node, playing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = playing(4, 1)
+    write_script(sweep, Array(1))
+    submit(sweep)
+    node.until(lambda: epochs(sweep.units[0]) > 0, "an epoch")
+    node.kill("slurmctld", signal.SIGKILL)
+    monkeypatch.setattr("harness.sweep.slurm.SQUEUE_S", 3)
+    assert ask_queue(sweep).unknown, "who asks is not kept waiting"
+    monkeypatch.undo()
+    node.begin("slurmctld")
+    node.until(lambda: finished(sweep), "both runs")
+    node.until(lambda: not ask_queue(sweep).tasks, "the end")
+
+
+def real(root: Path, folder: Path, *words: str) -> list[str]:
+    settings = tiny_settings("epochs=3", "iterations=2", "flip=false")
+    where = ["--protocol", "regdb", "--trials", "1", "--data", str(root), "--device", "cpu", "--out", str(folder)]
+    return [sys.executable, "-m", "harness", *words, *where, *settings]
+
+
+def test_real_runs_are_those_of_a_serial_command(
+    node: Node, tiny_regdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs; the first is queued again after its first epoch, wherever it stands."""
+    import subprocess
+
+    monkeypatch.chdir(tmp_path)
+    for name, value in process_environment().items():
+        monkeypatch.setenv(name, value)
+    subprocess.run(real(tiny_regdb, tmp_path / "serial", "run", "supervised", "--seeds", "0-1"), check=True)
+    words = ["sweep", "slurm", "--methods", "supervised", "--seeds", "0-1", "--submit", "--max-parallel", "2"]
+    done = subprocess.run(real(tiny_regdb, tmp_path / "runs", *words), check=True, capture_output=True, text=True)
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert "submitted 2 of 2 runs as job" in done.stdout
+    from harness.sweep.folder import read_sweep
+
+    sweep = read_sweep(folder)
+    first = sweep.units[0]
+    node.until(lambda: (first.run / "checkpoints" / "last.ckpt").exists(), "an epoch", 900)
+    job = done.stdout.split()[-1]
+    node.ask("scontrol", "requeue", f"{job}_0")
+    start_again(node, job)
+    node.until(lambda: finished(sweep), "both runs", 900)
+    for unit in sweep.units:
+        serial = tmp_path / "serial" / unit.run.relative_to(tmp_path / "runs")
+        for name in ("metrics.csv", "history.csv", "checkpoints/last.ckpt", "ranks.npz"):
+            assert (unit.run / name).read_bytes() == (serial / name).read_bytes(), name
+    states = [json.loads((unit.run / "manifest.json").read_text())["status"] for unit in sweep.units]
+    assert states == ["complete", "complete"]
