@@ -14,10 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from protocols.base import Count, DataError, Dataset, count, differences
-from protocols.files import MARKER, ForeignFileWarning, files_in, is_synthetic, odd_image
+from protocols.files import MARKER, ForeignFileWarning, files_in, is_synthetic, odd_image, open_image
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def dataset_at(root: Path, known: Sequence[Dataset]) -> Dataset:
 
 
 def files_below(root: Path, tops: Sequence[str]) -> Iterator[Path]:
-    """Yield every file below the top folders, sorted, but for what macOS leaves; links are followed."""
+    """Yield every file below the top folders, sorted, but for what systems leave; links are followed."""
     for top in tops:
         if (root / top).is_dir():
             yield from sorted(files_in(root / top))
@@ -111,7 +109,7 @@ def fingerprint(root: Path, dataset: Dataset) -> str:
 def unreadable(path: Path) -> str:
     """Decode an image; return what is wrong with it, or nothing."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             odd = odd_image(image)
     except Exception as error:  # decoders raise anything on damaged files

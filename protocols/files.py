@@ -6,13 +6,16 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO
+
+from PIL import Image
 
 from protocols.base import Count, DataError, differences
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What an image may be, whatever its file is called. Pillow has a program of the system draw EPS."""
+LEFT = ("._",), (".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini")
+"""What macOS and Windows leave beside images: beginnings of names, and names; in small letters."""
 MARKER = "SYNTHETIC.json"
 """The file at the root of a synthetic twin."""
 
@@ -60,12 +63,13 @@ def unknown_counts(root: Path, dataset: str, text: str, allow_partial: bool) -> 
 
 
 def is_leftover(name: str) -> bool:
-    """Say whether macOS leaves a file of that name beside others; its ``._`` files end in the others' suffixes."""
-    return name.startswith("._") or name == ".DS_Store"
+    """Say whether macOS or Windows leaves a file of that name; the ``._`` files of macOS end in others' suffixes."""
+    starts, names = LEFT
+    return name.startswith(starts) or name.lower() in names
 
 
 def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
-    """Yield the files at or below a folder, in no order, but for what macOS leaves beside them.
+    """Yield the files at or below a folder, in no order, but for what systems leave beside them.
 
     Links to folders are followed, unless they lead back to one above (`above`: their devices and inodes).
     """
@@ -95,7 +99,7 @@ def images_in(folder: Path, suffix: str) -> list[str]:
     folder : Path
     suffix : str
         ``.jpg`` or ``.bmp``, compared without regard to case; other files are left out with a warning, what
-        macOS leaves beside every image without one.
+        systems leave beside images without one.
 
     Raises
     ------
@@ -123,7 +127,12 @@ def images_in(folder: Path, suffix: str) -> list[str]:
     return sorted(names)
 
 
-def odd_image(image: Image) -> str:
+def open_image(file: Path | IO[bytes]) -> Image.Image:
+    """Open an image of one of the :data:`FORMATS`; it is read later, as ``PIL.Image.open`` says."""
+    return Image.open(file, formats=FORMATS)
+
+
+def odd_image(image: Image.Image) -> str:
     """Say why an opened image cannot be used as it is; empty if it can.
 
     Pixels of 16 or 32 bits would all turn white: which of their numbers is white, only their owner knows.

@@ -89,7 +89,7 @@ def list_digest(trial: Trial) -> str:
     """Digest the ordered query and gallery lists of a trial (paths, cameras, identities)."""
     digest = hashlib.sha256()
     for side in (trial.query, trial.gallery):
-        digest.update("\n".join(side.images.paths).encode())
+        digest.update("\n".join(side.images.paths).encode(errors="surrogateescape"))
         digest.update(side.images.camera.astype("<i8").tobytes())
         digest.update(side.identity.astype("<i8").tobytes())
     return digest.hexdigest()[:16]

@@ -48,7 +48,7 @@ TREE = """<root>/vis/0001/0001_c01_s185535_f7010_vis.jpg   <root>/nir/0001/0001_
 <root>/test_vis/cam1 .. cam9/0003/0003_c01_..._vis.jpg   <root>/test_nir/cam1 .. cam9/0003/..._nir.jpg
 <root>/idx/train_vis.txt  train_nir.txt   each line: vis/<identity>/<image>, one blank, an integer label
 <root>/idx/test_id.txt   identities separated by commas, on one line"""
-NAME, IDENTITY = re.compile(r"(\d+)_c(\d+)_"), re.compile(r"\d{4}")
+NAME, IDENTITY = re.compile(r"([0-9]+)_c([0-9]+)_"), re.compile("[0-9]{4}")
 SCRIPT_RULE = "whole, queried by seeded infrared draws: not comparable with visible-to-infrared of llcm"
 Folders = Mapping[Modality, Sequence[Folder]]
 Lists = Mapping[Modality, LabelledImages]
@@ -88,7 +88,7 @@ def read_training(root: Path, modality: Modality) -> TrainingList:
     file = needed(root, f"idx/train_{TOPS[modality]}.txt", TREE)
     names, labels = read_labelled_paths(root, file)
     for number, name in enumerate(names, start=1):
-        if not re.fullmatch(rf"{TOPS[modality]}/\d{{4}}/[^/]+", name):
+        if not re.fullmatch(rf"{TOPS[modality]}/[0-9]{{4}}/[^/]+", name):
             raise DataError(f"{file}, line {number}: {name} is not {TOPS[modality]}/<four digits>/<image>")
     cameras = [camera_in_name(root / name) for name in names]
     people = [int(name.split("/")[1]) for name in names]

@@ -136,6 +136,11 @@ def own_camera(
             raise DataError(
                 f"{name}_cams has shape {cams.shape}, the ids of that side have shape {ids.shape}; give one a sample"
             )
+        if (cams < 0).any():  # of one unknown camera, images would hide each other
+            raise DataError(
+                f"{name}_cams has {int((cams < 0).sum())} negative numbers; a camera that is not known hides no image "
+                "and is hidden by none, so nobody can say what is a match: leave these images out"
+            )
     pairs, group = np.unique(np.stack([query_ids, query_cams], axis=1), axis=0, return_inverse=True)
     same = pairs[:, :1] == gallery_ids
     skip = same & (pairs[:, 1:] == gallery_cams)

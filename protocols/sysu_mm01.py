@@ -6,6 +6,7 @@ from ``numpy.random.RandomState(trial)``), or those of the official permutation 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ def folder_images(root: Path, camera: int, identity: int) -> list[str]:
     if not folder.is_dir():
         return []
     names = images_in(folder, ".jpg")
-    odd = next((n for n in names if not (len(Path(n).stem) == 4 and Path(n).stem.isdigit())), None)
+    odd = next((n for n in names if not re.fullmatch("[0-9]{4}", Path(n).stem)), None)
     if odd:
         warnings.warn(
             f"{folder / odd}: the name is not four digits; galleries drawn from it are not the standard ones",

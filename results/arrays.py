@@ -16,6 +16,8 @@ from results.columns import ResultsError
 
 __all__ = ["member", "read_npz"]
 
+BOMB_BYTES, BOMB_RATIO = 2**28, 100
+"""Arrays above that size that are packed into less than that part of it are refused: no numbers of anybody are."""
 HEADERS = {b"\x01\x00": np.lib.format.read_array_header_1_0}
 """Readers of the headers of ``.npy`` by version; later ones are alike."""
 
@@ -37,6 +39,9 @@ def member(loaded: np.lib.npyio.NpzFile, key: str) -> npt.NDArray[Any]:
             promised, there = math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size
             if promised > there and not dtype.hasobject:
                 raise ValueError(f"its header promises {promised} bytes, {there} are there")
+            packed = archive.getinfo(name).compress_size
+            if there > BOMB_BYTES and there > BOMB_RATIO * packed:
+                raise ValueError(f"{packed} bytes unpack to {there}; save it with numpy.savez, uncompressed")
     array = loaded[key]
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{key!a} is no array")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from harness.errors import HarnessError
-from protocols.files import odd_image
+from protocols.files import odd_image, open_image
 
 UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
@@ -100,7 +100,7 @@ def read_file(path: Path) -> bytes:
 
 def decode_image(data: bytes, height: int, width: int, resample: Image.Resampling) -> UInt8Array:
     """Decode an image as RGB and resize it; (3, height, width)."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(io.BytesIO(data)) as image:
         if odd := odd_image(image):  # its pixels would not be what they are taken for
             raise ValueError(odd)
         pixels = np.asarray(image.convert("RGB").resize((width, height), resample))

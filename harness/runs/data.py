@@ -87,7 +87,7 @@ def without_identity_order(training: LabelledImages) -> LabelledImages:
     truth.
     """
     images = training.images
-    digests = [hashlib.sha256(path.encode()).hexdigest() for path in images.paths]
+    digests = [hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest() for path in images.paths]
     order = np.lexsort((np.array(digests), images.modality))
     return LabelledImages(
         Images(
@@ -158,10 +158,9 @@ def lists_in(folder: Path) -> Iterator[Path]:
 def trial_lists(trial: Trial) -> Iterator[tuple[str, bytes]]:
     """Yield file names and contents of one trial's two lists."""
     for name, side in (("query", trial.query), ("gallery", trial.gallery)):
-        frame = pd.DataFrame(
-            {"path": side.images.paths, "identity": side.identity, "camera": side.images.camera}
-        )
-        yield f"{name}_{trial.number}.csv", frame.to_csv(index=False).encode()
+        paths = pd.Series(side.images.paths, dtype="object")  # names need not be UTF-8
+        frame = pd.DataFrame({"path": paths, "identity": side.identity, "camera": side.images.camera})
+        yield f"{name}_{trial.number}.csv", frame.to_csv(index=False).encode(errors="surrogateescape")
 
 
 def data_digest(root: Path, dataset: Dataset) -> str:

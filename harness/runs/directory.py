@@ -41,7 +41,18 @@ class RunDirectory:
         return self._complete.exists()
 
     def prepare(self) -> None:
-        """Make the directories."""
+        """Make the directories.
+
+        Raises
+        ------
+        HarnessError
+            If they cannot be made, or checkpoints would go elsewhere by a link that somebody left there.
+        """
+        if self.last.parent.is_symlink():
+            raise HarnessError(
+                f"{self.last.parent} is a link, and a run writes into its own directory alone; delete it, "
+                "or choose another disk with --out"
+            )
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -24,6 +24,8 @@ SAME_NUMBERS = {
     ),
 }
 """Digests of code that computes the very bytes of earlier code, and the digest of that, by which its weights go on."""
+WRAPPED = "module."
+"""What ``torch.nn.DataParallel`` puts before every name."""
 
 
 def digest_of(state: Mapping[str, Tensor]) -> str:
@@ -75,6 +77,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = {name: tensor.detach() for name, tensor in content.items() if isinstance(tensor, Tensor)}
     except Exception as error:  # a foreign file makes the loaders raise anything
         raise HarnessError(f"weights={path}: not a state dict of tensors ({why_not(error)})") from error
+    if all(isinstance(name, str) and name.startswith(WRAPPED) for name in state):
+        state = {name.removeprefix(WRAPPED): tensor for name, tensor in state.items()}
     if not state:
         inside = ", ".join(map(ascii, list(content)[:5])) or "nothing"
         raise HarnessError(
@@ -93,6 +97,11 @@ def plain(path: Path, name: object, tensor: Tensor) -> Tensor:
         kind = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else str(tensor.layout)
         raise HarnessError(
             f"weights={path}: {name!a} is a tensor of the kind {kind}, which holds no plain numbers; save a dense one"
+        )
+    if tensor.nbytes > tensor.untyped_storage().nbytes():  # would grow when it is copied
+        raise HarnessError(
+            f"weights={path}: {name!a} names {tensor.nbytes} bytes, of which the file holds "
+            f"{tensor.untyped_storage().nbytes()}; save a contiguous tensor"
         )
     return tensor
 

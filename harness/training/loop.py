@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -52,7 +53,7 @@ def begin_stage(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) ->
     """Start a stage: from the weights before, or from the best test epoch of the stage before, if it says so."""
     stage, before = epoch.stage, stage_before(epoch, setup.stages)
     if stage.initial != "last" and before:
-        load_modules(setup, load_checkpoint(setup.task.directory.best(before.name))["modules"])
+        load_modules(setup, kept_weights(setup, before.name))
     recorder.begin_stage()
     state.optimisations = make_optimisers(setup, stage)
 
@@ -144,7 +145,26 @@ def keep_for_next_stage(setup: Setup, epoch: Epoch) -> None:
     after = stage_after(epoch, setup.stages)
     if after and after.initial != "last":
         best = setup.task.directory.best(epoch.stage.name)
-        save_checkpoint(best, {"modules": module_states(setup), "epoch": epoch.number})
+        about = {"run": setup.task.spec.id, "stage": epoch.stage.name, "epoch": epoch.number}
+        save_checkpoint(best, {"modules": module_states(setup), **about})
+
+
+def kept_weights(setup: Setup, stage: str) -> Mapping[str, Any]:
+    """Return what :func:`keep_for_next_stage` kept of a stage.
+
+    Raises
+    ------
+    HarnessError
+        If the file is damaged, or of another run or stage.
+    """
+    path, run = setup.task.directory.best(stage), setup.task.spec.id
+    saved = load_checkpoint(path)
+    found = saved.get("run", run), saved.get("stage", stage)  # neither was kept once
+    if found != (run, stage):
+        raise HarnessError(
+            f"{path} is of run {found[0]}, stage {found[1]}, not of {run}, {stage}; begin the run anew with --force"
+        )
+    return dict(saved["modules"])
 
 
 def epoch_line(rows: Sequence[HistoryRow]) -> str:

@@ -170,15 +170,20 @@ def constant(size: tuple[int, int]) -> SizeOf:
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """Give a new folder beside `out` that takes its place at the end, and vanishes after an error."""
+    """Give a new folder beside `out` that takes its place at the end, and vanishes after an error.
+
+    Errors of files within name them as they would be called.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         yield temporary
         temporary.chmod(0o755)
         take_place(temporary, out)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and str(error.filename).startswith(str(temporary)):
+            error.filename = str(out) + str(error.filename).removeprefix(str(temporary))
         raise
 
 

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from harness.runs.data import data_digest
+from harness.errors import HarnessError
+from harness.inputs.images import read_image
+from harness.runs.data import data_digest, export, without_identity_order
 from protocols.base import DataError
 from protocols.check import check, dataset_at, fingerprint, unreadable
-from protocols.files import files_in, images_in
+from protocols.files import PartialDataWarning, files_in, images_in
+from protocols.lists import list_digest
+from protocols.llcm import camera_in_name
 from protocols.regdb import RegDBData
-from protocols.sysu_mm01 import SysuMM01Data
+from protocols.sysu_mm01 import SysuAll, SysuMM01Data, folder_images
 
 quiet = pytest.mark.filterwarnings("ignore")
 
@@ -126,3 +130,40 @@ def test_regdb_as_jpeg_is_checked_as_it_is_trained_on(tiny_regdb: Path, tmp_path
         file.write_text(file.read_text().replace(".bmp", ".jpg"))
     assert check(root, RegDBData()).ok
     assert RegDBData().training(root, 1)
+
+
+@quiet
+def test_an_image_whose_name_is_not_utf_8_is_used(sysu: Path) -> None:
+    """Its name goes into digests and lists as its bytes."""
+    for identity in (sysu / "cam1").iterdir():
+        folder = os.fsencode(identity)
+        os.rename(folder + b"/0001.jpg", folder + b"/\xba\xb9.jpg")  # noqa: PTH104 - bytes
+    training = without_identity_order(SysuMM01Data().training(sysu, 0, allow_partial=True))
+    assert any("\udcba" in path for path in training.images.paths)
+    assert all(map(list_digest, SysuAll().trials(sysu, 0, allow_partial=True)))
+    lists = export(SysuAll(), sysu, Path("lists"), allow_partial=True)
+    assert any(b"/\xba\xb9.jpg" in path.read_bytes() for path in lists)
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", "._0001.jpg"])
+def test_what_systems_leave_does_not_move_the_fingerprint(sysu: Path, name: str) -> None:
+    before = fingerprint(sysu, SysuMM01Data())
+    (sysu / "cam1" / "0001" / name).write_bytes(b"left")
+    assert fingerprint(sysu, SysuMM01Data()) == before
+    assert len(images_in(sysu / "cam1" / "0001", ".jpg")) == 3
+
+
+def test_pictures_that_a_program_would_have_to_draw_are_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "0001.jpg"
+    Image.new("RGB", (8, 16)).save(path, "EPS")
+    assert "cannot identify image file" in unreadable(path)
+    with pytest.raises(HarnessError, match=r"cannot read the image .*0001\.jpg"):
+        read_image(path, 16, 8, Image.Resampling.BICUBIC)
+
+
+def test_numbers_in_names_are_ascii_digits(sysu: Path) -> None:
+    (sysu / "cam1" / "0001" / "0001.jpg").rename(sysu / "cam1" / "0001" / "٠٠٠١.jpg")
+    with pytest.warns(PartialDataWarning, match="the name is not four digits"):
+        folder_images(sysu, 1, 1)
+    with pytest.raises(DataError, match="the name is not <identity>_c<camera>_"):
+        camera_in_name(Path("vis/0001/٠٠٠١_c٠١_s1_f1_vis.jpg"))

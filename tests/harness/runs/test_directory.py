@@ -85,3 +85,10 @@ def test_who_waits_says_so(tmp_path: Path) -> None:
 def test_trials_that_are_none_are_refused_at_once(text: str) -> None:
     with pytest.raises(HarnessError, match="--trials"):
         parse_trials(text, (1, 2, 3))
+
+
+def test_a_run_does_not_write_through_a_link_to_another_folder(run: RunDirectory, tmp_path: Path) -> None:
+    run.last.parent.rmdir()
+    run.last.parent.symlink_to(tmp_path)
+    with pytest.raises(HarnessError, match="checkpoints is a link"), run.held():
+        pass

@@ -16,6 +16,11 @@ from harness.errors import HarnessError
 from harness.runs.weights import digest_of, read_weights
 
 
+def test_names_that_data_parallel_wrapped_are_unwrapped(tmp_path: Path) -> None:
+    torch.save({"module.conv1.weight": torch.ones(2), "module.fc.bias": torch.ones(1)}, tmp_path / "w.pth")
+    assert set(read_weights(tmp_path / "w.pth")) == {"conv1.weight", "fc.bias"}
+
+
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 def test_a_state_dict_comes_back(name: str, tmp_path: Path) -> None:
     state = {"conv1.weight": torch.arange(6.0).reshape(2, 3)}
@@ -40,6 +45,11 @@ def test_a_state_dict_comes_back(name: str, tmp_path: Path) -> None:
         ("nowhere.pth", lambda path: None, "no such file"),
         ("keys.pth", lambda path: torch.save({1: torch.zeros(1)}, path), "1 names a tensor, but is no text"),
         ("meta.pth", lambda path: torch.save({"w": torch.zeros(2, device="meta")}, path), "of the kind meta"),
+        (
+            "huge.pth",
+            lambda path: torch.save({"w": torch.zeros(1).expand(2**40)}, path),
+            "names 4398046511104 bytes, of which the file holds 4",
+        ),
         (
             "sparse.pth",
             lambda path: torch.save({"w": torch.zeros(2, 2).to_sparse()}, path),

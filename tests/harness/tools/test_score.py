@@ -211,6 +211,22 @@ def test_junk_is_refused(tmp_path: Path, side: str) -> None:
         score_file(saved(tmp_path, content), "regdb")
 
 
+def test_an_unknown_camera_is_refused_where_cameras_decide(tmp_path: Path) -> None:
+    content = arrays(query_cams=np.array([1, -1, 1, 1, 1, 1]))
+    with pytest.raises(HarnessError, match=r"query_cams has 1 negative numbers; .* leave these images out"):
+        score_file(saved(tmp_path, content), "llcm")
+    assert len(score_file(tmp_path / "result.npz", "regdb"))
+
+
+def test_arrays_packed_into_next_to_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "bomb.npz", **arrays(distance=np.zeros((400, 400))))
+    monkeypatch.setattr("results.arrays.BOMB_BYTES", 2**20)
+    with pytest.raises(HarnessError, match=r"bytes unpack to 1280128; save it with numpy\.savez"):
+        score_file(tmp_path / "bomb.npz", "regdb")
+
+
 HEADERS = {
     "open bracket": "{'descr': '<f8', 'shape': ((((( ",
     "2**64": "{'descr': '<f8', 'fortran_order': False, 'shape': (18446744073709551616,), }",

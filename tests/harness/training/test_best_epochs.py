@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from harness.errors import HarnessError
 from harness.runs.plan import Request, plan
 from harness.runs.task import Execution, Task
 from harness.training import evaluation
 from harness.training import execute as execution
-from harness.training.checkpoint import load_checkpoint
+from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.execute import execute
+from harness.training.loop import kept_weights
 from harness.training.progress import Reporter
 from harness.training.recorder import Recorder
 from tests.conftest import TINY
@@ -79,3 +83,18 @@ def test_under_the_headline_setting_the_best_is_never_below_the_last(two_stages:
     headline = rows[rows["protocol"] + " " + rows["setting"] == rows["headline"]]
     mean = headline.groupby("checkpoint")["value"].mean()
     assert mean["best-on-test"] >= mean["best-of-last-stage"] >= mean["last"]
+
+
+def test_a_stage_starts_from_no_weights_of_another_run(
+    two_stages: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "best.ckpt"
+    monkeypatch.setattr(type(two_stages.directory), "best", lambda *_: path)
+    setup: Any = SimpleNamespace(task=two_stages)
+    about = {"run": two_stages.spec.id, "stage": "intra"}
+    save_checkpoint(path, {"modules": {"net": {}}, **about})
+    assert kept_weights(setup, "intra") == {"net": {}}
+    for other in ({"run": "0123456789ab"}, {"stage": "joint"}):
+        save_checkpoint(path, {"modules": {}, **about, **other})
+        with pytest.raises(HarnessError, match="begin the run anew"):
+            kept_weights(setup, "intra")
