@@ -179,15 +179,18 @@ def fault(column: Column, value: object) -> str:
 def converted(values: Iterable[object], column: Column, where: str) -> pd.Series:
     """Convert and check one column; errors name rows as lines of the CSV file (the header is line 1)."""
     results: list[Any] = []
+    known: dict[tuple[type, object], Any] = {}  # most columns repeat few values; True and 1 are equal
     for line, value in enumerate(values, start=2):
+        key = (type(value), value)
         try:
-            result = CONVERTERS[column.kind](value)
-            wrong = fault(column, result)
+            if key not in known:
+                known[key] = CONVERTERS[column.kind](value)
+            wrong = fault(column, known[key])
         except (ValueError, TypeError, OverflowError) as error:
             wrong = f"expected {column.kind} ({error})"
         if wrong:
             raise ResultsError(f"{where}: line {line}, column {column.name!r}: {value!r}: {wrong}")
-        results.append(result)
+        results.append(known[key])
     return pd.Series(results, name=column.name, dtype=DTYPES[column.kind])
 
 

@@ -18,9 +18,10 @@ import pandas as pd
 from results.arrays import read_npz
 from results.bundles import is_bundle, open_bundle
 from results.checksums import COMPLETE, check_files, read_checksums
+from results.columns import Row
 from results.files import Folder, write_whole
 from results.ranks import KEPT, false_rows
-from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, validate
+from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, frame_of, validate
 
 NEEDED = ("label", "preset", "dataset", "seed", "split")
 SAME = ("config", "engine", "sources", "training_version", "weights", "data_digest")
@@ -60,6 +61,11 @@ def write_frame(frame: pd.DataFrame, path: Path, schema: Schema[Any]) -> None:
     """
     text = validate(frame, schema, str(path)).to_csv(index=False, lineterminator="\n")
     write_text(path, text)
+
+
+def write_rows(rows: Iterable[Row], path: Path, schema: Schema[Row]) -> None:
+    """Write typed rows as CSV, as :func:`write_frame` writes their table."""
+    write_text(path, frame_of(rows, schema).to_csv(index=False, lineterminator="\n"))
 
 
 def read_frame(path: Folder, schema: Schema[Any]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "C
 CODE = Path(__file__).parents[2]
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that numbers depend on; absent ones are left out."""
     versions = {}
@@ -113,7 +115,7 @@ def manifest_environment() -> dict[str, Any]:
         if hasattr(psutil.Process, "cpu_affinity")
         else os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "packages": package_versions(),
+        "packages": dict(package_versions()),  # a copy of what is kept
         **cuda_state(),
         "threads": torch.get_num_threads(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},

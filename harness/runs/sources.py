@@ -11,6 +11,7 @@ import ast
 import hashlib
 import importlib.util
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 from harness.runs.run_spec import canonical_json
@@ -26,7 +27,7 @@ def source_digest(module: str) -> str:
     counted = {"methods", module.split(".")[0]} - UNCOUNTED
     texts: dict[str, list[str]] = {}
     for piece in needed(reachable(module, counted)):
-        texts.setdefault(piece.module, []).append(ast.unparse(piece.statement))
+        texts.setdefault(piece.module, []).append(piece.text)
     return hashlib.sha256(canonical_json(texts).encode()).hexdigest()
 
 
@@ -53,6 +54,11 @@ class Piece:
     attributes: frozenset[str]
     imports: frozenset[tuple[str, str]]
 
+    @cached_property
+    def text(self) -> str:
+        """The statement without comments and layout."""
+        return ast.unparse(self.statement)
+
 
 def reachable(module: str, counted: set[str]) -> list[Piece]:
     """Read a module and all that it imports from the packages that count."""
@@ -64,12 +70,19 @@ def reachable(module: str, counted: set[str]) -> list[Piece]:
         if name in seen or (source := module_source(name)) is None:
             continue
         seen.add(name)
-        text, package = source
-        tree = ast.parse(text)
-        queue.extend(m for m in imported_modules(tree, package) if m.split(".")[0] in counted)
-        body = [part for statement in OnlyCode().visit(tree).body for part in parts_of(statement)]
-        pieces += [piece_of(statement, name, package) for statement in body]
+        found, imported = read_module(name, *source)
+        queue.extend(m for m in imported if m.split(".")[0] in counted)
+        pieces += found
     return pieces
+
+
+@cache
+def read_module(name: str, text: str, package: str) -> tuple[list[Piece], set[str]]:
+    """Return the pieces of a module, and what it imports; methods share most modules, so a text is read once."""
+    tree = ast.parse(text)
+    imported = imported_modules(tree, package)
+    body = [part for statement in OnlyCode().visit(tree).body for part in parts_of(statement)]
+    return [piece_of(statement, name, package) for statement in body], imported
 
 
 def needed(pieces: list[Piece]) -> list[Piece]:

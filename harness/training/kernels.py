@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import cache
 
 import numpy as np
 import torch
 
 
+@cache
 def compile_kernels() -> float:
-    """Compile the kernels of clustering, evaluation and views, or load compiled ones; return the seconds it took."""
+    """Compile the kernels of clustering, evaluation and views, or load compiled ones; return the seconds it took.
+
+    Once a process: what is loaded stays.
+    """
     from methods.clustering import MIE, jaccard_clusters, nearest_neighbours
     from methods.parts.views import RECIPES, apply_views, draw_views
     from protocols.metrics import distances, evaluate

@@ -18,8 +18,8 @@ from harness.runs.files import write_atomic
 from harness.runs.task import Task
 from harness.training.evaluation import Result
 from harness.training.stage_times import StageTimers
-from results.schema import HISTORY, METRICS, PROFILE, Checkpoint, HistoryRow, MetricRow, frame_of
-from results.store import write_frame
+from results.schema import HISTORY, METRICS, PROFILE, Checkpoint, HistoryRow, MetricRow
+from results.store import write_rows
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,12 @@ class Recorder:
 
     def write_progress(self) -> None:
         """Write the tables of the epochs so far."""
-        write_frame(frame_of(self.history, HISTORY), self.directory.history, HISTORY)
+        write_rows(self.history, self.directory.history, HISTORY)
         self.write_profile()
 
     def write_profile(self) -> None:
         """Write the stage times so far."""
-        write_frame(self.timers.frame(), self.directory.profile, PROFILE)
+        write_rows(self.timers.rows(), self.directory.profile, PROFILE)
 
     def write_results(self, epoch: int, result: Result) -> None:
         """Write the ranks and the rows of the last epoch, and those of the best ones."""
@@ -131,7 +131,7 @@ class Recorder:
         np.savez_compressed(content, **ranks)  # type: ignore[arg-type]
         write_atomic(self.directory.ranks, content.getvalue())
         rows = [row for rule, best in kept.items() if best for row in metric_rows(self.task, rule, best)]
-        write_frame(frame_of(rows, METRICS), self.directory.metrics, METRICS)
+        write_rows(rows, self.directory.metrics, METRICS)
 
 
 def metric_rows(task: Task, checkpoint: Checkpoint, best: Best) -> list[MetricRow]:

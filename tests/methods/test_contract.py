@@ -22,7 +22,7 @@ from lightning_fabric.plugins.precision.precision import Precision
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from torch import Tensor, nn
-from torchvision.models import resnet18
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from harness import registry
 from harness.errors import HarnessError
@@ -48,6 +48,7 @@ from protocols.regdb import RegDBData
 from tests.conftest import TINY
 
 METHODS = sorted(name for name, entry in registry.methods().items() if not entry.error)
+TRAINED = [name for name in METHODS if load_method(name).supervision != "none"]
 UNSUPERVISED = [name for name in METHODS if load_method(name).supervision == "usl"]
 DATASETS = ("regdb", "sysu-mm01", "llcm")
 SMALL: dict[str, float] = {
@@ -84,14 +85,23 @@ def numeric_fields(config: BaseModel, group: str = "") -> Iterator[str]:
             yield f"{group}{key}"
 
 
-def thin_resnet18(**options: Any) -> nn.Module:
-    """Return a ResNet-18 of the usual widths, with convolutions in 32 groups: 3 % of the parameters."""
-    network = resnet18(**options)
+def thin_resnet18(weights: None) -> nn.Module:
+    """Return a ResNet of the usual widths, with one block a layer, and convolutions in 32 groups: 1 % of the work."""
+    with torch.device("meta"):  # most of what is made here is replaced
+        network = ResNet(BasicBlock, [1, 1, 1, 1])
     for parent in list(network.modules()):
-        for name, conv in parent.named_children():
-            if isinstance(conv, nn.Conv2d) and conv.in_channels >= 64:
-                shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.Conv2d) and layer.in_channels >= 64:
+                shape = (
+                    layer.in_channels,
+                    layer.out_channels,
+                    layer.kernel_size,
+                    layer.stride,
+                    layer.padding,
+                )
                 setattr(parent, name, nn.Conv2d(*shape, groups=32, bias=False))  # type: ignore[arg-type]
+            elif isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+                layer.to_empty(device="cpu").reset_parameters()
     return network
 
 
@@ -198,26 +208,25 @@ def test_trains_on_every_data_set(name: str, dataset: str, undisturbed: Callable
     assert np.isfinite(losses.to_numpy()[losses.notna().to_numpy()]).all()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in TRAINED])
 def test_same_seed_gives_the_same_bytes(
     name: str, task: Planner, undisturbed: Callable[..., RunDirectory]
 ) -> None:
-    same_files(go(task(name, "sysu-mm01", "again")), undisturbed(name, "sysu-mm01"))
+    """Of a method without training; the others are stopped and resumed, to the same bytes."""
+    same_files(go(task(name, "regdb", "again")), undisturbed(name, "regdb"))
 
 
 class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_resumes_to_the_same_bytes(
     name: str,
     task: Planner,
     undisturbed: Callable[..., RunDirectory],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not load_method(name).stages(load_method(name).Config()):
-        pytest.skip("it has no epochs to resume")
     store, planned = loop.store_progress, task(name, "regdb", "resumed")
 
     def store_one_epoch_only(prepared: setup.Setup, state: State, recorder: Recorder) -> None:

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 
 from harness.errors import HarnessError
@@ -78,6 +79,15 @@ def undisturbed(tiny_regdb: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, as :func:`process_environment` has it for other processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def stop_in_the_middle(root: Path, out: Path, epochs_done: int, how: signal.Signals) -> tuple[int, str]:
     """Start a run and stop it while the epoch after `epochs_done` is under way; return its code and message."""
     process = subprocess.Popen(
@@ -108,7 +118,13 @@ def stop_in_the_middle(root: Path, out: Path, epochs_done: int, how: signal.Sign
 
 @pytest.mark.parametrize(("epochs_done", "how"), [(1, signal.SIGUSR2), (3, signal.SIGKILL)])
 def test_stopped_run_resumes_to_the_same_bytes(
-    undisturbed: Path, tiny_regdb: Path, tmp_path: Path, epochs_done: int, how: signal.Signals
+    undisturbed: Path,
+    tiny_regdb: Path,
+    tmp_path: Path,
+    reidbench: Command,
+    one_thread: None,
+    epochs_done: int,
+    how: signal.Signals,
 ) -> None:
     out = tmp_path / "runs"
     code, said = stop_in_the_middle(tiny_regdb, out, epochs_done, how)
@@ -121,7 +137,7 @@ def test_stopped_run_resumes_to_the_same_bytes(
         assert json.loads((folder / "manifest.json").read_text())["status"] == "stopped"
         assert not [path for path in folder.rglob("*") if path.name.startswith((".", "holder"))]
     assert not (folder / "COMPLETE").exists()
-    again = run(tiny_regdb, out)
+    again = reidbench(*command(tiny_regdb, out)[3:])
     assert again.returncode == 0, again.stderr
     assert "resuming" in again.stderr
     expected, found = run_folder(undisturbed), run_folder(out)
@@ -161,14 +177,16 @@ def test_a_new_version_of_a_protocol_scores_the_last_epoch_again(
     assert "of regdb, this reidbench has next" in refused.stderr
 
 
-def test_second_process_says_who_holds_the_run(undisturbed: Path, tiny_regdb: Path, tmp_path: Path) -> None:
+def test_second_process_says_who_holds_the_run(
+    undisturbed: Path, tiny_regdb: Path, tmp_path: Path, reidbench: Command
+) -> None:
     out = tmp_path / "runs"
     shutil.copytree(undisturbed, out)
     folder = run_folder(out)
     (folder / "COMPLETE").unlink()
     (folder / "holder.json").write_text(json.dumps({"pid": 4321, "host": "elsewhere"}))
     with FileLock(folder / "run.lock"):
-        second = run(tiny_regdb, out)
+        second = reidbench(*command(tiny_regdb, out)[3:])
     assert second.returncode == 3
     assert "4321" in second.stderr
     assert "elsewhere" in second.stderr
@@ -263,8 +281,9 @@ def test_weights_of_another_split_are_refused(
     assert "never tested on another" in refused.stderr
 
 
-def test_verify_repeats_a_run(undisturbed: Path, process: Command) -> None:
-    done = process("verify", run_folder(undisturbed), "--device", "cpu")
+def test_verify_repeats_a_run(undisturbed: Path, reidbench: Command, one_thread: None) -> None:
+    """In this process, whatever it did before; the run was made in another."""
+    done = reidbench("verify", run_folder(undisturbed), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "are equal, byte for byte" in done.stdout
 
