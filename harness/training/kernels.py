@@ -11,11 +11,13 @@ import torch
 
 
 @cache
-def compile_kernels() -> float:
-    """Compile the kernels of clustering, evaluation and views, or load compiled ones; return the seconds it took.
+def load_kernels() -> None:
+    """Compile the kernels, or load compiled ones, once a process: what is loaded stays."""
+    compile_kernels()
 
-    Once a process: what is loaded stays.
-    """
+
+def compile_kernels() -> float:
+    """Compile the kernels of clustering, evaluation and views, or load compiled ones; return the seconds it took."""
     from methods.clustering import MIE, jaccard_clusters, nearest_neighbours
     from methods.parts.views import RECIPES, apply_views, draw_views
     from protocols.metrics import distances, evaluate
