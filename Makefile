@@ -9,7 +9,7 @@ DIM ?= 2048
 BENCH ?=
 CPUS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-slurm check bench install clean
+.PHONY: demo test test-slurm check bench gpu install clean
 
 install: $(STAMP)
 
@@ -40,6 +40,10 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-autosave \
 		--benchmark-columns=min,median,rounds --sizes $(SIZES) --dim $(DIM) $(BENCH)
+
+# Everything that needs a CUDA device; writes docs/measurements-gpu.md.
+gpu: $(STAMP)
+	$(BIN)/python -m tests.gpu
 
 # Results and data sets stay.
 clean:

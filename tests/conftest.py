@@ -36,6 +36,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="compare methods with the recorded numbers (.npz) of this folder too",
     )
+    parser.addoption(
+        "--pretend",
+        action="store_true",
+        help="give this process a second device without hardware, for tests/devices",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--pretend"):
+        import tests.pretend  # noqa: F401 - registers the device
 
 
 @pytest.fixture(scope="session", autouse=True)

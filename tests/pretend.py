@@ -19,13 +19,13 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
@@ -84,8 +84,17 @@ class Pretend(torch.Tensor):
     def __repr__(self) -> str:
         return f"{self.held!r} on {DEVICE}"
 
+    @property  # type: ignore[override]
+    def data(self) -> torch.Tensor:
+        return self.detach()
+
+    @data.setter
+    def data(self, other: Pretend) -> None:
+        torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
+        self.held = other.held
+
     def tolist(self) -> Any:
-        count("tolist")
+        count()
         return self.held.tolist()
 
     def numpy(self, *, force: bool = False) -> Any:
@@ -112,77 +121,118 @@ def place_of_ours() -> str:
     return "?"
 
 
-def count(what: str) -> None:
-    """Book a wait for what an operator does."""
-    del what  # for a debugger
+def count() -> None:
+    """Book a wait under the line of ours that asked for it."""
     waits[place_of_ours()] += 1
 
 
-def is_here(value: Any) -> bool:
-    """Say whether a value is a tensor of the device."""
-    return isinstance(value, Pretend)
+class About(NamedTuple):
+    """What is known of an operator by its name and schema."""
+
+    name: str
+    moves: bool
+    indexes: bool
+    copies: bool
+    converts: bool
+    asks: bool
+    """Gives the host a value, or a result whose size depends on values."""
+    answers: bool
+    """Gives the host a value."""
+    writes: bool
 
 
-def is_elsewhere(value: Any) -> bool:
-    """Say whether a value is a tensor of the CPU that CUDA would not take."""
-    return isinstance(value, torch.Tensor) and not is_here(value) and value.dim() > 0
+@cache
+def about(operator: Operator) -> About:
+    name = operator.name()
+    return About(
+        name,
+        moves=name.startswith(TRANSFERS),
+        indexes=name.startswith(INDEXING),
+        copies=name.startswith("aten::copy_"),
+        converts=name.startswith("aten::_to_copy"),
+        asks=operator in VALUES | SIZES,
+        answers=operator in VALUES,
+        writes=operator._schema.is_mutable,
+    )
 
 
-def refuse_two_devices(name: str, args: Sequence[Any], values: Sequence[Any]) -> None:
+def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Yield the tensors among arguments, and in lists of them."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from tensors_in(value)
+
+
+def is_elsewhere(value: torch.Tensor) -> bool:
+    """Say whether a tensor is one of the CPU that CUDA would not take."""
+    return not isinstance(value, Pretend) and value.dim() > 0
+
+
+def refuse_two_devices(what: About, args: Sequence[Any], tensors: Sequence[torch.Tensor]) -> None:
     """Refuse operands, or indices, that CUDA would refuse; count the waits of indices."""
-    if name.startswith(TRANSFERS):
-        return
-    if name.startswith(INDEXING):
-        if not is_here(args[0]):
-            raise RuntimeError(f"{name}: indices on {DEVICE} for a tensor on the CPU")
-        if any(map(is_elsewhere, values)):
-            count("indices are copied")
-        if any(is_here(index) and index.dtype == torch.bool for index in args[1] or ()):
-            count("a mask is counted")
-    elif any(map(is_elsewhere, values)):
-        raise RuntimeError(f"{name}: expected all tensors on one device, found {DEVICE} and the CPU")
+    if what.indexes:
+        if not isinstance(args[0], Pretend):
+            raise RuntimeError(f"{what.name}: indices on {DEVICE} for a tensor on the CPU")
+        if any(map(is_elsewhere, tensors)):
+            count()  # they are copied first
+        if any(index.dtype == torch.bool for index in tensors_in(args[1] or ())):
+            count()  # what a mask keeps is counted
+    elif not what.moves and any(map(is_elsewhere, tensors)):
+        raise RuntimeError(f"{what.name}: expected all tensors on one device, found {DEVICE} and the CPU")
 
 
 def leads_to(device: Any, kind: str) -> bool:
     return device is not None and torch.device(device).type == kind
 
 
-def run(operator: Operator, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Run an operator on what its arguments hold, and give the results the device that they should have."""
-    name, values = operator.name(), tree_leaves((args, kwargs))
-    some_here = any(map(is_here, values))
-    if some_here:
-        refuse_two_devices(name, args, values)
-    fetched = name.startswith("aten::_to_copy") and leads_to(kwargs.get("device"), "cpu")
-    written_to_host = name.startswith("aten::copy_") and not is_here(args[0])
-    if some_here and (fetched or written_to_host or operator in VALUES | SIZES):
-        count(name)
-
-    if leads_to(kwargs.get("device"), NAME):
-        kwargs = kwargs | {"device": torch.device("cpu")}
-    if kwargs.get("pin_memory"):
-        kwargs = kwargs | {"pin_memory": False}
-    plain_args, plain_kwargs = tree_map(lambda value: value.held if is_here(value) else value, (args, kwargs))
-    found = operator(*plain_args, **plain_kwargs)
-
-    if written_to_host:
-        return args[0]
-    if fetched or operator in VALUES:
-        return found
-    if operator._schema.is_mutable and not isinstance(found, tuple | list):
-        return changed_argument(operator, args, kwargs)
-    return tree_map(placed, found)
+def held(value: Any) -> Any:
+    """Return what is in main memory for an argument."""
+    if isinstance(value, Pretend):
+        return value.held
+    return [*map(held, value)] if isinstance(value, list | tuple) else value
 
 
 def placed(value: Any) -> Any:
-    """Return a tensor of the CPU as one of the device; anything else as it is."""
-    return Pretend(value) if isinstance(value, torch.Tensor) and not is_here(value) else value
+    """Return a result on the device."""
+    if isinstance(value, torch.Tensor):
+        return value if isinstance(value, Pretend) else Pretend(value)
+    return type(value)(map(placed, value)) if isinstance(value, list | tuple) else value
+
+
+def run(operator: Operator, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Run an operator on what its arguments hold, and give the results the device that they should have."""
+    what, tensors = about(operator), [*tensors_in(args), *tensors_in(kwargs.values())]
+    some_here = any(isinstance(tensor, Pretend) for tensor in tensors)
+    if some_here:
+        refuse_two_devices(what, args, tensors)
+    fetched = what.converts and leads_to(kwargs.get("device"), "cpu")
+    written_to_host = what.copies and not isinstance(args[0], Pretend)
+    if some_here and (fetched or written_to_host or what.asks):
+        count()
+
+    plain = {name: held(value) for name, value in kwargs.items()}
+    if leads_to(plain.get("device"), NAME):
+        plain["device"] = torch.device("cpu")
+    if plain.get("pin_memory"):
+        plain["pin_memory"] = False
+    found = operator(*map(held, args), **plain)
+
+    if written_to_host:
+        return args[0]
+    if fetched or what.answers:
+        return found
+    if what.writes and not isinstance(found, tuple | list):
+        return changed_argument(operator, args, kwargs)
+    return placed(found)
 
 
 def changed_argument(operator: Operator, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Return the argument that an operator has written into."""
     for value, argument in zip(args, operator._schema.arguments, strict=False):
-        if is_here(value) and argument.alias_info is not None and argument.alias_info.is_write:
+        written = argument.alias_info is not None and argument.alias_info.is_write
+        if isinstance(value, Pretend) and written:
             return value
     out = kwargs.get("out", kwargs.get("result"))
     if out is not None and out.shape != out.held.shape:
@@ -195,7 +245,7 @@ def through_the_host(make: Callable[..., Any]) -> Callable[..., Any]:
 
     def made(data: Any, *args: Any, device: Any = None, **kwargs: Any) -> Any:
         if leads_to(device, NAME):
-            return make(data.held if is_here(data) else data, *args, **kwargs).to(DEVICE)
+            return make(held(data) if isinstance(data, Pretend) else data, *args, **kwargs).to(DEVICE)
         return make(data, *args, **kwargs) if device is None else make(data, *args, device=device, **kwargs)
 
     return made

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from harness.cli import options
 from harness.cli.console import console, make_reporter
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEATURES_HELP = ".npz with features (n, d), unit rows; modality, camera, identity as far as they are known."
 CLUSTER_KEYS = (
@@ -66,40 +69,93 @@ def variants(
 
 
 def time(
+    what: Annotated[
+        Literal["clustering", "training"],
+        typer.Option(help="The clustering core, or iterations of a training."),
+    ] = "clustering",
     n: Annotated[
-        str, typer.Option("--n", help="Numbers of samples, separated by commas.")
+        str, typer.Option("--n", help="Clustering: numbers of samples, separated by commas.")
     ] = "8000,16000,34167",
-    dim: Annotated[int, typer.Option(min=1, help="Width of the features.")] = 2048,
-    k1: Annotated[int, typer.Option(min=1, help="Length of the neighbour lists.")] = 30,
-    k2: Annotated[int, typer.Option(min=1, help="Neighbours that the expansion averages over.")] = 6,
-    eps: Annotated[float, typer.Option(help="Radius of DBSCAN.")] = 0.6,
+    dim: Annotated[int, typer.Option(min=1, help="Clustering: width of the features.")] = 2048,
+    k1: Annotated[int, typer.Option(min=1, help="Clustering: length of the neighbour lists.")] = 30,
+    k2: Annotated[int, typer.Option(min=1, help="Clustering: neighbours that expansion averages over.")] = 6,
+    eps: Annotated[float, typer.Option(help="Clustering: radius of DBSCAN.")] = 0.6,
     device: options.Device = "auto",
     against: Annotated[
-        str, typer.Option(help="reference (the public algorithm), faiss, both, or none.")
+        str, typer.Option(help="Clustering: reference (the public algorithm), faiss, both, or none.")
     ] = "reference,faiss",
     reference_limit: Annotated[
         int, typer.Option(min=1, help="Largest size at which the reference runs; beyond, extrapolated.")
     ] = 16_000,
-    repeat: Annotated[int, typer.Option(min=1, help="Runs of every size.")] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic features.")] = 0,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs of every size, or of the iterations.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of what is made up.")] = 0,
+    method: Annotated[
+        str, typer.Option(help="Training: METHOD[:VARIANT].", autocompletion=options.method_names)
+    ] = "dmic",
+    architecture: Annotated[str, typer.Option(help="Training: resnet50 or resnet18.")] = "resnet50",
+    batch: Annotated[
+        int, typer.Option(min=0, help="Training: labels of a batch; 0: the method's own number.")
+    ] = 0,
+    iterations: Annotated[int, typer.Option(min=1, help="Training: so many at a time.")] = 2,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Training: key=value of `reidbench run`; repeatable.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Log-log scaling figure to write.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Clustering: log-log scaling figure to write.")] = None,
 ) -> None:
-    """Time every stage of the clustering core on synthetic features, beside the public algorithm and faiss."""
-    import harness.tools.time as timing
+    """Time the clustering core stage by stage, or a training iteration part by part, beside its rivals."""
     from harness.runs.files import check_folder, write_atomic
     from harness.tools.tables import text_table
-    from harness.training.fabric import make_fabric
 
-    plan = timing.Plan(
-        dim=dim, k1=k1, k2=k2, eps=eps, repeat=repeat, seed=seed, reference_limit=reference_limit
-    )
-    sizes, rivals = timing.parse_sizes(n), timing.parse_rivals(against)
     for path in (out, figure):
         check_folder(path)
-    frame = timing.measure(plan, sizes, rivals, make_fabric(device, "32").device, make_reporter().line)
+    if what == "training":
+        chosen = (f"architecture={architecture}", *(sets or ()))
+        frame, said = time_training(method, chosen, batch, iterations, repeat, seed, device)
+    else:
+        frame, said = time_clustering(
+            {
+                **{"dim": dim, "k1": k1, "k2": k2, "eps": eps},
+                **{"repeat": repeat, "seed": seed, "reference_limit": reference_limit},
+            },
+            *(n, against, device, figure),
+        )
     if out is not None:
         write_atomic(out, frame.to_csv(index=False).encode())
+    sys.stdout.write(text_table(frame) + "\n" + said)
+
+
+def time_clustering(
+    settings: dict[str, Any], n: str, against: str, device: str, figure: Path | None
+) -> tuple[pd.DataFrame, str]:
+    """Time the clustering core; return the table, and nothing to add."""
+    import harness.tools.time as timing
+    from harness.training.fabric import make_fabric
+
+    plan = timing.Plan(**settings)
+    sizes, rivals = timing.parse_sizes(n), timing.parse_rivals(against)
+    frame = timing.measure(plan, sizes, rivals, make_fabric(device, "32").device, make_reporter().line)
     if figure is not None:
         timing.draw(frame, figure)
-    sys.stdout.write(text_table(frame) + "\n")
+    return frame, ""
+
+
+def time_training(
+    method: str, sets: tuple[str, ...], labels: int, iterations: int, rounds: int, seed: int, device: str
+) -> tuple[pd.DataFrame, str]:
+    """Time iterations of a training; return the table, and the overhead in words."""
+    from harness.registry import datasets
+    from harness.tools.time_training import measure_training
+    from harness.tools.training_bench import TrainingPlan
+
+    plan = TrainingPlan(
+        method,
+        next(iter(datasets())),
+        sets,
+        labels=labels,
+        iterations=iterations,
+        rounds=rounds,
+        seed=seed,
+    )
+    frame, overhead = measure_training(plan, device, make_reporter().line)
+    return frame, f"overhead over the bare loop: {overhead:.3f}\n"

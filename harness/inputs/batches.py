@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from harness.inputs.store import ImageStore
 from harness.inputs.workers import ahead
 from harness.runs.seeds import numpy_generator
-from methods.base import INFRARED, VISIBLE, Drawn, Part, Stream
+from methods.base import INFRARED, VISIBLE, Drawn, Part, Stream, timed
 from methods.parts.host import to_device
 from methods.parts.samplers import gallery_with_singletons, random_multiple_gallery
 from methods.parts.views import RECIPES, Draws, apply_views, concatenated, draw_views
@@ -48,12 +48,15 @@ class DrawnPart:
 
     def part(self, store: ImageStore, device: torch.device) -> Part:
         """Change the pixels on a device; labels, rows and draws alone cross the bus where the images are there."""
-        pixels = store.take(self.rows, device) if self.pixels is None else self.pixels.to(device)
-        labels = np.stack([self.modality, self.pseudo_label, self.rows, self.view, self.camera])
-        here = torch.from_numpy(labels)
-        modality, pseudo_label, sample_index, view, camera = to_device(here, device).unbind()
+        with timed("transfer"):
+            pixels = store.take(self.rows, device) if self.pixels is None else self.pixels.to(device)
+            labels = np.stack([self.modality, self.pseudo_label, self.rows, self.view, self.camera])
+            here = torch.from_numpy(labels)
+            modality, pseudo_label, sample_index, view, camera = to_device(here, device).unbind()
+        with timed("augment"):
+            images = apply_views(pixels, self.draws)
         return Part(
-            images=apply_views(pixels, self.draws),
+            images=images,
             modality=modality,
             camera=camera,
             pseudo_label=pseudo_label,
@@ -105,7 +108,8 @@ class EpochBatches(Dataset[dict[str, DrawnPart]]):
         )
 
     def __getitem__(self, iteration: int) -> dict[str, DrawnPart]:
-        return {name: self._drawn(stream, iteration) for name, stream in self._streams.items()}
+        with timed("draw"):
+            return {name: self._drawn(stream, iteration) for name, stream in self._streams.items()}
 
     def _drawn(self, stream: Stream, iteration: int) -> DrawnPart:
         position = self.positions[stream.name][iteration]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
 
 from harness.errors import HarnessError
 from harness.inputs.batches import EpochBatches
@@ -18,7 +19,7 @@ from harness.runs.configuration import EngineConfig
 from harness.runs.stopping import unbroken
 from harness.training.fabric import make_fabric
 from harness.training.progress import Reporter
-from methods.base import Batch, Epoch, EpochPlan, Method, Optimisation, Part
+from methods.base import Batch, Epoch, EpochPlan, Method, Optimisation, Part, timed
 from methods.parts.backbone import embed
 from methods.parts.views import normalise
 
@@ -36,20 +37,39 @@ class Engine:
         self.fabric = make_fabric(device, config.precision)
         self.workers = workers
         self.reporter = reporter
-        self._format = torch.channels_last if config.channels_last else torch.contiguous_format
+        # CUDA has fast convolutions of half precision on channels last
+        half_on_cuda = self.device.type == "cuda" and config.precision != "32"
+        last = config.channels_last or half_on_cuda
+        self.layout = torch.channels_last if last else torch.contiguous_format
 
     @property
     def device(self) -> torch.device:
         """Where tensors live."""
         return self.fabric.device
 
+    def wait(self) -> None:
+        """Let the device catch up, for a clock to be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def place(self, method: Method) -> None:
         """Move a method's networks to the device."""
         for name, module in method.modules.items():
             placed: nn.Module = module.to(self.device)
-            if self.config.channels_last:
+            if self.layout == torch.channels_last:
                 placed = placed.to(memory_format=torch.channels_last)
             method.modules[name] = placed
+
+    def wrap(self, made: Mapping[str, Optimisation]) -> dict[str, Optimisation]:
+        """Return optimisers wrapped for the precision; on CUDA each steps in one kernel, by the same formula."""
+        for one in made.values():
+            if self.device.type == "cuda" and isinstance(one.optimiser, Adam | SGD):
+                for group in one.optimiser.param_groups:
+                    group["fused"] = True
+        return {
+            name: replace(one, optimiser=cast(Optimizer, self.fabric.setup_optimizers(one.optimiser)))
+            for name, one in made.items()
+        }
 
     def extract(
         self,
@@ -81,7 +101,7 @@ class Engine:
                     features.append(
                         embed(
                             backbone,
-                            images.contiguous(memory_format=self._format),
+                            images.contiguous(memory_format=self.layout),
                             kind,
                             flip=flip,
                             renormalise=renormalise,
@@ -134,10 +154,10 @@ class Engine:
         return {name: value / len(batches) for name, value in total.items()}
 
     def _formatted(self, part: Part) -> Part:
-        return replace(part, images=part.images.contiguous(memory_format=self._format))
+        return replace(part, images=part.images.contiguous(memory_format=self.layout))
 
     def _forward(self, method: Method, batch: Batch) -> Any:
-        with self.fabric.autocast():
+        with timed("forward"), self.fabric.autocast():
             return method.forward(batch)
 
     def _step(
@@ -145,19 +165,25 @@ class Engine:
     ) -> dict[str, Tensor]:
         """Differentiate the loss, move the parameters of one optimiser, then the memories."""
         optimisation.optimiser.zero_grad(set_to_none=True)
-        with self.fabric.autocast():
+        with timed("loss"), self.fabric.autocast():
             terms = dict(method.loss(seen, batch, epoch))
-        total = torch.stack(list(terms.values())).sum()
-        self.fabric.backward(total)
-        optimisation.optimiser.step()
-        with torch.no_grad():
-            method.update(seen, batch, epoch)
+            total = torch.stack(list(terms.values())).sum()
+        with timed("backward"):
+            self.fabric.backward(total)
+        with timed("optimiser"):
+            optimisation.optimiser.step()
+        self._update(method, seen, batch, epoch)
         return {name: value.detach() for name, value in terms.items()}
 
     def _look(self, method: Method, batch: Batch, epoch: Epoch) -> None:
         """Let the networks see a batch; no parameter moves."""
         with torch.no_grad():
-            method.update(self._forward(method, batch), batch, epoch)
+            self._update(method, self._forward(method, batch), batch, epoch)
+
+    def _update(self, method: Method, seen: Any, batch: Batch, epoch: Epoch) -> None:
+        """Move the memories."""
+        with timed("update"), torch.no_grad():
+            method.update(seen, batch, epoch)
 
     def _read(self, terms: Mapping[str, Tensor], epoch: Epoch, iteration: int) -> dict[str, float]:
         """Fetch losses from the device, all in one wait, and refuse those that are not finite."""

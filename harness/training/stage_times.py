@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from results.schema import PROFILE, ProfileRow, ResultsError, frame_of
 from results.store import read_frame
 
 POLL_S = 0.02
+STEP_PARTS = ("draw", "transfer", "augment", "forward", "loss", "backward", "optimiser", "update")
+"""Parts of an iteration, in their order. A run does not measure them: clocks would be read when a device is behind."""
 
 
 @dataclass
@@ -84,9 +86,18 @@ class StageTimers:
     ----------
     device : torch.device
         Its queue is drained before a clock is read.
+    step_parts : bool
+        Measure the parts of iterations as well.
+
+    Attributes
+    ----------
+    step_times : dict of str to (float, float)
+        Wall and CPU seconds of each part of all iterations.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, step_parts: bool = False) -> None:
+        self.step_times: dict[str, tuple[float, float]] = {}
+        self._step_parts = step_parts
         self._device = device
         self._memory = PeakMemory(device)
         self._epoch = 0
@@ -96,9 +107,21 @@ class StageTimers:
         """Book what follows under `epoch`."""
         self._epoch = epoch
 
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Measure a stage, or a part of an iteration where these are asked for."""
+        if name not in STEP_PARTS:
+            return self._stage(name)
+        return self._part(name) if self._step_parts else nullcontext()
+
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure a stage."""
+    def _part(self, name: str) -> Iterator[None]:
+        wall, cpu = self._now(), time.process_time()
+        yield
+        before = self.step_times.get(name, (0.0, 0.0))
+        self.step_times[name] = before[0] + self._now() - wall, before[1] + time.process_time() - cpu
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
         total = self._totals.setdefault((self._epoch, name), Total())
         with self._memory.watch(total):
             start = self._now()

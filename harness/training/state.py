@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
-
-from torch.optim import Optimizer
+from dataclasses import dataclass, field
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.runs.stopping import unbroken
@@ -41,11 +39,7 @@ class State:
 
 def make_optimisers(setup: Setup, stage: Stage) -> dict[str, Optimisation]:
     """Make the optimisers of a stage, wrapped for the precision of the run."""
-    fabric = setup.engine.fabric
-    return {
-        name: replace(made, optimiser=cast(Optimizer, fabric.setup_optimizers(made.optimiser)))
-        for name, made in setup.method.optimisers(stage).items()
-    }
+    return setup.engine.wrap(setup.method.optimisers(stage))
 
 
 def module_states(setup: Setup) -> dict[str, Any]:

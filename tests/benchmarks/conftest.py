@@ -10,6 +10,12 @@ SIZES, DIM = "200,400", 32
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("reidbench benchmarks")
     group.addoption("--sizes", default=SIZES, help="numbers of samples, separated by commas")
+    group.addoption(
+        "--paper-size",
+        type=int,
+        default=0,
+        help="training at the papers' size, with so many labels in a batch",
+    )
     group.addoption("--dim", type=int, default=DIM, help="width of the features")
 
 

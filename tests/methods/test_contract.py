@@ -130,7 +130,13 @@ def task(tiny_regdb: Path, tiny_sysu: Path, tiny_llcm: Path) -> Planner:
     }
 
     def planned(
-        name: str, dataset: str, out: str, epochs: int = 1, seed: int = 0, flip: bool = False
+        name: str,
+        dataset: str,
+        out: str,
+        epochs: int = 1,
+        seed: int = 0,
+        flip: bool = False,
+        sets: tuple[str, ...] = (),
     ) -> Task:
         protocol, root, trials = roots[dataset]
         small = small_values(load_method(name.partition(":")[0]), epochs)
@@ -145,6 +151,7 @@ def task(tiny_regdb: Path, tiny_sysu: Path, tiny_llcm: Path) -> Planner:
                 f"flip={str(flip).lower()}",
                 "evaluate_every=9",
                 *(f"{key}={value}" for key, value in small.items()),
+                *sets,
             ),
         )
         (found,) = launch.plan(request, Execution("cpu", out=Path(out)), reporter().line)
