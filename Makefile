@@ -23,7 +23,7 @@ demo: $(STAMP)
 	$(BIN)/reidbench run dmic --protocol regdb --data synthetic --preset demo --trials 1-2 --device cpu
 
 test: $(STAMP)
-	$(BIN)/pytest -n $(CPUS)
+	$(BIN)/pytest -n $(CPUS) --dist loadfile  # what a file shares is made once
 
 # A Slurm of one node, started as root; on Debian its packages are installed, which takes half a minute.
 test-slurm: $(STAMP)
