@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from methods.base import Method
     from methods.clustering import nearest_neighbours
     from protocols import Dataset, Protocol
-    from results import compare, comparison, load_histories, load_runs, to_markdown
+    from results import compare, comparison, load, load_histories, load_runs, to_markdown
 
 __all__ = [
     "Dataset",
@@ -23,6 +23,7 @@ __all__ = [
     "cluster",
     "compare",
     "comparison",
+    "load",
     "load_histories",
     "load_runs",
     "nearest_neighbours",
@@ -37,6 +38,7 @@ HOME = {
     "cluster": "harness.tools.arrays",
     "compare": "results",
     "comparison": "results",
+    "load": "results",
     "load_histories": "results",
     "load_runs": "results",
     "nearest_neighbours": "methods.clustering",

@@ -8,6 +8,7 @@ a data set or a method stands in the rows.
 
 from results.comparisons import compare, comparison_csv, comparison_words
 from results.formats import Table, rich_table, to_csv, to_latex, to_markdown
+from results.frames import Frames, load
 from results.published import published_figures, with_published
 from results.schema import HistoryRow, MetricRow, ProfileRow, ResultsError
 from results.store import FoundRuns, Run, find_runs, load_histories, load_runs
@@ -15,6 +16,7 @@ from results.tables import comparison
 
 __all__ = [
     "FoundRuns",
+    "Frames",
     "HistoryRow",
     "MetricRow",
     "ProfileRow",
@@ -26,6 +28,7 @@ __all__ = [
     "comparison_csv",
     "comparison_words",
     "find_runs",
+    "load",
     "load_histories",
     "load_runs",
     "published_figures",

@@ -1,9 +1,12 @@
-"""A self-contained HTML report of runs: tables, curves, stage timings, manifests; it loads nothing."""
+"""A self-contained HTML report of runs: summary, warnings, tables, figures, ranked lists; it loads nothing."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,12 +15,14 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
+from markupsafe import Markup
 
 from results.comparable import line_groups
-from results.figures import cmc, cmc_points, timings, to_svg, training
-from results.figures.training import curves_of
-from results.formats import LAST_STAGE_LEAK, LEAK, PLACE, Table, headings
+from results.comparisons import compare
+from results.figures import timings
+from results.formats import ESCAPES, HEADLINE, LAST_STAGE_LEAK, LEAK, PLACE, Table, full_name, headings
+from results.notices import environment_differences, notices
+from results.report_parts import Drawing, Sheet, drawings, summary
 from results.schema import Checkpoint, ResultsError
 from results.store import FoundRuns, Run, collect, write_text
 from results.tables import SHOWN, comparison
@@ -29,24 +34,27 @@ class Section:
 
     Attributes
     ----------
-    cmc, curves : str
-        Figures as data addresses; `curves` is empty if nothing was trained, `cmc` if runs lack ranks.
-    lacking : str
-        Why there is no `cmc`; empty if there is one.
+    key : str
+        Names it in addresses.
+    summary : list of str
+        Sentences.
     timings : DataFrame
         See :func:`timings`.
     names : mapping of run id to str
         The name of each run's line.
+    sheet : Sheet, optional
+        Ranked lists.
     """
 
+    key: str
     title: str
+    summary: list[str]
     table: Table
-    cmc: str
-    lacking: str
-    curves: str
+    drawings: list[Drawing]
     timings: pd.DataFrame
     runs: tuple[Run, ...]
     names: Mapping[str, str]
+    sheet: Sheet | None
 
     @property
     def texts(self) -> int:
@@ -59,49 +67,77 @@ class Section:
         return [(group, last - first + 1) for group, first, last in headings(self.table)]
 
     @property
+    def methods(self) -> list[str]:
+        """Names of the lines, sorted."""
+        return sorted(set(self.names.values()))
+
+    @property
     def columns(self) -> list[dict[str, str]]:
-        """Name and style of every column."""
-        columns = [{"name": name, "style": "text"} for name in self.table.shown if name not in PLACE]
+        """Name (alone, and outside its group) and style of every column."""
+        columns = [
+            {"name": name, "full": name, "style": "text"} for name in self.table.shown if name not in PLACE
+        ]
         for group, name in self.table.columns:
             style = "number leak" if group in (LEAK, LAST_STAGE_LEAK) else "number"
-            columns.append({"name": name, "style": style})
+            columns.append({"name": name, "full": full_name(group, name), "style": style})
         return columns
 
     @property
-    def places(self) -> list[tuple[str, list[list[str]]]]:
-        """Protocol and setting, and the cells of their lines."""
+    def places(self) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+        """Protocol and setting, and the name and the cells of their lines."""
         skipped = len(PLACE)
-        places: list[tuple[str, list[list[str]]]] = []
-        for place, lines in groupby(self.table.lines(), key=lambda line: ", ".join(line[:skipped])):
-            places.append((place, [line[skipped:] for line in lines]))
+        names = line_names_of(self.table)
+        lines = list(zip(names, self.table.lines(), strict=True))
+        places: list[tuple[str, list[tuple[str, list[str]]]]] = []
+        for place, part in groupby(lines, key=lambda line: ", ".join(line[1][:skipped])):
+            places.append((place, [(name, line[skipped:]) for name, line in part]))
         return places
 
 
-def picture(figure: Figure) -> str:
-    """Return a figure as a data address for an image element, which keeps the ids of several SVGs apart."""
-    return "data:image/svg+xml;base64," + base64.b64encode(to_svg(figure).encode()).decode()
+def line_names_of(table: Table) -> list[str]:
+    """Return the name of each line, as :func:`results.comparable.line_names` gives it."""
+    several = table.about.groupby("method")["preset"].transform("nunique") > 1
+    names = table.about["method"].where(~several, table.about["method"] + " @ " + table.about["preset"])
+    return [str(name) for name in names]
 
 
-def section(title: str, runs: Sequence[Run], checkpoints: Sequence[Checkpoint] = SHOWN) -> Section:
-    """Tabulate and draw comparable runs."""
-    rows = collect(runs)
+def section(
+    title: str, runs: Sequence[Run], checkpoints: Sequence[Checkpoint] = SHOWN, sheet: Sheet | None = None
+) -> Section:
+    """Tabulate, compare and draw comparable runs."""
+    key = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     groups = line_groups(runs)
-    names = {run.id: name for name, group in groups.items() for run in group}
-    histories = {name: [run.history for run in group] for name, group in groups.items()}
-    try:
-        matching, lacking = picture(cmc(cmc_points(runs))), ""
-    except ResultsError as error:
-        matching, lacking = "", str(error)
+    table = comparison(collect(runs), {run.id: run.history for run in runs}, checkpoints)
+    costs = timings(groups)
+    found, lacking = None, ""
+    if len(groups) > 1:
+        try:
+            found = compare(runs)
+        except ResultsError as error:
+            lacking = str(error)
     return Section(
+        key=key,
         title=title,
-        table=comparison(rows, {run.id: run.history for run in runs}, checkpoints),
-        cmc=matching,
-        lacking=lacking,
-        curves=picture(training(histories)) if curves_of(histories) else "",
-        timings=timings(groups),
+        summary=summary(found, headline_of(table), supervised_of(table), lacking),
+        table=table,
+        drawings=drawings(key, runs, groups, found, costs),
+        timings=costs,
         runs=tuple(runs),
-        names=names,
+        names={run.id: name for name, group in groups.items() for run in group},
+        sheet=sheet,
     )
+
+
+def headline_of(table: Table) -> pd.DataFrame:
+    """Return protocol, setting, method and mAP at the last epoch of every line."""
+    means = table.mean[(HEADLINE, "mAP")].to_numpy()
+    return table.about[list(PLACE)].assign(method=line_names_of(table), mAP=means)
+
+
+def supervised_of(table: Table) -> set[str]:
+    """Return the lines that are trained with identities."""
+    kinds = zip(line_names_of(table), table.about["supervision"], strict=True)
+    return {name for name, kind in kinds if kind == "supervised"}
 
 
 def place_of(run: Run) -> tuple[str, int, int, str]:
@@ -110,15 +146,24 @@ def place_of(run: Run) -> tuple[str, int, int, str]:
     return f"{spec['label']} @ {spec['preset']}", int(spec["seed"]), int(spec["split"]), run.id
 
 
-def sections(runs: Sequence[Run], checkpoints: Sequence[Checkpoint] = SHOWN) -> list[Section]:
-    """Part runs by data set and by synthetic or real data, which no table mixes."""
-    parts: dict[tuple[str, str], list[Run]] = {}
+def title_of(run: Run) -> str:
+    """Return the heading under which a run stands: its data set, and whether the data are real."""
+    kinds = {"synthetic" if kind == "synthetic" else "real" for kind in run.metrics["data"]}
+    if len(kinds) != 1:
+        raise ResultsError(f"{run.path / 'metrics.csv'} has no rows, or rows of synthetic and real data")
+    return f"{run.manifest['spec']['dataset']}, {kinds.pop()} data"
+
+
+def sections(
+    runs: Sequence[Run],
+    checkpoints: Sequence[Checkpoint] = SHOWN,
+    sheets: Mapping[str, Sheet] | None = None,
+) -> list[Section]:
+    """Part runs by data set and by synthetic or real data, which no table mixes; `sheets` goes by their titles."""
+    parts: dict[str, list[Run]] = {}
     for run in sorted(runs, key=place_of):
-        kinds = {"synthetic" if kind == "synthetic" else "real" for kind in run.metrics["data"]}
-        if len(kinds) != 1:
-            raise ResultsError(f"{run.path / 'metrics.csv'} has no rows, or rows of synthetic and real data")
-        parts.setdefault((str(run.manifest["spec"]["dataset"]), kinds.pop()), []).append(run)
-    return [section(f"{place[0]}, {place[1]} data", parts[place], checkpoints) for place in sorted(parts)]
+        parts.setdefault(title_of(run), []).append(run)
+    return [section(title, parts[title], checkpoints, (sheets or {}).get(title)) for title in sorted(parts)]
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
@@ -126,13 +171,35 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
     return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
 
 
-def render(found: FoundRuns, checkpoints: Sequence[Checkpoint] = SHOWN) -> str:
+def repeat(run: Run) -> str:
+    """Return the command that does a run again; a manifest in a bundle is taken out first."""
+    path = run.path / "manifest.json"
+    if "command" in run.manifest:
+        return str(run.manifest["command"])
+    if isinstance(path, Path):
+        return f"reidbench run --from {shlex.quote(str(path))}"
+    inside = shlex.quote(f"{run.id}/manifest.json")
+    return f"unzip {shlex.quote(str(path.root.filename))} {inside} && reidbench run --from {inside}"
+
+
+def digest(text: str) -> str:
+    """Return what a policy calls an inline text by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def render(
+    found: FoundRuns,
+    checkpoints: Sequence[Checkpoint] = SHOWN,
+    sheets: Mapping[str, Sheet] | None = None,
+) -> str:
     """Return the report as one HTML document; equal runs give equal text.
 
     Parameters
     ----------
     checkpoints : sequence of str
         As for :func:`results.tables.comparison`.
+    sheets : mapping of a section's title to Sheet, optional
+        Ranked lists with their images.
 
     Raises
     ------
@@ -146,15 +213,32 @@ def render(found: FoundRuns, checkpoints: Sequence[Checkpoint] = SHOWN) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("report.html")
-    return template.render(
-        sections=sections(found.runs, checkpoints),
-        runs=len(found.runs),
+    css = environment.get_template("report.css").render()
+    js = environment.get_template("report.js").render(escapes=ESCAPES)
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{digest(css)}'; script-src '{digest(js)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    runs = sorted(found.runs, key=place_of)
+    return environment.get_template("report.html").render(
+        sections=sections(runs, checkpoints, sheets),
+        runs=len(runs),
+        notices=notices(runs),
+        differences=environment_differences(runs),
         unfinished=[str(path) for path in found.unfinished],
         manifest_text=manifest_text,
+        repeat=repeat,
+        css=Markup(css),  # files of this package, not of runs
+        js=Markup(js),
+        policy=Markup(policy),
     )
 
 
-def write_report(found: FoundRuns, path: Path, checkpoints: Sequence[Checkpoint] = SHOWN) -> None:
+def write_report(
+    found: FoundRuns,
+    path: Path,
+    checkpoints: Sequence[Checkpoint] = SHOWN,
+    sheets: Mapping[str, Sheet] | None = None,
+) -> None:
     """Write the report whole or not at all."""
-    write_text(path, render(found, checkpoints))
+    write_text(path, render(found, checkpoints, sheets))

@@ -53,6 +53,15 @@ add(app, "table", result_commands.table, "table runs --format latex > table.tex"
 add(app, "compare", result_commands.compare, "compare dmic pgm --metric rank-1", RESULTS)
 add(app, "report", result_commands.report, "report runs --out report.html", RESULTS)
 add(app, "bundle", exchange_commands.bundle, "bundle runs --out mine.zip", EXCHANGE)
+add(
+    app,
+    "evaluate",
+    exchange_commands.evaluate,
+    "evaluate features.npz --name mine --protocol sysu-all --supervision usl --data /data/SYSU-MM01",
+    EXCHANGE,
+)
+add(app, "diff", exchange_commands.diff, "diff runs/regdb/dmic/0123456789ab mine.zip", EXCHANGE)
+add(app, "leaderboard", exchange_commands.leaderboard, "leaderboard mine.zip yours.zip --out site", EXCHANGE)
 add(app, "score", result_commands.score, "score result.npz --protocol regdb --out metrics.csv", RESULTS)
 add(
     app,

@@ -28,7 +28,11 @@ def table(
         ),
     ] = "one",
     format_: Annotated[
-        str, typer.Option("--format", help="md, latex or csv; with a layout also html or terminal.")
+        str,
+        typer.Option(
+            "--format",
+            help="md, latex or csv; with a layout also html or terminal; parquet: all rows, into the folder --out.",
+        ),
     ] = "md",
     protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
     published: Annotated[
@@ -42,8 +46,12 @@ def table(
     against: Annotated[
         str | None, typer.Option(help="With a layout: add differences from this method, with intervals.")
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --format parquet: folder to write.")] = None,
 ) -> None:
     """Compare finished runs in one table, or in tables as papers print them."""
+    if format_ == "parquet" or out is not None:
+        write_frames(runs, format_, out, layout)
+        return
     from harness.tools.tables import checkpoints_shown, render
 
     if layout == "one":
@@ -59,6 +67,16 @@ def table(
     )
     wanted = wanted_of(metrics, published, std, against, epochs)
     sys.stdout.write(render_layout(runs, layout, format_, protocol, wanted))
+
+
+def write_frames(runs: list[Path], format_: str, out: Path | None, layout: str) -> None:
+    """Write all rows of runs as Parquet."""
+    from results.frames import load, write_parquet
+
+    if format_ != "parquet" or out is None or layout != "one":
+        raise HarnessError("--format parquet writes all rows of runs into the folder --out, without a layout")
+    for path in write_parquet(load(*runs), out):
+        say(f"written: {path}")
 
 
 def compare(
@@ -93,11 +111,17 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
     checkpoint: CheckpointOption = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="Root of a data set: adds ranked lists with their images, small; repeatable."),
+    ] = None,
 ) -> None:
-    """Write a self-contained HTML report of finished runs."""
+    """Write a self-contained HTML report of finished runs: it loads nothing, and works without a network."""
+    from harness.runs.files import check_folder
     from harness.tools.tables import checkpoints_shown, write_report
 
-    write_report(runs, out, checkpoints_shown(checkpoint or ()))
+    check_folder(out)
+    write_report(runs, out, checkpoints_shown(checkpoint or ()), images or ())
     say(f"report: {out}")
 
 

@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,12 +35,15 @@ class Manifest:
         Where it runs; empty until the device is chosen.
     earlier : tuple of dict
         ``environment`` and ``device`` of the processes that began the run, if it was stopped in between.
+    further : mapping
+        Entries of runs that were not trained here.
     """
 
     task: Task
     weights: str = ""
     device: str = ""
     earlier: tuple[dict[str, Any], ...] = ()
+    further: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, status: Literal["running", "stopped", "complete"], reason: str = "") -> None:
         """Write ``manifest.json`` whole."""
@@ -52,6 +55,7 @@ class Manifest:
                 "weights": {"name": spec.engine["weights"], "digest": self.weights},
                 **here,
                 **({"earlier": list(self.earlier)} if self.earlier else {}),
+                **self.further,
                 "status": status,
                 "reason": reason,
                 "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -15,6 +15,7 @@ from PIL import Image
 from harness.errors import HarnessError
 from harness.inputs.images import read_image
 from harness.registry import load_protocols
+from harness.runs.data import recognise
 from harness.tools.figure_request import Queries, Wanted, runs_of
 from protocols.base import LabelledImages, Modality, Protocol, Trial
 from protocols.lists import list_digest
@@ -22,6 +23,8 @@ from results import Run
 from results.comparable import line_groups
 from results.comparisons import EPOCHS
 from results.figures import RankedRow, Tile, ranked
+from results.report import title_of
+from results.report_parts import Sheet, sheet_of
 from results.schema import Checkpoint, setting_order
 
 HOW = ("random", "worst", "difference")
@@ -29,6 +32,7 @@ HEIGHT, WIDTH = 128, 64
 """Pixels of an image on a sheet."""
 MOST = 60
 """Lists on a sheet; more could not be read."""
+QUERIES_OF_REPORT = 3
 FIRST = ("first_ten_rows", "first_ten_distances")
 NEEDED = ("average_precision", "first_rank", "query_identity", *FIRST)
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -220,3 +224,27 @@ def tile(side: LabelledImages, row: int, identity: int | None = None, distance: 
         None if identity is None else int(side.identity[row]) == identity,
         distance,
     )
+
+
+def sheets_of(runs: Sequence[Run], roots: Sequence[Path]) -> dict[str, Sheet]:
+    """Return the ranked lists of a report, by the titles of its sections.
+
+    Raises
+    ------
+    HarnessError
+        If no run is of a data set that lies at one of the roots.
+    """
+    found: dict[str, Sheet] = {}
+    for root in roots:
+        dataset = recognise(root).name
+        parts: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.manifest["spec"]["dataset"] == dataset:
+                parts.setdefault(title_of(run), []).append(run)
+        if not parts:
+            raise HarnessError(f"--images {root} holds {dataset}, which no run is of")
+        for title, group in parts.items():
+            lists = ranked_lists(group, None, "last", str(root))
+            count = min(QUERIES_OF_REPORT, max(1, MOST // len(lists.ranks)))
+            found[title] = sheet_of(*ranked_rows(lists, Queries(count=count), None))
+    return found

@@ -176,10 +176,37 @@ def compare_methods(paths: Sequence[Path], wanted: Comparison, format_: str = "w
     return comparison_csv(found) if format_ == "csv" else comparison_words(found)
 
 
-def write_report(paths: Sequence[Path], out: Path, checkpoints: Sequence[Checkpoint] = SHOWN) -> None:
-    """Write the HTML report of the finished runs below `paths`."""
+def write_report(
+    paths: Sequence[Path],
+    out: Path,
+    checkpoints: Sequence[Checkpoint] = SHOWN,
+    images: Sequence[Path] = (),
+) -> None:
+    """Write the HTML report of the finished runs below `paths`, with ranked lists of the data roots `images`.
+
+    Raises
+    ------
+    HarnessError
+        If no run is of a data set that lies at one of the roots.
+    """
     found = find_runs(paths)
-    write_html(replace(found, runs=without_extras(found.runs)), out, checkpoints)
+    runs = without_extras(found.runs)
+    sheets = {}
+    if images:
+        from harness.tools.ranked_lists import sheets_of
+
+        sheets = sheets_of(runs, images)
+    write_html(replace(found, runs=runs), out, checkpoints, sheets)
+
+
+def last_scores(path: Path) -> list[str]:
+    """Say rank-1 and mAP of a run's last epoch under each setting, means over trials."""
+    rows = find_runs([path]).runs[0].metrics.query("checkpoint == 'last'")
+    means = rows.pivot_table(index=["protocol", "setting"], columns="metric", values="value")
+    return [
+        f"{protocol}, {setting}: rank-1 {row['rank-1']:.2f} %, mAP {row['mAP']:.2f} %"
+        for (protocol, setting), row in zip(means.index.tolist(), means.to_dict("records"), strict=True)
+    ]
 
 
 def show_results(paths: Sequence[Path], protocol: str | None, console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from harness.errors import HarnessError
 from harness.inputs.store import ImageOpener
 from harness.training.engine import Engine
-from protocols.base import Dataset, Headline, Images, LabelledImages, Protocol, Scores, Trial, joined
+from protocols.base import (
+    Dataset,
+    Distance,
+    Headline,
+    Images,
+    LabelledImages,
+    Protocol,
+    Scores,
+    Trial,
+    joined,
+)
 from protocols.lists import list_digest
 
 RANKS = (1, 5, 10, 20)
@@ -69,11 +79,7 @@ class Evaluation:
             for trial in own_trials(protocol, root, split, allow_partial=allow_partial)
         ]
         self.listed = distinct([side for _, trial, _ in self.trials for side in (trial.query, trial.gallery)])
-        self._row = {path: i for i, path in enumerate(self.listed.images.paths)}
         self.images = opener.open(root, self.listed.images.paths, Image.Resampling.LANCZOS)
-
-    def _rows(self, side: LabelledImages) -> list[int]:
-        return [self._row[path] for path in side.images.paths]
 
     def run(
         self,
@@ -85,14 +91,8 @@ class Evaluation:
     ) -> Result:
         """Extract every test image once, then score all trials."""
         features = self.extract(engine, backbone, feature, flip=flip)
-        rows: list[dict[str, Any]] = []
-        ranks: dict[str, npt.NDArray[Any]] = {}
-        for protocol, trial, digest in engine.reporter.track(self.trials, len(self.trials), "score"):
-            scores = self._score(engine, features, protocol, trial)
-            rows.extend(trial_rows(protocol, trial, digest, scores))
-            for name, array in rank_arrays(trial, scores).items():
-                ranks[f"{protocol.id}/{trial.setting}/{trial.number}/{name}"] = array
-        return Result(rows, selection_score(rows, self._headline), ranks)
+        tracked = engine.reporter.track(self.trials, len(self.trials), "score")
+        return score_trials(tracked, self.listed, features, engine.negated_products, self._headline)
 
     def extract(
         self,
@@ -110,16 +110,34 @@ class Evaluation:
         refuse_features(features, images.paths, "test")
         return features
 
-    def _score(self, engine: Engine, features: Tensor, protocol: Protocol, trial: Trial) -> Scores:
-        query = torch.tensor(self._rows(trial.query), device=features.device)
-        gallery = torch.tensor(self._rows(trial.gallery), device=features.device)
-        return protocol.score(
-            engine.negated_products(features[query], features[gallery]),
+
+def score_trials(
+    trials: Iterable[tuple[Protocol, Trial, str]],
+    listed: LabelledImages,
+    features: Tensor,
+    products: Callable[[Tensor, Tensor], Distance],
+    headline: Headline,
+) -> Result:
+    """Score the features (n, d) of the images of `listed` on every trial; `products` makes distances of two lists."""
+    row_of = {path: i for i, path in enumerate(listed.images.paths)}
+    rows: list[dict[str, Any]] = []
+    ranks: dict[str, npt.NDArray[Any]] = {}
+    for protocol, trial, digest in trials:
+        query, gallery = (
+            torch.tensor([row_of[path] for path in side.images.paths], device=features.device)
+            for side in (trial.query, trial.gallery)
+        )
+        scores = protocol.score(
+            products(features[query], features[gallery]),
             trial.query.identity,
             trial.gallery.identity,
             trial.query.images.camera,
             trial.gallery.images.camera,
         )
+        rows.extend(trial_rows(protocol, trial, digest, scores))
+        for name, array in rank_arrays(trial, scores).items():
+            ranks[f"{protocol.id}/{trial.setting}/{trial.number}/{name}"] = array
+    return Result(rows, selection_score(rows, headline), ranks)
 
 
 def distinct(sides: Sequence[LabelledImages]) -> LabelledImages:

@@ -120,6 +120,7 @@ def write_run(
     shift: float = 0.0,
     spec: dict[str, Any] | None = None,
     ranks: dict[str, Any] | None = None,
+    environment: dict[str, Any] | None = None,
 ) -> Path:
     """Write a finished run below `root`."""
     first = rows.iloc[0]
@@ -140,7 +141,8 @@ def write_run(
     manifest = {
         "run": first["run"],
         "spec": about | (spec or {}),
-        "environment": {"python": "3.11", "packages": {"torch": "2.15"}, "gpus": [], "commit": "0123abc"},
+        "environment": {"python": "3.11", "packages": {"torch": "2.15"}, "gpus": [], "commit": "0123abc"}
+        | (environment or {}),
     }
     (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     write_frame(rows, path / "metrics.csv", METRICS)

@@ -45,7 +45,17 @@ def test_help_does_not_import_torch() -> None:
         *((name,) for name in ("run", "verify", "list", "show", "score", "cluster", "variants")),
         *(
             (name,)
-            for name in ("time", "table", "compare", "report", "bundle", "extract", "figure", "doctor")
+            for name in (
+                "time",
+                "table",
+                "compare",
+                "report",
+                "bundle",
+                "evaluate",
+                "extract",
+                "figure",
+                "doctor",
+            )
         ),
         ("data", "synth"),
         ("data", "check"),
@@ -64,7 +74,19 @@ def test_no_command_lacks_a_test_of_its_help() -> None:
 
     names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
     assert names == {"run", "verify", "list", "show", "score", "cluster", "variants"} | {
-        *("time", "table", "compare", "report", "bundle", "extract", "figure", "doctor")
+        *(
+            "time",
+            "table",
+            "compare",
+            "report",
+            "bundle",
+            "diff",
+            "leaderboard",
+            "evaluate",
+            "extract",
+            "figure",
+            "doctor",
+        )
     }
     assert {c.name for c in data_app.registered_commands} == {"synth", "check", "export", "fingerprint"}
 
