@@ -7,9 +7,12 @@ STAMP := $(VENV)/.installed
 SIZES ?= 8000,16000,34167
 DIM ?= 2048
 BENCH ?=
+# How many runs `make soak` kills, and how long `make fuzz` goes on.
+RUNS ?= 50
+MINUTES ?= 5
 CPUS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-slurm check bench gpu install clean
+.PHONY: demo test test-slurm check bench gpu soak fuzz faults install clean
 
 install: $(STAMP)
 
@@ -44,6 +47,16 @@ bench: $(STAMP)
 # Everything that needs a CUDA device; writes docs/measurements-gpu.md.
 gpu: $(STAMP)
 	$(BIN)/python -m tests.gpu
+
+# Runs killed at random moments and resumed; readers given files of any content; every write failed once.
+soak: $(STAMP)
+	$(BIN)/python -m tests.robustness.soak --runs $(RUNS)
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.robustness.fuzz --minutes $(MINUTES)
+
+faults: $(STAMP)
+	$(BIN)/python -m tests.robustness.faults
 
 # Results and data sets stay.
 clean:

@@ -12,6 +12,10 @@ WORST_FIRST = (1, 2, 75, 130, 3)
 """Exit codes: a bug, the user's mistake, stopped, interrupted, held by another process."""
 
 
+LONGEST = 4000
+"""Characters of a message."""
+
+
 class HarnessError(ValueError):
     """What is wrong, where, and how to fix it; exit code 2."""
 
@@ -22,6 +26,19 @@ class RunHeldError(HarnessError):
 
 def format_error(error: BaseException) -> tuple[str, int]:
     """Return the message and the exit code for an error that a person can fix."""
+    text, code = message(error)
+    return brief(text), code
+
+
+def brief(text: str) -> str:
+    """Return a text of at most :data:`LONGEST` characters: a damaged file may have its whole content quoted."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST * 3 // 4]} [... {len(text) - LONGEST} characters ...] {text[-LONGEST // 4 :]}"
+
+
+def message(error: BaseException) -> tuple[str, int]:
+    """Return what an error says, however long, and its exit code."""
     if isinstance(error, RunHeldError):
         return str(error), 3
     if isinstance(error, (MemoryError, *device_memory_errors())):

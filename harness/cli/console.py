@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from harness.errors import printable
+from harness.errors import brief, printable
 
 if TYPE_CHECKING:
     from harness.training.progress import Reporter
@@ -70,6 +70,6 @@ def show_warnings_once() -> None:
     def show(message: Warning | str, *_args: object, **_more: object) -> None:
         if str(message) not in shown:
             shown.add(str(message))
-            sys.stderr.write(f"warning: {printable(str(message))}\n")
+            sys.stderr.write(f"warning: {printable(brief(str(message)))}\n")
 
     warnings.showwarning = show

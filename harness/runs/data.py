@@ -145,7 +145,7 @@ def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = F
         if path not in there:
             write_atomic(path, content)
     for folder in {path.parent for path in contents}:
-        clear_leftovers(folder)
+        clear_leftovers(folder, shared=True)
     return list(contents)
 
 

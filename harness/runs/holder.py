@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -109,6 +110,14 @@ def this_job() -> str:
     return f"{number}_{task}" if number and task else number
 
 
+def process_number(value: Any) -> int:
+    """Return what may number a process; ValueError for anything else."""
+    number = int(value)
+    if not 0 <= number < 2**31:
+        raise ValueError("no number of a process")
+    return number
+
+
 def read_holder(run: Path) -> Holder | None:
     """Read who holds a run; None if nobody does, or the file cannot be understood."""
     try:
@@ -116,12 +125,12 @@ def read_holder(run: Path) -> Holder | None:
         return Holder(
             host=str(found["host"]),
             machine=str(found.get("machine", "")),
-            pid=int(found["pid"]),
+            pid=process_number(found["pid"]),
             born=float(found.get("born", 0)),
             job=str(found.get("job", "")),
             token=str(found.get("token", "")),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

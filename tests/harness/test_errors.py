@@ -73,3 +73,10 @@ def test_a_damaged_kernel_cache_names_its_folder(tmp_path: Path) -> None:
 
 def test_what_steers_a_terminal_is_spelled_out() -> None:
     assert printable("a\x1b[31mred\n\tb ± \udcba") == "a\\x1b[31mred\n\tb ± \\udcba"
+
+
+def test_a_message_does_not_quote_a_whole_file() -> None:
+    text, _ = format_error(HarnessError("list.txt, line 3: " + "x" * 100_000 + " is no path; mend it"))
+    assert len(text) < 4100
+    assert text.startswith("list.txt, line 3: xxx")
+    assert text.endswith("xxx is no path; mend it")

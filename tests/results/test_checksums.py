@@ -121,6 +121,16 @@ def test_leftovers_go_and_other_files_stay(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {".hidden", "last.ckpt", ".keep.txt"}
 
 
+def test_what_a_living_process_has_begun_stays_where_others_write(tmp_path: Path) -> None:
+    names = {f".a.csv.{os.getpid()}-0123abcd", ".a.csv.2147483647-0123abcd"}
+    for name in names:
+        (tmp_path / name).touch()
+    clear_leftovers(tmp_path, shared=True)
+    assert {path.name for path in tmp_path.iterdir()} == {f".a.csv.{os.getpid()}-0123abcd"}
+    clear_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_error_of_another_file_keeps_that_files_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised, whole(tmp_path / "bundle.zip") as file:
         file.write((tmp_path / "absent.csv").read_bytes())

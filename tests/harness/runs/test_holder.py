@@ -163,3 +163,11 @@ def test_who_only_looks_sees_the_living(tmp_path: Path) -> None:
     assert holder_of(tmp_path) is None
     (tmp_path / HOLDER).write_text("{")
     assert holder_of(tmp_path) == "another process"
+
+
+@pytest.mark.parametrize("pid", ["1e999", "-1", "1e300", "9" * 5000, "[]", "null"])
+def test_what_numbers_no_process_holds_nothing(tmp_path: Path, pid: str) -> None:
+    text = json.dumps(asdict(myself())).replace(f'"pid": {os.getpid()}', f'"pid": {pid}')
+    (tmp_path / HOLDER).write_text(text)
+    assert pid in text
+    assert read_holder(tmp_path) is None
