@@ -157,5 +157,8 @@ def time_training(
         rounds=rounds,
         seed=seed,
     )
-    frame, overhead = measure_training(plan, device, make_reporter().line)
-    return frame, f"overhead over the bare loop: {overhead:.3f}\n"
+    found = measure_training(plan, device, make_reporter().line)
+    return (
+        found.times,
+        f"overhead over the bare loop: {found.overhead:.3f}; peak memory: {found.peak_mib:.0f} MiB\n",
+    )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,9 +29,26 @@ FILES = 16
 """Image files that are decoded."""
 
 
-def measure_training(
-    plan: TrainingPlan, device: str, say: Callable[[str], None]
-) -> tuple[pd.DataFrame, float]:
+class Measured(NamedTuple):
+    """What was measured of a training.
+
+    Attributes
+    ----------
+    times : DataFrame
+        part, of (iteration, image, or what it is done to), wall_s and cpu_s (of the whole process) for one of these,
+        share (of the parts of an iteration).
+    overhead : float
+        The wall time of our iterations over that of the bare ones.
+    peak_mib : float
+        Largest memory use within our iterations: resident set on the CPU, allocated memory on CUDA.
+    """
+
+    times: pd.DataFrame
+    overhead: float
+    peak_mib: float
+
+
+def measure_training(plan: TrainingPlan, device: str, say: Callable[[str], None]) -> Measured:
     """Time the parts of an iteration and what an epoch needs besides, and a bare loop.
 
     Parameters
@@ -40,14 +57,6 @@ def measure_training(
         As of ``reidbench run``.
     say : callable
         Told what is timed.
-
-    Returns
-    -------
-    DataFrame
-        part, of (iteration, image, or what it is done to), wall_s and cpu_s (of the whole process) for one of these,
-        share (of the parts of an iteration).
-    float
-        Overhead: the wall time of our iterations over that of the bare ones.
 
     Raises
     ------
@@ -65,7 +74,7 @@ def measure_training(
     )
     ours, bare = compare(bench, plan.rounds)
     n = bench.plan.iterations
-    parts = parts_of_iterations(bench)
+    parts, peak = parts_of_iterations(bench)
     rows = [
         row(name, "iteration", *(value / n for value in parts[name])) for name in STEP_PARTS if name in parts
     ]
@@ -73,7 +82,7 @@ def measure_training(
     rows = [one | {"share": one["wall_s"] / whole} for one in rows]
     rows += [row("whole iteration", "iteration", *(value / n for value in ours))]
     rows += [row("bare iteration", "iteration", *(value / n for value in bare))]
-    return pd.DataFrame(rows + beside_iterations(bench, plan)), ours[0] / bare[0]
+    return Measured(pd.DataFrame(rows + beside_iterations(bench)), ours[0] / bare[0], peak)
 
 
 def row(part: str, of: str, wall_s: float, cpu_s: float) -> dict[str, Any]:
@@ -81,12 +90,15 @@ def row(part: str, of: str, wall_s: float, cpu_s: float) -> dict[str, Any]:
     return {"part": part, "of": of, "wall_s": wall_s, "cpu_s": cpu_s, "share": float("nan")}
 
 
-def parts_of_iterations(bench: Bench) -> dict[str, tuple[float, float]]:
-    """Return wall and CPU seconds of every part of the iterations; clocks are read when the device has caught up."""
+def parts_of_iterations(bench: Bench) -> tuple[dict[str, tuple[float, float]], float]:
+    """Return wall and CPU seconds of every part of the iterations, and their peak memory in MiB.
+
+    Clocks are read when the device has caught up.
+    """
     timers = StageTimers(bench.engine.device, step_parts=True)
-    with recording(timers.stage):
+    with recording(timers.stage), timers.stage("train"):
         bench.ours()
-    return timers.step_times
+    return timers.step_times, float(timers.frame()["peak_memory_mib"].max())
 
 
 def compare(bench: Bench, rounds: int) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -137,7 +149,7 @@ def timed_on(bench: Bench, work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def beside_iterations(bench: Bench, plan: TrainingPlan) -> list[dict[str, Any]]:
+def beside_iterations(bench: Bench) -> list[dict[str, Any]]:
     """Time decoding, extraction, clustering, the start of memories, and evaluation."""
     n = len(bench.data)
     stages = bench.timers.frame().groupby("stage")["wall_s"].sum().to_dict()
