@@ -91,7 +91,11 @@ def understood(error: BaseException) -> BaseException:
                 f"a worker process ended ({text.splitlines()[0]}); as a rule memory ran out: use fewer --workers. "
                 "The same command goes on after the last finished epoch"
             )
-        if "allocate memory" in text or "out of memory" in text:
+        if (
+            "allocate memory" in text
+            or "out of memory" in text
+            or "Storage size calculation overflowed" in text
+        ):
             return MemoryError(lines[0] if lines else text)
         if "no locator available" in text:
             return HarnessError(f"{text}; set NUMBA_CACHE_DIR to a folder that you can write to")

@@ -32,6 +32,10 @@ def test_a_full_memory_is_explained_in_one_line(error: BaseException) -> None:
             RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: 8 TiB"),
             "out of memory",
         ),
+        (
+            RuntimeError("Storage size calculation overflowed with sizes=[230584300921369395, 64]"),
+            "out of memory",
+        ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "use fewer --workers"),
         (
