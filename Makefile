@@ -32,7 +32,7 @@ test: $(STAMP)
 test-slurm: $(STAMP)
 	command -v slurmctld >/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 		--no-install-recommends slurmctld slurmd slurm-client munge)
-	$(BIN)/pytest -m slurm -v tests/harness/sweep/test_slurm_node.py
+	$(BIN)/pytest -m 'slurm or sweep' -v tests/harness/sweep
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -178,12 +179,17 @@ def data_digest(root: Path, dataset: Dataset) -> str:
     cache = Path("data") / "fingerprints" / key
     if known := remembered(cache):
         return known
-    digest = fingerprint(root, dataset)
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(cache, f"{digest} {proof(key, digest)}\n".encode())
-    except OSError as error:
-        warnings.warn(f"the data fingerprint could not be remembered in {cache}: {error}", stacklevel=2)
+    with ExitStack() as turn:
+        with suppress(OSError):  # where nothing can be written, nobody waits for anybody
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            turn.enter_context(waiting_for(cache.with_suffix(".lock"), lambda _: None))
+        if known := remembered(cache):  # by the process that this one waited for
+            return known
+        digest = fingerprint(root, dataset)
+        try:
+            write_atomic(cache, f"{digest} {proof(key, digest)}\n".encode())
+        except OSError as error:
+            warnings.warn(f"the data fingerprint could not be remembered in {cache}: {error}", stacklevel=2)
     return digest
 
 

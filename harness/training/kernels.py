@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import platform
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import cache
+from pathlib import Path
 
+import numba
 import numpy as np
 import torch
+
+from harness.runs.environment import CODE, cpu_model
+from harness.runs.files import waiting_for, write_atomic
+
+COMPILED = Path("data") / "kernels"
+"""Folder of marks that say that somebody here has compiled the kernels of this code for this processor."""
+
+
+def compile_once(say: Callable[[str], None]) -> None:
+    """Compile the kernels, or load compiled ones; of several processes one compiles, and the others wait for it."""
+    mark = COMPILED / state_of_kernels()
+    with ExitStack() as turn:
+        if not mark.is_file():
+            with suppress(OSError):  # where nothing can be written, each compiles for itself
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                turn.enter_context(waiting_for(mark.with_suffix(".lock"), say))
+        load_kernels()
+        if not mark.is_file():
+            with suppress(OSError):
+                write_atomic(mark, b"")
+
+
+def state_of_kernels() -> str:
+    """Digest what compiled kernels depend on: versions, the processor, where they are kept, and the files of code."""
+    files = sorted(path for name in ("methods", "protocols") for path in (CODE / name).rglob("*.py"))
+    times = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    about = (
+        numba.__version__,
+        platform.python_version(),
+        cpu_model(),
+        os.environ.get("NUMBA_CACHE_DIR"),
+        times,
+    )
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
 @cache

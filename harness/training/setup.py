@@ -19,7 +19,7 @@ from harness.runs.seeds import seed_for
 from harness.runs.task import Task
 from harness.training.engine import Engine
 from harness.training.evaluation import Evaluation
-from harness.training.kernels import load_kernels
+from harness.training.kernels import compile_once
 from harness.training.progress import Reporter
 from harness.training.schedule import epochs_of
 from harness.training.weights import Weights, load_weights
@@ -124,6 +124,6 @@ def compile_before_timing(reporter: Reporter) -> None:
     note = threading.Timer(SLOW_S, reporter.line, [text])
     note.start()
     try:
-        load_kernels()
+        compile_once(reporter.line)
     finally:
         note.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def load_weights(config: EngineConfig, reporter: Reporter) -> Weights:
     if config.weights == "none":
         return Weights(None, "")
     if config.weights == "imagenet":
-        state = imagenet(config.architecture)
+        state = imagenet(config.architecture, reporter.line)
     elif config.weights == "synthetic-source":
         state = synthetic_source(config, reporter)
     else:
@@ -54,8 +54,8 @@ def load_weights(config: EngineConfig, reporter: Reporter) -> Weights:
     return Weights(state, digest_of(state))
 
 
-def imagenet(architecture: str) -> dict[str, Tensor]:
-    """Return torchvision's first ImageNet weights, those the field's public code starts from.
+def imagenet(architecture: str, say: Callable[[str], None]) -> dict[str, Tensor]:
+    """Return torchvision's first ImageNet weights, those the field's public code starts from; downloaded once.
 
     Raises
     ------
@@ -68,7 +68,9 @@ def imagenet(architecture: str) -> dict[str, Tensor]:
     try:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_of_name(name), progress=False)
+            with waiting_for(path.with_suffix(".lock"), say):
+                if not path.is_file():
+                    torch.hub.download_url_to_file(url, str(path), hash_of_name(name), progress=False)
     except (
         OSError,
         RuntimeError,

@@ -117,7 +117,9 @@ class Node:
         """Wait for something to be true."""
         deadline = time.monotonic() + seconds
         while not true():
-            assert time.monotonic() < deadline, f"waited {seconds} s for {what}\n{self.ask('squeue', '--array')}"
+            assert time.monotonic() < deadline, (
+                f"waited {seconds} s for {what}\n{self.ask('squeue', '--array')}"
+            )
             time.sleep(0.2)
 
     def kill(self, name: str, how: signal.Signals) -> None:

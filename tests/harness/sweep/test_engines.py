@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -51,7 +50,7 @@ sys.exit(int(lines[0]))
 
 
 @pytest.fixture
-def player(tmp_path: Path) -> dict[str, str]:
+def told_what(tmp_path: Path) -> dict[str, str]:
     """Return the environment in which a child finds the player in the place of the harness."""
     folder = tmp_path / "player" / "harness"
     folder.mkdir(parents=True)
@@ -73,62 +72,75 @@ def begin(sweep: Sweep, environment: dict[str, str], driver: tuple[int, float] |
 
 
 @pytest.mark.parametrize(("what", "code"), [("0", 0), ("2", 2), ("kill-me", 137)])
-def test_a_unit_ends_with_its_childs_code(sweep: Sweep, player: dict[str, str], what: str, code: int) -> None:
+def test_a_unit_ends_with_its_childs_code(
+    sweep: Sweep, told_what: dict[str, str], what: str, code: int
+) -> None:
     play(sweep, what)
     sweep.log(sweep.units[0]).write_text("before\n")
-    assert begin(sweep, player) == code
+    assert begin(sweep, told_what) == code
     assert sweep.code(sweep.units[0]).read_text() == f"{code}\n"
     assert sweep.log(sweep.units[0]).read_text().startswith(f"before\n{what} ")
 
 
 def test_a_unit_waits_for_who_holds_its_run(
-    sweep: Sweep, player: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    sweep: Sweep, told_what: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unit, "LOOK_S", 0.02)
     play(sweep, "3 3 0")
-    assert begin(sweep, player) == 0
+    assert begin(sweep, told_what) == 0
     monkeypatch.setattr(unit, "HELD_S", -1.0)
     play(sweep, "3 0")
-    assert begin(sweep, player) == 3, "not for ever"
+    assert begin(sweep, told_what) == 3, "not for ever"
 
 
 def test_a_unit_stops_when_its_driver_is_gone(
-    sweep: Sweep, player: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    sweep: Sweep, told_what: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unit, "LOOK_S", 0.5)
     play(sweep, "wait")
-    assert begin(sweep, player, (psutil.Process().pid, 0.0)) in (75, 143)  # asked before it could listen: 143
+    assert begin(sweep, told_what, (psutil.Process().pid, 0.0)) in (
+        75,
+        143,
+    )  # asked before it could listen: 143
 
 
-def test_units_on_slots_whatever_happens_to_them(
-    sweep: Sweep, player: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One finishes, one fails, one kills its worker and is done again."""
+@pytest.fixture
+def pinned(told_what: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Return an engine with two slots, whose children find the player and a false GPU each."""
     pytest.importorskip("parsl")
-    monkeypatch.setattr(engines, "threads_for", lambda _slots: player)
     local = engines.local_config
+    monkeypatch.setattr(engines, "threads_for", lambda _slots: told_what)
+    monkeypatch.setattr(engines, "local_config", lambda sweep, _: local(sweep, Engine(2, ("0", "1"))))
+    return Engine(2)
 
-    def pinned(one: Sweep, engine: Engine) -> Any:
-        return local(one, Engine(2, ("0", "1")))
 
-    monkeypatch.setattr(engines, "local_config", pinned)
-    play(sweep, "0", "2", "kill-worker 0", "0")
+def told(sweep: Sweep) -> list[list[str]]:
+    """Return what the children of each run did, and on which GPU."""
+    return [sweep.log(one).read_text().splitlines() for one in sweep.units]
+
+
+def test_units_on_slots(sweep: Sweep, pinned: Engine) -> None:
+    """One fails, which stops no other."""
+    play(sweep, "0", "2", "0", "0")
     said: list[str] = []
-    assert drive(sweep, Engine(2), said.append) == 2
+    assert drive(sweep, pinned, said.append) == 2
     assert states_of(sweep) == ["finished", "failed", "finished", "finished"]
-    logs = [sweep.log(one).read_text().splitlines() for one in sweep.units]
-    assert [[line.split()[0] for line in log if "stop" not in line] for log in logs] == [
-        ["0"],
-        ["2"],
-        ["kill-worker", "0"],
-        ["0"],
-    ]
-    assert "asked to stop" in logs[2], "the child of a worker that was killed does not train on"
-    assert {line.split()[1] for log in logs for line in log if "stop" not in line} == {"0", "1"}
+    assert [[line.split()[0] for line in log] for log in told(sweep)] == [["0"], ["2"], ["0"], ["0"]]
+    assert {line.split()[1] for log in told(sweep) for line in log} <= {"0", "1"}
     assert "4 runs: 0 finished, 0 failed, 4 waiting" in said[0]
     assert any("1 failed: N N (exit code 2)" in line for line in said)
     finish(sweep.units[1])
-    assert drive(sweep, Engine(2), said.append) == 0, "nothing is left"
+    assert drive(sweep, pinned, said.append) == 0, "nothing is left"
+
+
+@pytest.mark.sweep
+def test_a_worker_that_is_killed_loses_nothing(sweep: Sweep, pinned: Engine) -> None:
+    """Parsl looks after its workers every half minute."""
+    play(sweep, "kill-worker 0", "0", "0", "3 0")
+    assert drive(sweep, pinned, print) == 0
+    first = told(sweep)[0]
+    assert "asked to stop" in first, "the child of a worker that was killed does not train on"
+    assert [line.split()[0] for line in first if "stop" not in line] == ["kill-worker", "0"]
 
 
 def test_a_driver_without_parsl_says_what_to_install(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

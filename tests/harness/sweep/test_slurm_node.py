@@ -8,48 +8,22 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from harness.sweep.folder import Sweep, Unit, write_sweep
+from harness.sweep.folder import Sweep, read_sweep
 from harness.sweep.slurm import Array, ask_queue, submit, write_script
 from harness.sweep.status import states_of
 from tests.conftest import process_environment, tiny_settings
-from tests.harness.sweep.conftest import spec
+from tests.harness.sweep.conftest import Playing, epochs
 from tests.harness.sweep.slurm_node import Node, missing
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing() or "Slurm is here")]
-
-PLAYER = '''\
-"""Plays a run of so many epochs of a second; asked to stop, it ends its iteration and keeps whole epochs."""
-import json, os, signal, sys, time
-from pathlib import Path
-
-file, out = Path(sys.argv[3]), Path(sys.argv[5])
-spec = json.loads(file.read_text())["spec"]
-run = out / spec["dataset"] / spec["method"] / file.stem
-run.mkdir(parents=True, exist_ok=True)
-kept = run / "epochs"
-done = int(kept.read_text()) if kept.exists() else 0
-print(f"from epoch {done}, device {os.environ.get('CUDA_VISIBLE_DEVICES')}", flush=True)
-asked = []
-for number in (signal.SIGTERM, signal.SIGUSR2):
-    signal.signal(number, lambda number, frame: asked.append(number))
-while done < spec["config"]["epochs"]:
-    for _ in range(10):
-        time.sleep(0.1)
-        if asked:
-            print(f"asked to stop by {signal.Signals(asked[0]).name}", flush=True)
-            sys.exit(75)
-    done += 1
-    kept.write_text(str(done))
-(run / "COMPLETE").touch()
-'''
 
 
 @pytest.fixture(scope="module")
@@ -59,36 +33,15 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     made.close()
 
 
-@pytest.fixture
-def playing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return what makes a sweep of runs of so many epochs, which the player plays."""
-    folder = tmp_path / "player" / "harness"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").touch()
-    (folder / "__main__.py").write_text(PLAYER)
-    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
-    monkeypatch.chdir(tmp_path)
-
-    def make(*epochs: int) -> Sweep:
-        execution: Any = SimpleNamespace(out=Path("runs"), images=Path("images"), device="cpu", workers=0)
-        specs = [spec(seed).model_copy(update={"config": {"epochs": n}}) for seed, n in enumerate(epochs)]
-        return write_sweep("played", execution, [{"run": one.id, "spec": one.model_dump()} for one in specs])
-
-    return make
-
-
-def epochs(unit: Unit) -> int:
-    path = unit.run / "epochs"
-    return int(path.read_text() or 0) if path.exists() else 0
-
-
 def finished(sweep: Sweep) -> bool:
     return states_of(sweep) == ["finished"] * len(sweep.units)
 
 
 def start_again(node: Node, job: str) -> None:
     """Let a task that was queued again start now: Slurm has it wait two minutes otherwise."""
-    node.until(lambda: "PENDING" in node.ask("squeue", "--noheader", "--format=%T", f"--jobs={job}"), "the queue")
+    node.until(
+        lambda: "PENDING" in node.ask("squeue", "--noheader", "--format=%T", f"--jobs={job}"), "the queue"
+    )
     node.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
@@ -96,7 +49,13 @@ def outputs(sweep: Sweep) -> str:
     return "".join(path.read_text() for path in sorted(sweep.logs.glob("array-*.out")))
 
 
-def test_an_array_on_two_gpus(node: Node, playing: Any) -> None:
+@pytest.fixture
+def playing(player: Playing, monkeypatch: pytest.MonkeyPatch) -> Playing:
+    monkeypatch.setenv("PYTHONPATH", str(player.path))
+    return player
+
+
+def test_an_array_on_two_gpus(node: Node, playing: Playing) -> None:
     sweep = playing(1, 1, 1, 1)
     write_script(sweep, Array(2))
     job = submit(sweep)
@@ -108,7 +67,7 @@ def test_an_array_on_two_gpus(node: Node, playing: Any) -> None:
     node.until(lambda: not ask_queue(sweep).tasks, f"job {job} to leave the queue")
 
 
-def test_a_time_limit_queues_the_task_again(node: Node, playing: Any) -> None:
+def test_a_time_limit_queues_the_task_again(node: Node, playing: Playing) -> None:
     """Slurm counts limits in minutes, and sends the signal up to a minute early."""
     sweep = playing(70)
     write_script(sweep, Array(1, ("#SBATCH --time=1",), lead=10))
@@ -123,12 +82,19 @@ def test_a_time_limit_queues_the_task_again(node: Node, playing: Any) -> None:
     node.until(lambda: not ask_queue(sweep).tasks, "the end")
 
 
-def test_preemption_stops_a_run_which_goes_on_afterwards(node: Node, playing: Any) -> None:
+def test_preemption_stops_a_run_which_goes_on_afterwards(node: Node, playing: Playing) -> None:
     sweep = playing(12)
     write_script(sweep, Array(1, ("#SBATCH --partition=low", "#SBATCH --gres=gpu:2"), gres=""))
     job = submit(sweep)
     node.until(lambda: epochs(sweep.units[0]) > 1, "two epochs")
-    urgent = ["sbatch", "--parsable", "--partition=high", "--gres=gpu:2", "--output=/dev/null", "--wrap=sleep 2"]
+    urgent = [
+        "sbatch",
+        "--parsable",
+        "--partition=high",
+        "--gres=gpu:2",
+        "--output=/dev/null",
+        "--wrap=sleep 2",
+    ]
     node.ask(*urgent)
     node.until(lambda: "asked to stop by SIGTERM" in sweep.log(sweep.units[0]).read_text(), "the preemption")
     start_again(node, job)
@@ -137,7 +103,7 @@ def test_preemption_stops_a_run_which_goes_on_afterwards(node: Node, playing: An
     assert sweep.log(sweep.units[0]).read_text().count("from epoch") == 2
 
 
-def test_scontrol_requeue(node: Node, playing: Any) -> None:
+def test_scontrol_requeue(node: Node, playing: Playing) -> None:
     sweep = playing(6)
     write_script(sweep, Array(1))
     job = submit(sweep)
@@ -150,12 +116,16 @@ def test_scontrol_requeue(node: Node, playing: Any) -> None:
 
 
 def test_a_controller_that_is_killed_loses_nothing(
-    node: Node, playing: Any, monkeypatch: pytest.MonkeyPatch
+    node: Node, playing: Playing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = playing(4, 1)
+    sweep = playing(25, 1)
     write_script(sweep, Array(1))
     submit(sweep)
+    begun = time.time()
     node.until(lambda: epochs(sweep.units[0]) > 0, "an epoch")
+    node.until(
+        lambda: (node.base / "state" / "job_state").stat().st_mtime > begun + 2, "its state on the disk"
+    )
     node.kill("slurmctld", signal.SIGKILL)
     monkeypatch.setattr("harness.sweep.slurm.SQUEUE_S", 3)
     assert ask_queue(sweep).unknown, "who asks is not kept waiting"
@@ -167,7 +137,18 @@ def test_a_controller_that_is_killed_loses_nothing(
 
 def real(root: Path, folder: Path, *words: str) -> list[str]:
     settings = tiny_settings("epochs=3", "iterations=2", "flip=false")
-    where = ["--protocol", "regdb", "--trials", "1", "--data", str(root), "--device", "cpu", "--out", str(folder)]
+    where = [
+        "--protocol",
+        "regdb",
+        "--trials",
+        "1",
+        "--data",
+        str(root),
+        "--device",
+        "cpu",
+        "--out",
+        str(folder),
+    ]
     return [sys.executable, "-m", "harness", *words, *where, *settings]
 
 
@@ -175,18 +156,16 @@ def test_real_runs_are_those_of_a_serial_command(
     node: Node, tiny_regdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two runs; the first is queued again after its first epoch, wherever it stands."""
-    import subprocess
-
     monkeypatch.chdir(tmp_path)
     for name, value in process_environment().items():
         monkeypatch.setenv(name, value)
     subprocess.run(real(tiny_regdb, tmp_path / "serial", "run", "supervised", "--seeds", "0-1"), check=True)
     words = ["sweep", "slurm", "--methods", "supervised", "--seeds", "0-1", "--submit", "--max-parallel", "2"]
-    done = subprocess.run(real(tiny_regdb, tmp_path / "runs", *words), check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        real(tiny_regdb, tmp_path / "runs", *words), check=True, capture_output=True, text=True
+    )
     (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert "submitted 2 of 2 runs as job" in done.stdout
-    from harness.sweep.folder import read_sweep
-
     sweep = read_sweep(folder)
     first = sweep.units[0]
     node.until(lambda: (first.run / "checkpoints" / "last.ckpt").exists(), "an epoch", 900)
