@@ -78,12 +78,16 @@ class Holder:
     @property
     def dead(self) -> bool:
         """Whether it is a process of this machine that has ended."""
-        if self.machine != this_machine():
-            return False
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.born) > 1
-        except psutil.NoSuchProcess:
-            return True
+        return self.machine == this_machine() and not lives(self.pid, self.born)
+
+
+def lives(pid: int, born: float) -> bool:
+    """Say whether a process of this machine lives; one that has ended and that nobody has waited for does not."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - born) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def myself() -> Holder:

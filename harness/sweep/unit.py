@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import psutil
-
+from harness.runs.holder import lives
 from results.files import appending, write_whole
 
-HELD = 3
+HELD, STOPPED = 3, 75
 HELD_S = 180.0
 """How long a unit waits for a run that another process holds: longer than a dead machine's holder is believed."""
 LOOK_S = 1.0
@@ -44,6 +43,8 @@ def start(
     driver : (pid, time of its start), optional
         A process of this machine whose end stops the run, as SIGTERM does.
     """
+    if not alive(driver):  # an engine that outlives its driver has handed it on
+        return STOPPED
     Path(code).unlink(missing_ok=True)
     command = [sys.executable, "-m", "harness", *words]
     given_up = time.monotonic() + HELD_S
@@ -81,13 +82,7 @@ def wait_for(child: subprocess.Popen[bytes], driver: tuple[int, float] | None) -
 
 def alive(driver: tuple[int, float] | None) -> bool:
     """Say whether a driver still lives, or there is none to look for."""
-    if driver is None:
-        return True
-    pid, born = driver
-    try:
-        return abs(psutil.Process(pid).create_time() - born) < 1
-    except psutil.NoSuchProcess:
-        return False
+    return driver is None or lives(*driver)
 
 
 def die_with_parent() -> Callable[[], None] | None:

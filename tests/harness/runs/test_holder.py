@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -23,6 +24,7 @@ from harness.runs.holder import (
     held,
     holder_of,
     holding,
+    lives,
     myself,
     read_holder,
     still_mine,
@@ -62,6 +64,18 @@ def test_another_machines_process_keeps_its_run_until_it_is_silent(tmp_path: Pat
     with holding(tmp_path, "x"):
         assert read_holder(tmp_path).pid == os.getpid()  # type: ignore[union-attr]
     assert [path.name for path in tmp_path.iterdir() if path.name != holder.LOCK] == []
+
+
+def test_a_process_that_nobody_waited_for_is_dead(tmp_path: Path) -> None:
+    """Its number stays as long as its parent lives, in containers often for ever."""
+    child = subprocess.Popen(["sleep", "60"])
+    born = psutil.Process(child.pid).create_time()
+    assert lives(child.pid, born)
+    child.kill()
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not lives(child.pid, born)
+    child.wait()
 
 
 def test_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) -> None:

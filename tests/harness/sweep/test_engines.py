@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -93,15 +94,26 @@ def test_a_unit_waits_for_who_holds_its_run(
     assert begin(sweep, told_what) == 3, "not for ever"
 
 
-def test_a_unit_stops_when_its_driver_is_gone(
+def test_a_unit_stops_when_its_driver_ends(
     sweep: Sweep, told_what: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unit, "LOOK_S", 0.5)
+    """Though nobody has waited for the driver, so that the system still knows its number."""
+    monkeypatch.setattr(unit, "LOOK_S", 0.1)
     play(sweep, "wait")
-    assert begin(sweep, told_what, (psutil.Process().pid, 0.0)) in (
-        75,
-        143,
-    )  # asked before it could listen: 143
+    driver = psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    born = driver.create_time()
+    alive = unit.alive
+
+    def end_it(of: tuple[int, float] | None) -> bool:
+        if sweep.log(sweep.units[0]).exists() and sweep.log(sweep.units[0]).read_text():
+            driver.kill()
+        return alive(of)
+
+    monkeypatch.setattr(unit, "alive", end_it)
+    assert begin(sweep, told_what, (driver.pid, born)) in (75, 143)  # asked before it could listen: 143
+    assert begin(sweep, told_what, (driver.pid, born)) == 75, "and starts nothing any more"
+    assert len(sweep.log(sweep.units[0]).read_text().split("wait")) == 2
+    driver.wait()
 
 
 @pytest.fixture

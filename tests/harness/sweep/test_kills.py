@@ -55,7 +55,7 @@ def stops(sweep: Sweep) -> int:
 
 
 def test_a_driver_that_is_killed_or_stopped_loses_nothing(player: Playing) -> None:
-    sweep = player(4, 4, 4, 4, 4, 4)
+    sweep = player(9, 9, 1, 1, 1, 1)
 
     def begin() -> subprocess.Popen[str]:
         words = [sys.executable, "-c", DRIVER, str(sweep.path), str(player.path)]
@@ -64,6 +64,7 @@ def test_a_driver_that_is_killed_or_stopped_loses_nothing(player: Playing) -> No
     first = begin()
     until(lambda: epochs(sweep.units[0]) > 0 and epochs(sweep.units[1]) > 0, "two runs to be under way")
     first.kill()
+    first.wait()
     until(lambda: stops(sweep) == 2, "both runs to stop without their driver")
     before = list(map(epochs, sweep.units))
     second = begin()
