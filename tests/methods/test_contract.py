@@ -21,8 +21,7 @@ import torchvision
 from lightning_fabric.plugins.precision.precision import Precision
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
+from torch import Tensor
 
 from harness import registry
 from harness.errors import HarnessError
@@ -46,6 +45,7 @@ from methods.errors import MethodError
 from methods.gur import GUR
 from protocols.regdb import RegDBData
 from tests.conftest import TINY
+from tests.methods.thin import thin_resnet18
 
 METHODS = sorted(name for name, entry in registry.methods().items() if not entry.error)
 TRAINED = [name for name in METHODS if load_method(name).supervision != "none"]
@@ -83,26 +83,6 @@ def numeric_fields(config: BaseModel, group: str = "") -> Iterator[str]:
             yield from numeric_fields(value, f"{group}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{group}{key}"
-
-
-def thin_resnet18(weights: None) -> nn.Module:
-    """Return a ResNet of the usual widths, with one block a layer, and convolutions in 32 groups: 1 % of the work."""
-    with torch.device("meta"):  # most of what is made here is replaced
-        network = ResNet(BasicBlock, [1, 1, 1, 1])
-    for parent in list(network.modules()):
-        for name, layer in parent.named_children():
-            if isinstance(layer, nn.Conv2d) and layer.in_channels >= 64:
-                shape = (
-                    layer.in_channels,
-                    layer.out_channels,
-                    layer.kernel_size,
-                    layer.stride,
-                    layer.padding,
-                )
-                setattr(parent, name, nn.Conv2d(*shape, groups=32, bias=False))  # type: ignore[arg-type]
-            elif isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
-                layer.to_empty(device="cpu").reset_parameters()
-    return network
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from pydantic import ValidationError
 from torch.nn.functional import cross_entropy, normalize
 
@@ -19,6 +21,7 @@ from methods.errors import MethodError
 from methods.parts.samplers import random_multiple_gallery
 from tests.methods.contrast_cases import seed
 from tests.methods.episodes import take_step
+from tests.methods.thin import thin_resnet18
 
 SMALL = {
     "k1": 10,
@@ -36,6 +39,13 @@ SMALL = {
     "min_samples": 2,
 }
 ONE, TWO = Stage("intra", 50, 200), Stage("joint", 50, 200)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def thin_network() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchvision.models, "resnet18", thin_resnet18)
+        yield
 
 
 def training_data(identities: int = 6, images: int = 5) -> TrainingData:

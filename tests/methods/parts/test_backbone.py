@@ -27,9 +27,14 @@ def kinds(*modality: int) -> Tensor:
     return torch.tensor(modality)
 
 
-@pytest.fixture
-def network() -> TwoStreamResNet:
+@pytest.fixture(scope="module")
+def untouched() -> TwoStreamResNet:
     return TwoStreamResNet("resnet18", seed=3)
+
+
+@pytest.fixture
+def network(untouched: TwoStreamResNet) -> TwoStreamResNet:
+    return deepcopy(untouched)
 
 
 @pytest.fixture(scope="module")
