@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,13 @@ def own_methods() -> list[str]:
     return [entry.name for entry in methods().values() if entry.origin == "reidbench"]
 
 
+@cache
 def rows_of(name: str) -> list[Row]:
     """Key, value on each data set, source and meaning of every setting of a method."""
     return [(*row[:-3], *row[-2:]) for row in method_rows(choose(name, "paper"))]
 
 
+@cache
 def shared_rows() -> list[Row]:
     """Rows that more than half of the methods have, word for word."""
     names = own_methods()

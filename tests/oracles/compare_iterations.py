@@ -34,11 +34,17 @@ ADAPTED: Mapping[str, tuple[type[Method], dict[str, Any]]] = {
     "pca": (PCA, {"memory_gradient": "in_backward"}),
     "mpjl": (MPJL, {}),
     # weights apart from the terms; a mean a modality, as the trainers have it
-    "dmic": (DMIC, {"joint_instance": "per-modality", "instance_weight": 1.0, "cluster_weight": 1.0}),
+    "dmic": (
+        DMIC,
+        {"joint_instance": "per-modality", "instance_weight": 1.0, "cluster_weight": 1.0}
+        # lists that few images can fill: labels are given
+        | {"k1": 4, "k2_start": 1, "k2_end": 1, "joint_k2": 1},
+    ),
 }
 JOINT_WEIGHT = 0.7
 """Of the trainers that made the numbers of MPJL and DMIC."""
-CLUSTERING = ("methods.pca", "methods.mpjl", "methods.dmic", "methods.parts.contrast")
+CLUSTERING = ("methods.mpjl", "methods.dmic", "methods.parts.contrast")
+"""Modules that ask for clusters."""
 
 
 class Pixels(nn.Module):

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from methods.parts.backbone import TwoStreamResNet
-from methods.parts.views import RECIPES
+from methods.parts.views import RECIPES, apply_views
 from tests.oracles.cases import Arrays, Comparison, Differences, as_array
+from tests.oracles.frozen import Replay, planes
 from tests.oracles.trajectories import tensor, under, wave
+from tests.reference.views import draw_one
 
 N_VISIBLE, N = 8, 12
 
@@ -88,25 +90,6 @@ def backbone(arrays: Arrays) -> dict[str, float]:
     return seen.largest
 
 
-class Tape:
-    """A generator that hands out recorded uniform numbers, in the order in which the public code drew them."""
-
-    def __init__(self, numbers: np.ndarray) -> None:
-        self._numbers, self.drawn = numbers, 0
-
-    def random(self) -> float:
-        self.drawn += 1
-        return float(self._numbers[self.drawn - 1])
-
-    def uniform(self, low: float, high: float) -> float:
-        return low + (high - low) * self.random()
-
-    def integers(self, n: int, size: int | None = None) -> Any:
-        if size is None:
-            return int(self.random() * n)
-        return np.array([int(self.random() * n) for _ in range(size)])
-
-
 def augmentation(arrays: Arrays) -> dict[str, float]:
     """Channel means and pixels at some spots, given the numbers that the public code drew."""
     seen = Differences()
@@ -116,7 +99,8 @@ def augmentation(arrays: Arrays) -> dict[str, float]:
     for name in sorted(RECIPES.keys() & arrays.keys()):
         shown = grey if name == "channel-adapt-gray" else image
         for i, (numbers, public) in enumerate(zip(arrays["tapes"], arrays[name], strict=True)):
-            view = RECIPES[name](shown.copy(), Tape(numbers)).numpy()  # type: ignore[arg-type]
+            drawn = draw_one(RECIPES[name], shown.shape[:2], Replay(numbers))
+            view = apply_views(planes(shown), drawn)[0].numpy()
             ours = np.concatenate([view.mean((1, 2)), view[:, y, x].ravel()])
             seen.close("pixels", ours, public, 2e-5, where=f"{name} {i}")
     assert seen.largest, "none of our recipes was recorded"

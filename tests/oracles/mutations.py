@@ -7,13 +7,16 @@ change went unnoticed. The changes stand beside the comparisons, in their lists 
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
 
 from tests.oracles.cases import Mutation
 from tests.oracles.test_oracles import TOPICS
@@ -21,6 +24,8 @@ from tests.oracles.test_oracles import TOPICS
 ROOT = Path(__file__).parents[2]
 KEPT = ("harness", "methods", "protocols", "results", "tests", "pyproject.toml", "reidbench.py")
 TEST = "tests/oracles/test_oracles.py::test_equals_public_code"
+LIBRARIES = ("torch", "numba", "scipy.optimize", "sklearn.cluster", "pandas", "pytest")
+"""Imported once; what tests a change starts with them."""
 
 
 def mutations() -> list[Mutation]:
@@ -30,11 +35,11 @@ def mutations() -> list[Mutation]:
 
 
 def copy_code(target: Path) -> None:
-    """Copy what the tests need."""
+    """Copy what the tests need, compiled kernels among it."""
     for name in KEPT:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("*.pyc"))
         else:
             shutil.copy(source, target / name)
 
@@ -54,19 +59,33 @@ def what_caught(mutation: Mutation, copy: Path) -> list[str]:
     tests = [name if "::" in name else f"{TEST}[{name}]" for name in mutation.caught_by]
     file.write_text(text.replace(mutation.old, mutation.new))
     try:
-        command = [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", *tests]
-        environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        process = multiprocessing.get_context("forkserver").Process(target=run_tests, args=(copy, tests))
+        process.start()
+        process.join()
     finally:
         file.write_text(text)
-    if done.returncode not in (0, 1):
-        raise ValueError(f"the tests did not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return re.findall(r"^FAILED \S+?::([^\s]+)", done.stdout, re.MULTILINE)
+    said = (copy / "log.txt").read_text()
+    if process.exitcode not in (0, 1) or "no tests ran" in said:
+        raise ValueError(f"the tests did not run:\n{said[-4000:]}")
+    return re.findall(r"^FAILED \S+?::([^\s]+)", said, re.MULTILINE)
+
+
+def run_tests(copy: Path, tests: list[str]) -> None:
+    """Run tests of a copy in this process, which forgets the code that it came with."""
+    for name in [name for name in sys.modules if name.split(".")[0] in KEPT]:
+        del sys.modules[name]
+    sys.path.insert(0, str(copy))
+    sys.dont_write_bytecode = True
+    os.chdir(copy)
+    with (copy / "log.txt").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+        code = pytest.main(["-q", "-rf", "--tb=no", "-p", "no:cacheprovider", *tests])
+    sys.exit(int(code))
 
 
 def main(parts: list[str]) -> int:
     """Try all changes, or those to files that have one of `parts` in their names."""
     unnoticed = 0
+    multiprocessing.set_forkserver_preload(list(LIBRARIES))
     with tempfile.TemporaryDirectory() as folder:
         copy_code(Path(folder))
         print("| change | file | caught by |\n|---|---|---|")

@@ -5,6 +5,8 @@ They show that a comparison reads its file and finds no difference where there i
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,8 @@ from methods.parts.backbone import NonLocal
 from methods.parts.config import SelfPacedConfig
 from methods.parts.hybrid_memory import HybridMemory
 from methods.parts.samplers import paired_batches, shared_label_batches
+from tests.oracles.compare_iterations import CLUSTERING
+from tests.oracles.compare_pca_inputs import augmentation as views_of_pca
 from tests.oracles.compare_shared import augmentation, jitter, non_local_block
 from tests.oracles.compare_steps_of_spcl_otla_agw import (
     agw_sampler,
@@ -35,6 +39,7 @@ from tests.oracles.compare_steps_of_spcl_otla_agw import (
     spcl_select,
 )
 from tests.oracles.frozen import Keyed, Replay, bank_features, pixels_of, planes, seeded_state, stable
+from tests.oracles.trajectories import wave
 from tests.reference.views import draw_one
 
 IDENTITY = np.arange(120) % 12
@@ -127,6 +132,25 @@ def test_augmentation_and_jitter() -> None:
     assert (
         jitter(same | {"3/out": pixels_of(3, infrared=True).reshape(-1, 3)[chosen]})["grey levels, mean"] < 1
     )
+
+
+def test_views_of_pca() -> None:
+    spots = np.array([[3, 4], [200, 100], [150, 70]])
+    made = {"tapes": np.random.RandomState(0).rand(3, 420), "spots": spots}
+    image = (127.5 + wave(288 * 144 * 3, 0.7, 127)).round().astype(np.uint8).reshape(288, 144, 3)
+    for name in ("plain", "channel-exchange", "channel-adapt-gray"):
+        shown = np.repeat(image[..., :1], 3, 2) if name == "channel-adapt-gray" else image
+        drawn = [draw_one(views.RECIPES[name], (288, 144), Replay(tape)) for tape in made["tapes"]]
+        seen = [views.apply_views(planes(shown), one)[0].numpy() for one in drawn]
+        made[name] = np.stack([np.append(x.mean((1, 2)), x[:, spots[:, 0], spots[:, 1]]) for x in seen])
+    assert views_of_pca(made) == {"pixels": 0}
+    with pytest.raises(AssertionError, match="plain 0 pixels"):
+        views_of_pca(made | {"plain": made["plain"] + 0.01})
+
+
+def test_iterations_replace_the_clustering_where_it_is() -> None:
+    for module in CLUSTERING:
+        assert hasattr(importlib.import_module(module), "jaccard_clusters"), module
 
 
 def test_non_local_block() -> None:
