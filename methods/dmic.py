@@ -257,7 +257,7 @@ class DMIC(TwoStreamMethod):
             "mie": MIE(k2, bank.modality, bank.camera),
             "camera-mean": MIE(k2, torch.zeros_like(bank.modality), camera),
             "plain": MeanExpansion(k2),
-        }[c.expansion]
+        }[c.expansion if k2 > 1 else "plain"]  # k2 = 1 leaves the encoding as it is
         return jaccard_clusters(
             bank.features, k1=c.k1, eps=eps, min_samples=c.min_samples, expansion=expansion
         )

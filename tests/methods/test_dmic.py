@@ -362,6 +362,18 @@ def test_one_cluster_skips_the_epoch() -> None:
     assert "visible: 1, infrared: 1" in method.begin_epoch(start(method, 0), bank()).skipped
 
 
+def test_one_neighbour_skips_expansion() -> None:
+    """Of equal rows the first leads every list, so that one neighbour is not always the image itself."""
+    features = bank(images=5, noise=0.04)
+    features.features[1::5] = features.features[::5]
+    labels = [
+        DMIC(DMICConfig(**SMALL | {"expansion": name}), training_data()).cluster(features, eps, 1).labels
+        for eps in (0.3, 0.5, 0.7)
+        for name in ("plain", "mie", "camera-mean")
+    ]
+    assert all(torch.equal(labels[i], labels[i - i % 3]) for i in range(9))
+
+
 @pytest.mark.parametrize("epochs_joint", [0, 2])
 def test_k1_larger_than_the_smallest_set_is_refused_before_any_work(epochs_joint: int) -> None:
     DMIC(DMICConfig(**SMALL | {"k1": 30}), training_data())
