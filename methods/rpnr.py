@@ -8,6 +8,7 @@ matched clusters too (MHL), and the images of a batch are spread by their relati
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -60,6 +61,7 @@ HYBRID = "hybrid"
 class RPNRConfig(TwoStageConfig):
     """Hyper-parameters of RPNR; defaults are SYSU-MM01's."""
 
+    stage_weights: str = value("", "published code", "file stage II starts from, without a stage I; or none")
     non_local: bool = value(True, "published code", "non-local blocks in layer2 and layer3")
     infrared_labels: int = value(8, "published code", "pseudo-identities in an infrared batch", ge=1)
     double_memory: bool = value(
@@ -220,8 +222,9 @@ class RPNR(TwoStreamMethod):
 
     @classmethod
     def stages(cls, config: RPNRConfig) -> Sequence[Stage]:
-        """Stage I within modalities, stage II with all parts."""
-        return two_stages(config)
+        """Stage I within modalities, stage II with all parts; from a file, stage II alone."""
+        stages, file = two_stages(config), config.stage_weights
+        return tuple(replace(s, weights=file) for s in stages if s.name == CROSS) if file else stages
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster each modality, start its memory; in stage II calibrate labels and match clusters.

@@ -118,12 +118,16 @@ class Stage:
     initial : str
         ``last`` continues from the weights before; ``best-of-stage`` from the epoch of the stage before that scored
         best on the test set (a leak, labelled as such in every table).
+    weights : str
+        Path of a file whose weights the backbone starts from instead: the checkpoint of a run, or a state dict. Empty
+        for none.
     """
 
     name: str
     epochs: int
     iterations: int
     initial: Literal["last", "best-of-stage"] = "last"
+    weights: str = ""
 
 
 @dataclass(frozen=True)

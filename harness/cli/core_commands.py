@@ -70,8 +70,8 @@ def variants(
 
 def time(
     what: Annotated[
-        Literal["clustering", "training"],
-        typer.Option(help="The clustering core, or iterations of a training."),
+        Literal["clustering", "association", "training"],
+        typer.Option(help="The core; what methods do before an epoch trains; or iterations of a training."),
     ] = "clustering",
     n: Annotated[
         str, typer.Option("--n", help="Clustering: numbers of samples, separated by commas.")
@@ -90,7 +90,11 @@ def time(
     repeat: Annotated[int, typer.Option(min=1, help="Runs of every size, or of the iterations.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of what is made up.")] = 0,
     method: Annotated[
-        str, typer.Option(help="Training: METHOD[:VARIANT].", autocompletion=options.method_names)
+        str,
+        typer.Option(
+            help="Training: METHOD[:VARIANT]. Association: several, separated by commas.",
+            autocompletion=options.method_names,
+        ),
     ] = "dmic",
     architecture: Annotated[str, typer.Option(help="Training: resnet50 or resnet18.")] = "resnet50",
     batch: Annotated[
@@ -103,7 +107,7 @@ def time(
     out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Clustering: log-log scaling figure to write.")] = None,
 ) -> None:
-    """Time the clustering core stage by stage, or a training iteration part by part, beside its rivals."""
+    """Time the clustering core or methods stage by stage, or a training iteration part by part, beside its rivals."""
     from harness.runs.files import check_folder, write_atomic
     from harness.tools.tables import text_table
 
@@ -113,12 +117,14 @@ def time(
         chosen = (f"architecture={architecture}", *(sets or ()))
         frame, said = time_training(method, chosen, batch, iterations, repeat, seed, device)
     else:
-        frame, said = time_clustering(
-            {
-                **{"dim": dim, "k1": k1, "k2": k2, "eps": eps},
-                **{"repeat": repeat, "seed": seed, "reference_limit": reference_limit},
-            },
-            *(n, against, device, figure),
+        settings = {
+            **{"dim": dim, "k1": k1, "k2": k2, "eps": eps},
+            **{"repeat": repeat, "seed": seed, "reference_limit": reference_limit},
+        }
+        frame, said = (
+            time_association(settings, n, method, device)
+            if what == "association"
+            else time_clustering(settings, n, against, device, figure)
         )
     if out is not None:
         write_atomic(out, frame.to_csv(index=False).encode())
@@ -138,6 +144,18 @@ def time_clustering(
     if figure is not None:
         timing.draw(frame, figure)
     return frame, ""
+
+
+def time_association(settings: dict[str, Any], n: str, method: str, device: str) -> tuple[pd.DataFrame, str]:
+    """Time what methods do before an epoch trains, at their own settings; return the table, and nothing to add."""
+    import harness.tools.time as timing
+    from harness.tools.time_methods import measure_methods, parse_methods
+    from harness.training.fabric import make_fabric
+
+    sizes, names = timing.parse_sizes(n), parse_methods(method)
+    place, say = make_fabric(device, "32").device, make_reporter().line
+    frame = measure_methods(timing.Plan(**settings), names, sizes, place, say)
+    return timing.with_ratios(frame.assign(extrapolated=False)), ""
 
 
 def time_training(

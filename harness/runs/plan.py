@@ -118,7 +118,7 @@ def configure(request: Request, dataset: str, device: str) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "engine": engine.model_dump(mode="json"),
         "dataset": dataset,
-        "weights": weights_identity(engine),
+        "weights": weights_identity(engine, cls.stages(config)),
         "sources": source_digest(cls.__module__),
         "training_version": TRAINING_VERSION,
     }

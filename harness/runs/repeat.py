@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.registry import load_dataset, load_method, protocols_of
+from harness.registry import load_dataset, load_method, methods, protocols_of
 from harness.runs.configuration import (
     ENGINE_PRESETS,
     EngineConfig,
@@ -23,8 +23,8 @@ from harness.runs.precision import settle_precision
 from harness.runs.run_spec import TRAINING_VERSION, RunSpec
 from harness.runs.sources import source_digest
 from harness.runs.task import Execution, Task
-from harness.runs.weights import weights_identity
-from methods.base import Method
+from harness.runs.weights import weights_identity, weights_name
+from methods.base import Method, Stage
 from protocols.base import Protocol
 from results.store import read_manifest
 
@@ -48,16 +48,16 @@ def plan_from_manifest(
         comes out wrong here.
     """
     manifest = read_manifest(path)
+    refuse_former_method(path, manifest)
     spec, root = spec_from_manifest(path, manifest)
     cls = load_method(spec.method)
-    refuse_replaced(cls, spec.config, f"{path}: {spec.method} has changed since")
-    validated(cls.Config, spec.config)
+    config = validated(cls.Config, spec.config)
     refuse_other_names(path, cls, spec)
     engine = settle_precision(validated(EngineConfig, spec.engine), execution.device)
     if data:
         root = find_root(data, protocols_of(spec.dataset)[0], twin_seed, say)
     refuse_other_data(path, root, spec)
-    refuse_other_weights(engine, spec)
+    refuse_other_weights(engine, cls.stages(config), spec)
     refuse_other_sources(path, cls.__module__, spec)
     task = task_of(spec, root, execution)
     refuse_other_versions(path, manifest, task.protocols)
@@ -66,6 +66,14 @@ def plan_from_manifest(
             f"{path}: its specification is that of run {spec.id}, not of {manifest['run']}; use an unchanged manifest"
         )
     return task
+
+
+def refuse_former_method(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse settings that a method had once: said first, since manifests that hold them are old in other ways too."""
+    spec = manifest.get("spec")
+    name, config = (spec.get("method"), spec.get("config")) if isinstance(spec, dict) else ("", {})
+    if isinstance(name, str) and name in methods() and isinstance(config, dict):
+        refuse_replaced(load_method(name), config, f"{path}: {name} has changed since")
 
 
 def refuse_other_names(path: Path, cls: type[Method], spec: RunSpec) -> None:
@@ -105,12 +113,13 @@ def refuse_other_data(path: Path, root: Path, spec: RunSpec) -> None:
         )
 
 
-def refuse_other_weights(engine: EngineConfig, spec: RunSpec) -> None:
-    """Refuse to start from other weights than the run did."""
-    weights = weights_identity(engine)
+def refuse_other_weights(engine: EngineConfig, stages: Sequence[Stage], spec: RunSpec) -> None:
+    """Refuse to start from other weights than the run did, or a stage of it."""
+    weights = weights_identity(engine, stages)
     if weights != spec.weights:
         raise HarnessError(
-            f"weights={engine.weights} are {weights}, the manifest's {spec.weights}: these are other weights"
+            f"weights={weights_name(engine, stages)} are {weights}, the manifest's {spec.weights}: these are other "
+            "weights"
         )
 
 

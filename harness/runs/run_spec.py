@@ -29,7 +29,8 @@ class RunSpec(BaseModel):
     data : str
         ``real``, ``real-partial`` or ``synthetic``.
     weights : str
-        Identity of the weights it starts from (a digest, or the recipe of a source training).
+        Identity of the weights it starts from (a digest, or the recipe of a source training), and of those of files
+        that later stages start from.
     sources : str
         Digest of the code of the method's file and of every module of `methods` that it imports.
     training_version : int

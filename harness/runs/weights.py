@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.runs.configuration import EngineConfig
 from harness.runs.precision import source_precision
 from harness.runs.sources import source_digest
+from methods.values import Stage
 from protocols.synthetic.twin import VERSION
 
 SAME_NUMBERS = {
@@ -26,6 +27,8 @@ SAME_NUMBERS = {
 """Digests of code that computes the very bytes of earlier code, and the digest of that, by which its weights go on."""
 WRAPPED = "module."
 """What ``torch.nn.DataParallel`` puts before every name."""
+SAFE = (".safetensors", ".ckpt")
+"""Suffixes of files in the format of safetensors; checkpoints of runs are."""
 
 
 def digest_of(state: Mapping[str, Tensor]) -> str:
@@ -43,8 +46,20 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(numbers)
 
 
-def weights_identity(config: EngineConfig) -> str:
-    """Name what the weights will be, without making them: part of a run's identity."""
+def weights_identity(config: EngineConfig, stages: Iterable[Stage] = ()) -> str:
+    """Name what the weights will be, without making them, and those of stages: part of a run's identity."""
+    files = [stage.weights for stage in stages if stage.weights]
+    return ", then ".join([first_weights(config), *(digest_of(read_stage_weights(file)) for file in files)])
+
+
+def weights_name(config: EngineConfig, stages: Iterable[Stage]) -> str:
+    """Name the weights as tables do, by files without their folders."""
+    files = (config.weights, *(stage.weights for stage in stages if stage.weights))
+    return ", then ".join(Path(file).name for file in files)
+
+
+def first_weights(config: EngineConfig) -> str:
+    """Name what the weights will be that the first stage starts from."""
     if config.weights == "synthetic-source":
         modules = ("harness.training.source", "harness.runs.precision", "protocols.synthetic.rendering")
         digests = map(source_digest, modules)
@@ -56,8 +71,23 @@ def weights_identity(config: EngineConfig) -> str:
     return digest_of(read_weights(Path(config.weights)))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a torchvision state dict from a safetensors or PyTorch file; nothing is unpickled.
+def read_stage_weights(file: str) -> dict[str, Tensor]:
+    """Read the file that a stage starts from, as :func:`read_weights`; of a checkpoint every tensor is part of it."""
+    return read_weights(Path(file), "stage_weights", "the checkpoint of a run, or a state dict")
+
+
+def read_weights(
+    path: Path,
+    setting: str = "weights",
+    expected: str = "imagenet, synthetic-source, none, or the path of a state dict",
+) -> dict[str, Tensor]:
+    """Read a state dict from a safetensors or PyTorch file; nothing is unpickled.
+
+    Parameters
+    ----------
+    path : Path
+    setting, expected : str
+        The setting that names the file, and what it may be, for messages.
 
     Raises
     ------
@@ -66,41 +96,38 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.name.isprintable():
         raise HarnessError(
-            f"weights={str(path)!a}: tables hold this name, so it must be printable; rename the file"
+            f"{setting}={str(path)!a}: tables hold this name, so it must be printable; rename the file"
         )
     if not path.is_file():
-        raise HarnessError(
-            f"weights={path}: no such file; expected imagenet, synthetic-source, none, or the path of a state dict"
-        )
+        raise HarnessError(f"{setting}={path}: no such file; expected {expected}")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else load_pytorch(path)
+        content = load_file(path) if path.suffix in SAFE else load_pytorch(path)
         state = {name: tensor.detach() for name, tensor in content.items() if isinstance(tensor, Tensor)}
     except Exception as error:  # a foreign file makes the loaders raise anything
-        raise HarnessError(f"weights={path}: not a state dict of tensors ({why_not(error)})") from error
+        raise HarnessError(f"{setting}={path}: not a state dict of tensors ({why_not(error)})") from error
     if all(isinstance(name, str) and name.startswith(WRAPPED) for name in state):
         state = {name.removeprefix(WRAPPED): tensor for name, tensor in state.items()}
     if not state:
         inside = ", ".join(map(ascii, list(content)[:5])) or "nothing"
         raise HarnessError(
-            f"weights={path}: a state dict of tensors was expected, the file holds {inside}; save the state dict alone"
+            f"{setting}={path}: a state dict of tensors was expected, the file holds {inside}; "
+            "save the state dict alone"
         )
-    return {name: plain(path, name, tensor) for name, tensor in state.items()}
+    return {name: plain(f"{setting}={path}", name, tensor) for name, tensor in state.items()}
 
 
-def plain(path: Path, name: object, tensor: Tensor) -> Tensor:
+def plain(where: str, name: object, tensor: Tensor) -> Tensor:
     """Return a tensor that holds its numbers one by one; refuse others, and names that are no texts."""
     if not isinstance(name, str):
-        raise HarnessError(
-            f"weights={path}: {name!a} names a tensor, but is no text; save a module's state dict"
-        )
+        raise HarnessError(f"{where}: {name!a} names a tensor, but is no text; save a module's state dict")
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
         kind = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else str(tensor.layout)
         raise HarnessError(
-            f"weights={path}: {name!a} is a tensor of the kind {kind}, which holds no plain numbers; save a dense one"
+            f"{where}: {name!a} is a tensor of the kind {kind}, which holds no plain numbers; save a dense one"
         )
     if tensor.nbytes > tensor.untyped_storage().nbytes():  # would grow when it is copied
         raise HarnessError(
-            f"weights={path}: {name!a} names {tensor.nbytes} bytes, of which the file holds "
+            f"{where}: {name!a} names {tensor.nbytes} bytes, of which the file holds "
             f"{tensor.untyped_storage().nbytes()}; save a contiguous tensor"
         )
     return tensor

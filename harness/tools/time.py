@@ -168,7 +168,7 @@ def time_core(plan: Plan, features: Tensor) -> tuple[np.ndarray, pd.DataFrame]:
         )
         return clustering.labels.cpu().numpy()
 
-    return repeated(run, plan.repeat, features.device)
+    return repeated(lambda: run, plan.repeat, features.device)
 
 
 def time_reference(plan: Plan, features: Tensor) -> tuple[np.ndarray, pd.DataFrame]:
@@ -178,7 +178,7 @@ def time_reference(plan: Plan, features: Tensor) -> tuple[np.ndarray, pd.DataFra
     def run() -> np.ndarray:
         return reference_clusters(rows, k1=plan.k1, k2=plan.k2, eps=plan.eps, min_samples=plan.min_samples)
 
-    return repeated(run, plan.repeat, torch.device("cpu"))
+    return repeated(lambda: run, plan.repeat, torch.device("cpu"))
 
 
 def time_faiss(plan: Plan, features: Tensor) -> pd.DataFrame:
@@ -188,16 +188,22 @@ def time_faiss(plan: Plan, features: Tensor) -> pd.DataFrame:
         with timed(SEARCH):
             nearest_neighbours(features, plan.k1, backend="faiss")
 
-    frame = repeated(run, plan.repeat, features.device)[1]
+    frame = repeated(lambda: run, plan.repeat, features.device)[1]
     return frame[frame["stage"] == SEARCH]
 
 
-def repeated(run: Callable[[], Any], repeat: int, device: torch.device) -> tuple[Any, pd.DataFrame]:
-    """Run several times; return the last result, and the shortest and median times and peaks of every stage."""
+def repeated(
+    make: Callable[[], Callable[[], Any]], repeat: int, device: torch.device
+) -> tuple[Any, pd.DataFrame]:
+    """Run several times; return the last result, and the shortest and median times and peaks of every stage.
+
+    `make` returns what is run, and is not timed itself.
+    """
     release_memory()
     before = footprint_mib(device)
     timers = StageTimers(device)
     for number in range(repeat):
+        run = make()
         timers.begin_epoch(number)
         with recording(timers.stage), timed(WHOLE):
             result = run()
@@ -206,8 +212,9 @@ def repeated(run: Callable[[], Any], repeat: int, device: torch.device) -> tuple
     peak = frame.groupby("stage")["peak_memory_mib"].max() - before
     stages = [name for name in STAGES if name in wall]
     later = [name for name in stages if name != SEARCH]
+    others = [name for name in frame["stage"].unique() if name not in (*STAGES, WHOLE)]
     wall[AFTER], peak[AFTER] = wall[later].sum(axis=1), peak[later].max() if later else 0.0
-    order = [*stages, AFTER, WHOLE]
+    order = [*stages, AFTER, *others, WHOLE]
     return result, pd.DataFrame(
         {
             "stage": order,
@@ -275,7 +282,7 @@ def power_law(part: pd.DataFrame, n: int) -> dict[str, Any]:
 
 
 def with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add each stage's share of the whole, and how many times faster it is than the others' same stage."""
+    """Add each stage's share of the whole, and by medians how many times faster it is than the others' same stage."""
     wall = frame.set_index(["n", "implementation", "stage"])["wall_median_s"]
     keys = list(frame[["n", "implementation", "stage"]].itertuples(index=False, name=None))
     rated = frame.assign(
@@ -286,7 +293,7 @@ def with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
         vs_faiss=[wall.get((n, FAISS, stage), np.nan) / wall[n, who, stage] for n, who, stage in keys],
     )
     columns = ["n", "implementation", "stage", *MEASURES, "share", "vs_reference", "vs_faiss", "extrapolated"]
-    order = rated["implementation"].map({OURS: 0, REFERENCE: 1, FAISS: 2})
+    order = rated["implementation"].map({OURS: 0, REFERENCE: 1, FAISS: 2}).fillna(3)
     return (
         rated.assign(order=order).sort_values(["n", "order"], kind="stable")[columns].reset_index(drop=True)
     )

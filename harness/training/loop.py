@@ -17,7 +17,14 @@ from harness.training.evaluation import Result, refuse_features
 from harness.training.recorder import Recorder
 from harness.training.schedule import stage_after, stage_before
 from harness.training.setup import Setup
-from harness.training.state import State, load_modules, make_optimisers, module_states, store_progress
+from harness.training.state import (
+    State,
+    load_backbone,
+    load_modules,
+    make_optimisers,
+    module_states,
+    store_progress,
+)
 from methods.base import Epoch, EpochPlan, FeatureBank
 from methods.timing import timed
 from results.schema import HistoryRow
@@ -50,9 +57,11 @@ def run_epoch(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> N
 
 
 def begin_stage(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> None:
-    """Start a stage: from the weights before, or from the best test epoch of the stage before, if it says so."""
+    """Start a stage: from the weights before or, if it says so, a file's or the best test epoch's before it."""
     stage, before = epoch.stage, stage_before(epoch, setup.stages)
-    if stage.initial != "last" and before:
+    if stage.weights:
+        load_backbone(setup, stage.weights)
+    elif stage.initial != "last" and before:
         load_modules(setup, kept_weights(setup, before.name))
     recorder.begin_stage()
     state.optimisations = make_optimisers(setup, stage)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from harness.registry import load_method
 from harness.runs.configuration import EngineConfig
 from harness.runs.files import write_atomic
 from harness.runs.task import Task
+from harness.runs.weights import weights_name
 from harness.training.evaluation import Result
 from harness.training.stage_times import StageTimers
 from results.schema import HISTORY, METRICS, PROFILE, Checkpoint, HistoryRow, MetricRow
@@ -153,6 +153,6 @@ def metric_rows(task: Task, checkpoint: Checkpoint, best: Best) -> list[MetricRo
         ),
         "supervision": method.supervision,
         "stage_init": spec.config.get("stage_init", "last"),
-        "weights": Path(engine.weights).name,
+        "weights": weights_name(engine, method.stages(method.Config(**spec.config))),
     }
     return [MetricRow(**about, **row) for row in best.rows]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
 from harness.runs.stopping import unbroken
+from harness.runs.weights import read_stage_weights
 from harness.training.checkpoint import load_checkpoint, optimiser_state, restore_optimiser, save_checkpoint
 from harness.training.evaluation import Result
 from harness.training.recorder import Recorder
@@ -51,6 +53,29 @@ def load_modules(setup: Setup, states: Mapping[str, Any]) -> None:
     """Restore what :func:`module_states` gave."""
     for name, module in setup.method.modules.items():
         module.load_state_dict(states[name])
+
+
+def load_backbone(setup: Setup, file: str) -> None:
+    """Start the backbone from the checkpoint of a run, or from a state dict.
+
+    Raises
+    ------
+    HarnessError
+        If the file is damaged, or of another network; says what it lacks and what is too much.
+    """
+    path, backbone = Path(file), setup.method.backbone
+    states = load_checkpoint(path)["modules"] if path.suffix == ".ckpt" else {}
+    state = states.get("backbone", {}) if states else read_stage_weights(file)
+    try:
+        backbone.load_state_dict(state)
+    except RuntimeError as error:
+        ours = set(backbone.state_dict())
+        lacks, foreign = (", ".join(sorted(names)[:3]) for names in (ours - set(state), set(state) - ours))
+        raise HarnessError(
+            f"stage_weights={file}: these are not weights of this network "
+            f"(lacking: {lacks or 'none'}; foreign: {foreign or 'none'}; {len(ours)} are expected); "
+            "give the last.ckpt of a run with the same architecture and blocks"
+        ) from error
 
 
 def store_progress(setup: Setup, state: State, recorder: Recorder) -> None:

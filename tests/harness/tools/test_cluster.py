@@ -27,6 +27,7 @@ from harness.tools.time import (
     synthetic_features,
     with_ratios,
 )
+from harness.tools.time_methods import measure_methods, parse_methods
 from harness.tools.variants import variants_of_file
 from methods.clustering import MeanExpansion, jaccard_clusters
 from tests.methods.clustering.cases import blobs
@@ -237,6 +238,31 @@ def test_time_command_writes_table_and_figure(reidbench: Command, tmp_path: Path
     ratio = frame.loc[(600, "reference")]["wall_median_s"] / ours["wall_median_s"]
     np.testing.assert_allclose(ours["vs_reference"], ratio[ours.index])
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("method", "stages"),
+    [("nulc", {"associate", "refine"}), ("rpnr", {"associate", "refine"}), ("mmm", {"associate"})],
+)
+def test_association_of_a_method_stands_beside_its_search(method: str, stages: set[str]) -> None:
+    said: list[str] = []
+    plan = Plan(dim=32, k1=8, k2=3, eps=0.6, repeat=2, seed=0, reference_limit=0)
+    frame = measure_methods(plan, [method], [600], CPU, said.append)
+    assert set(frame["implementation"]) == {method}
+    assert set(frame["stage"]) >= stages | {"neighbours", "cluster", "whole"}
+    wall = frame.set_index("stage")["wall_median_s"]
+    assert (wall[sorted(stages)] > 0).all()
+    share = wall[sorted(stages)].sum() / wall["neighbours"]
+    assert said[0].startswith(f"{method}, n 600: association ")
+    assert f", {share:.0%} of the search" in said[0]
+
+
+def test_methods_to_time_are_known_and_have_enough_samples() -> None:
+    with pytest.raises(HarnessError, match="nulc"):
+        parse_methods("nulk")
+    plan = Plan(dim=32, k1=8, k2=3, eps=0.6, repeat=1, seed=0, reference_limit=0)
+    with pytest.raises(HarnessError, match="--method nulc --n 40"):
+        measure_methods(plan, ["nulc"], [40], CPU, print)
 
 
 def test_reference_is_the_same_algorithm() -> None:

@@ -217,6 +217,51 @@ def test_manifest_of_another_version_is_refused(
     assert "Traceback" not in refused.stderr
 
 
+OLD_CONFIG = {
+    **{
+        "learning_rate": 1.5e-4,
+        "weight_decay": 5e-4,
+        "lr_schedule": "cosine",
+        "lr_step": 20,
+        "lr_gamma": 0.1,
+    },
+    **{"iterations": 6, "labels_per_batch": 8, "instances": 4, "temperature": 0.05, "min_samples": 4},
+    **{"non_local": False, "non_local_width": 1, "bn_chunks": 1, "epochs_intra": 4, "epochs_joint": 6},
+    **{"stage_init": "last", "expansion": "mie", "intra_k1": 12, "joint_k1": 20, "joint_k2": 8},
+    **{"eps_schedule": "exponential", "eps_high": 0.55, "eps_low": 0.4, "turning_epoch": 3},
+    **{"k2_schedule": "rising", "k2_start": 3, "k2_end": 4, "instance_memory": True, "memory_init": "random"},
+    **{"memory_update": "random", "memory_momentum": 0.0, "instance_reduce": "sum", "joint_weight": 0.7},
+}
+"""What `dmic` was configured by before its text was read."""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_old_manifest_of_dmic_is_refused_with_the_reason(
+    undisturbed: Path, tmp_path: Path, reidbench: Command, version: int
+) -> None:
+    """As it was written then: former settings, no training version, another version of manifests."""
+    content = json.loads((run_folder(undisturbed) / "manifest.json").read_text())
+    content["manifest_version"] = version
+    content["spec"] |= {"config": OLD_CONFIG, "sources": "0" * 64, "label": "dmic:+hmcl"}
+    if version == 1:
+        del content["spec"]["training_version"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    refused = reidbench("run", "--from", tmp_path / "manifest.json")
+    assert refused.returncode == 2
+    assert "dmic has changed since" in refused.stderr
+    said = " ".join(refused.stderr.split())
+    for words in (
+        "intra_k1 is no more; use k1",
+        "joint_k1 is no more; use k1",
+        "eps_high is no more; use eps (pi2)",
+        "instance_memory is no more; use instance_terms",
+        "memory_init is no more; nothing stands for it",
+        "joint_weight is no more; use instance_weight (phi_1) and cluster_weight (phi_2)",
+    ):
+        assert words in said
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("entry", "value", "word"),
     [
@@ -279,6 +324,70 @@ def test_weights_of_another_split_are_refused(
     refused = reidbench(*command(tiny_regdb, out)[3:])
     assert refused.returncode == 2
     assert "never tested on another" in refused.stderr
+
+
+def rpnr_from(file: Path, root: Path, *sets: str) -> list[str]:
+    """RPNR's stage II alone, one iteration of it, from a file; it leaves the weights as they are."""
+    sets = ("epochs_cross=1", "iterations=1", "learning_rate=1e-12", "k1=8", "k2=2", "min_samples=2", *sets)
+    sizes = tiny_settings("labels_per_batch=3", "instances=2", f"stage_weights={file}", *sets)
+    return [
+        "run",
+        "rpnr",
+        "--protocol",
+        "regdb",
+        "--trials",
+        "1",
+        "--data",
+        str(root),
+        "--device",
+        "cpu",
+        *sizes,
+    ]
+
+
+def test_a_stage_starts_from_a_file(
+    undisturbed: Path, tiny_regdb: Path, tmp_path: Path, reidbench: Command
+) -> None:
+    """From the checkpoint of a run, whose digest is part of the new run's identity."""
+    file, out = tmp_path / "last.ckpt", tmp_path / "runs"
+    shutil.copy(run_folder(undisturbed) / "checkpoints" / "last.ckpt", file)
+    done = reidbench(*rpnr_from(file, tiny_regdb, "non_local=false"), "--out", out)
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(out)
+    assert set(pd.read_csv(folder / "history.csv").stage) == {"cross"}
+    assert set(pd.read_csv(folder / "metrics.csv").weights) == {"none, then last.ckpt"}
+    first, after = (
+        load_checkpoint(path)["modules"]["backbone"] for path in (file, folder / "checkpoints" / "last.ckpt")
+    )
+    kernels = [name for name, tensor in first.items() if tensor.ndim == 4]
+    assert len(kernels) > 20
+    for name in kernels:
+        torch.testing.assert_close(after[name], first[name], rtol=0, atol=1e-6)
+
+    changed = load_checkpoint(file)
+    changed["modules"]["backbone"][kernels[0]] += 1
+    save_checkpoint(file, changed)
+    refused = reidbench("run", "--from", folder / "manifest.json")
+    assert refused.returncode == 2
+    assert "weights=none, then last.ckpt are none, then" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda file: torch.save({"conv1.weight": torch.zeros(2)}, file), "lacking: base.layer1.0.bn1.bias"),
+        (lambda file: None, "stage_weights={file}: no such file; expected the checkpoint of a run"),
+        (lambda file: file.write_text("no weights"), "stage_weights={file}: not a state dict of tensors"),
+    ],
+)
+def test_a_file_that_no_stage_can_start_from_is_refused(
+    tiny_regdb: Path, tmp_path: Path, reidbench: Command, write: Callable[[Path], object], words: str
+) -> None:
+    file = tmp_path / "mine.pth"
+    write(file)
+    refused = reidbench(*rpnr_from(file, tiny_regdb))
+    assert refused.returncode == 2
+    assert words.format(file=file) in refused.stderr
 
 
 def test_verify_repeats_a_run(undisturbed: Path, reidbench: Command, one_thread: None) -> None:
