@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--oracles",
         action="append",
         metavar="FOLDER",
-        help="compare methods with the recorded numbers (.npz) of this folder too",
+        help="compare with the recorded results (.npz, .json) of this folder too",
     )
     parser.addoption(
         "--pretend",

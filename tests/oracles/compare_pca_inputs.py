@@ -76,9 +76,10 @@ def backbone(arrays: Arrays) -> dict[str, float]:
             seen.close("features", features, public, 2e-5)
         raw, pooled = net.train()(inputs, modality)
         (raw * target).sum().backward()
-        relative(seen, "outputs", raw, recorded["raw"], 2e-4, where)
+        # batch norms of six images and less make 1e-7 so large, more on some CPUs than on others
+        relative(seen, "outputs", raw, recorded["raw"], 1e-3, where)
         if "pooled" in recorded:
-            relative(seen, "outputs", pooled, recorded["pooled"], 2e-4, where)
+            relative(seen, "outputs", pooled, recorded["pooled"], 1e-3, where)
         named = named_tensors(net)
         trained = [n for n in sorted(named) if "running" not in n and n != "neck.bias"]
         norms = np.array([float(named[n].grad.norm()) for n in trained])  # type: ignore[union-attr]
@@ -86,7 +87,7 @@ def backbone(arrays: Arrays) -> dict[str, float]:
         seen.close("gradient norms", ratio, np.ones_like(ratio), 5e-3, where=where)
         for name, value in recorded.items():
             if "running" in name:
-                relative(seen, "statistics", named[name], value, 2e-4, f"{where} {name}")
+                relative(seen, "statistics", named[name], value, 1e-3, f"{where} {name}")
     return seen.largest
 
 
