@@ -375,7 +375,7 @@ def test_a_stage_starts_from_a_file(
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (lambda file: torch.save({"conv1.weight": torch.zeros(2)}, file), "lacking: base.layer1.0.bn1.bias"),
+        (lambda file: torch.save({"conv1.weight": torch.zeros(2)}, file), "foreign: conv1.weight; "),
         (lambda file: None, "stage_weights={file}: no such file; expected the checkpoint of a run"),
         (lambda file: file.write_text("no weights"), "stage_weights={file}: not a state dict of tensors"),
     ],
