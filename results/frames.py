@@ -12,6 +12,7 @@ import pandas as pd
 from results.files import write_whole
 from results.notices import environment_of
 from results.schema import ResultsError
+from results.sheets.ablations import flat
 from results.store import Run, collect, find_runs
 
 OF_RUN = ("run", "method", "preset", "dataset", "split", "seed")
@@ -72,6 +73,10 @@ def run_row(run: Run) -> dict[str, Any]:
     spec, environment = run.manifest["spec"], environment_of(run)
     packages = environment.get("packages")
     config = spec.get("config")
+    settings = {
+        key: value if value is None or isinstance(value, bool | int | float | str) else str(value)
+        for key, value in flat(config if isinstance(config, dict) else {}).items()
+    }
     return {
         "run": run.id,
         "method": spec["label"],
@@ -82,20 +87,8 @@ def run_row(run: Run) -> dict[str, Any]:
         "device": run.manifest.get("device"),
         **{name: environment.get(name) for name in ("commit", "dirty", "python")},
         "torch": packages.get("torch") if isinstance(packages, dict) else None,
-        **{f"config_{key}": value for key, value in leaves(config if isinstance(config, dict) else {})},
+        **{f"config_{key}": value for key, value in settings.items()},
     }
-
-
-def leaves(values: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Return nested values by dotted names; what is no single value as text."""
-    found: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found += leaves(value, f"{above}{key}.")
-        else:
-            plain = value is None or isinstance(value, bool | int | float | str)
-            found.append((f"{above}{key}", value if plain else str(value)))
-    return found
 
 
 def joined(parts: Sequence[pd.DataFrame], about: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -128,12 +128,36 @@ def mean_of_galleries(scores: FloatArray) -> FloatArray:
         return np.asarray(np.where(valid, scores, 0.0).sum(axis=0) / np.where(counts > 0, counts, np.nan))
 
 
-def method_scores(
-    name: str, rows: pd.DataFrame, by_id: Mapping[str, Run], open_ranks: Mapping[str, Any], metric: str
-) -> MethodScores:
-    """Return the scores of one method under one setting, from its rows of one metric and one checkpoint rule."""
+@dataclass(frozen=True)
+class Basis:
+    """What the scores of one method under one setting rest on, whatever the metric.
+
+    Attributes
+    ----------
+    rows : mapping of (seed, trial) to metric row
+    split_is_trial : bool
+        Whether each trial has a training and queries of its own.
+    """
+
+    name: str
+    protocol: str
+    setting: str
+    seeds: tuple[int, ...]
+    trials: tuple[int, ...]
+    split_is_trial: bool
+    rows: Mapping[tuple[int, int], Mapping[Any, Any]]
+
+
+def basis_of(name: str, rows: pd.DataFrame) -> Basis:
+    """Return what the rows of one method, setting, metric and checkpoint rule rest on.
+
+    Raises
+    ------
+    ResultsError
+        If they are of several lines, or the seeds share no trial.
+    """
     first = rows.iloc[0]
-    where = f"{name}, {first['protocol']}, {first['setting']}"
+    protocol, setting = str(first["protocol"]), str(first["setting"])
     variants = rows[list(IDENTITY)].drop_duplicates()
     if len(variants) > 1:
         differing = [column for column in IDENTITY if variants[column].nunique() > 1]
@@ -141,20 +165,33 @@ def method_scores(
     seeds = sorted(set(rows["seed"]))
     shared = set.intersection(*(set(part["trial"]) for _, part in rows.groupby("seed")))
     if not shared:
-        raise ResultsError(f"{where}: its seeds share no trial; score all of them on the same trials")
-    trials = sorted(shared)
+        raise ResultsError(
+            f"{name}, {protocol}, {setting}: its seeds share no trial; score all of them on the same trials"
+        )
+    kept = {(row["seed"], row["trial"]): row for row in rows[rows["trial"].isin(shared)].to_dict("records")}
+    return Basis(
+        name, protocol, setting, tuple(seeds), tuple(sorted(shared)), bool(first["split_is_trial"]), kept
+    )
+
+
+def method_scores(
+    basis: Basis, by_id: Mapping[str, Run], open_ranks: Mapping[str, Any], metric: str
+) -> MethodScores:
+    """Return the scores of one method under one setting."""
+    where = f"{basis.name}, {basis.protocol}, {basis.setting}"
+    seeds, trials = basis.seeds, basis.trials
     found: dict[tuple[int, int], tuple[IntArray, FloatArray]] = {}
-    for row in rows[rows["trial"].isin(trials)].to_dict("records"):
+    for place, row in basis.rows.items():
         run = str(row["run"])
-        found[row["seed"], row["trial"]] = trial_scores(by_id[run], open_ranks[run], row, metric)
-    if first["split_is_trial"]:
+        found[place] = trial_scores(by_id[run], open_ranks[run], row, metric)
+    if basis.split_is_trial:
         parts = [stacked([found[seed, trial] for seed in seeds], where) for trial in trials]
     else:
         identity, _ = stacked(list(found.values()), where)
         means = [mean_of_galleries(np.stack([found[seed, trial][1] for trial in trials])) for seed in seeds]
         parts = [(identity, np.stack(means))]
     sets = tuple(TestSet(*part).valid() for part in parts)
-    return MethodScores(first["protocol"], first["setting"], name, metric, tuple(seeds), tuple(trials), sets)
+    return MethodScores(basis.protocol, basis.setting, basis.name, metric, seeds, trials, sets)
 
 
 def load_scores(runs: Sequence[Run], metric: str = "mAP", checkpoint: str = "last") -> list[MethodScores]:
@@ -196,5 +233,11 @@ def scores_of(
     rows: pd.DataFrame, by_id: Mapping[str, Run], ranks: Mapping[str, Any], metric: str
 ) -> Iterator[MethodScores]:
     """Yield the scores of each protocol, setting and line."""
-    for (_, _, name), part in rows.groupby(["protocol", "setting", "line"], sort=True):
-        yield method_scores(str(name), part, by_id, ranks, metric)
+    for basis in bases_of(rows):
+        yield method_scores(basis, by_id, ranks, metric)
+
+
+def bases_of(rows: pd.DataFrame) -> list[Basis]:
+    """Return what the scores of each protocol, setting and line rest on."""
+    groups = rows.groupby(["protocol", "setting", "line"], sort=True)
+    return [basis_of(str(name), part) for (_, _, name), part in groups]

@@ -48,6 +48,8 @@ def plan_from_manifest(
         comes out wrong here.
     """
     manifest = read_manifest(path)
+    if "command" in manifest:
+        raise HarnessError(f"{path}: nothing was trained here; this scores it again: {manifest['command']}")
     refuse_former_method(path, manifest)
     spec, root = spec_from_manifest(path, manifest)
     cls = load_method(spec.method)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from harness.errors import HarnessError
 from results import Run
 from results.notices import environment_of, flat
+from results.sheets.ablations import flat as leaves
 from results.store import OF_VALUE, read_run, run_directories
 
 TITLES = {
@@ -85,7 +85,7 @@ def input_differences(a: Run, b: Run) -> Iterator[str]:
             said.add(text)
             yield text
     for group in ("config", "engine"):
-        x, y = dotted(then.get(group) or {}), dotted(now.get(group) or {})
+        x, y = leaves(then.get(group) or {}), leaves(now.get(group) or {})
         for key in sorted({*x, *y}):
             if text := differing(f"{group} {key}", x.get(key), y.get(key)):
                 yield text
@@ -101,15 +101,6 @@ def differing(title: str, a: object, b: object) -> str:
         return ""
     said = ("not said" if one is None else str(one) for one in (a, b))
     return f"{title}: {' | '.join(said)}"
-
-
-def dotted(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return the leaves of nested values by dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{above}{key}"
-        found |= dotted(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found
 
 
 def result_differences(a: Run, b: Run) -> Iterator[str]:

@@ -106,9 +106,11 @@ def ranked_lists(runs: Sequence[Run], setting: str | None, rule: Checkpoint, dat
 
 def data_root(runs: Sequence[Run], data: str | None) -> Path:
     """Return where the images are: as named, or where the first run had them."""
-    root = Path(data or str(runs[0].manifest.get("data_root", ""))).expanduser()
-    if not root.is_dir():
-        raise HarnessError(f"the data are not at {root}; say where they are with --data PATH")
+    given = data or str(runs[0].manifest.get("data_root") or "")
+    root = Path(given).expanduser()
+    if not given or not root.is_dir():
+        where = f"the data are not at {given}" if given else "the runs do not say where their data are"
+        raise HarnessError(f"{where}; say where they are with --data PATH")
     return root
 
 

@@ -11,7 +11,7 @@ from results.comparable import check_rows, line_names
 from results.comparisons import EPOCHS
 from results.figures.style import edges_only, looks, panels, styled
 from results.schema import Checkpoint, ResultsError, setting_order
-from results.scores import needed_ranks, scores_of
+from results.scores import bases_of, method_scores, needed_ranks
 from results.statistics import one_method
 from results.store import Run, collect
 
@@ -41,8 +41,10 @@ def cmc_points(runs: Sequence[Run], checkpoint: Checkpoint = "last") -> pd.DataF
     by_id = {run.id: run for run in runs}
     ranks = {run.id: needed_ranks(run, checkpoint) for run in runs}
     points = []
+    bases = bases_of(rows)
     for rank in range(1, LAST_RANK + 1):
-        for scores in scores_of(rows, by_id, ranks, f"rank-{rank}"):
+        for basis in bases:
+            scores = method_scores(basis, by_id, ranks, f"rank-{rank}")
             found = one_method(scores)
             points.append(
                 {

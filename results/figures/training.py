@@ -85,7 +85,11 @@ def training(histories: Histories, columns: int = 2) -> Figure:
     curves = curves_of(histories)
     if not curves:
         raise ResultsError("there is no history to draw: the methods do not train")
-    drawn = {name: frames for name, frames in sorted(histories.items()) if curves_of({name: frames})}
+    drawn = {
+        name: [last_phases(frame) for frame in frames]
+        for name, frames in sorted(histories.items())
+        if curves_of({name: frames})
+    }
     across = 2 * columns
     figure, axes = panels(
         len(curves), columns, across=across, height=1.32, names=list(drawn), note=training_note(curves, drawn)
@@ -117,17 +121,22 @@ def training_note(curves: Sequence[Curve], drawn: Histories) -> str:
     return f"{note} ARI and purity compare pseudo-labels with identities that training never sees."
 
 
+def last_phases(history: pd.DataFrame) -> pd.DataFrame:
+    """Return a history by epoch; of several phases of an epoch the last."""
+    return history.drop_duplicates("epoch", keep="last").set_index("epoch")
+
+
 def draw_runs(axis: Axes, frames: Sequence[pd.DataFrame], columns: Sequence[str], look: Look) -> None:
-    """Draw the mean of columns over runs; and single runs, or what the columns or many runs range over."""
+    """Draw the mean of columns over runs, by epoch; and single runs, or what the columns or many runs range over."""
     kept = []
     for frame in frames:
         names = [name for name in columns if name in frame.columns]
-        last = frame.drop_duplicates("epoch", keep="last").set_index("epoch")[names].dropna(how="all")
+        last = frame[names].dropna(how="all")
         if names and len(last):
             kept.append(last)
     if not kept:
         return
-    lines = [frame.mean(axis=1) for frame in kept]
+    lines = [frame.mean(axis=1) if frame.shape[1] > 1 else frame.iloc[:, 0] for frame in kept]
     spread = kept if len(columns) > 1 else [line.to_frame() for line in lines]
     if len(columns) == 1 and 1 < len(lines) <= FEW:
         for line in sorted(lines, key=lambda one: tuple(one)):

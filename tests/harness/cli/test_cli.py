@@ -51,6 +51,8 @@ def test_help_does_not_import_torch() -> None:
                 "compare",
                 "report",
                 "bundle",
+                "diff",
+                "leaderboard",
                 "evaluate",
                 "extract",
                 "figure",

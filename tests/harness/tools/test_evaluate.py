@@ -56,6 +56,9 @@ def test_extracted_features_score_as_the_run_and_stand_beside_it(
     assert set(run.metrics["method"]) == {"mine 2.0"}
     done = reidbench("verify", "--quick", "runs")
     assert done.returncode == 0, done.stdout
+    done = reidbench("run", "--from", run.path / "manifest.json")
+    assert done.returncode == 2
+    assert "nothing was trained here; this scores it again: reidbench evaluate f.npz" in done.stderr
     assert reidbench("bundle", "runs", "--out", "mine.zip").returncode == 0
     done = reidbench("table", "mine.zip", two[0])
     assert "mine 2.0" in done.stdout

@@ -14,7 +14,7 @@ from harness.registry import methods
 from harness.tools.layouts import FORMATS, render_layout, wanted_of
 from harness.tools.papers import paper_of
 from harness.tools.tables import render
-from results import ResultsError
+from results import ResultsError, published_figures
 from results.checksums import COMPLETE, checksums
 from results.sheets import Wanted
 from tests.results.cases import regdb_rows, sysu_rows, write_run, write_scored_run
@@ -28,9 +28,9 @@ PAGE = r"""\documentclass[twocolumn]{article}
 MAP = wanted_of("r1,map", published=False, deviations=True, against=None, checkpoints=["last"])
 
 
-def write_configured(folder: Path, method: str, **config: object) -> None:
+def write_configured(folder: Path, method: str, data: str = "synthetic", **config: object) -> None:
     """Write a run whose specification has a configuration."""
-    rows = regdb_rows(method, base=40 + len(method))
+    rows = regdb_rows(method, base=40 + len(method), data=data)
     path = write_run(folder, rows)
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     manifest["spec"]["config"] = config
@@ -47,18 +47,21 @@ def four(tmp_path: Path) -> Path:
     return tmp_path
 
 
+FULL = {
+    "expansion": "mie",
+    "eps_schedule": "exponential",
+    "k2_schedule": "rising",
+    "memory_update": "random",
+}
+"""Parts of DMIC."""
+
+
 @pytest.fixture
 def ablated(tmp_path: Path) -> Path:
     """Return a folder with DMIC, and with DMIC without parts."""
-    full = {
-        "expansion": "mie",
-        "eps_schedule": "exponential",
-        "k2_schedule": "rising",
-        "memory_update": "random",
-    }
-    write_configured(tmp_path, "dmic", **full)
-    write_configured(tmp_path, "dmic:mie", **full | {"eps_schedule": "fixed", "k2_schedule": "fixed"})
-    write_configured(tmp_path, "dmic:vc+dnc", **full | {"expansion": "plain"})
+    write_configured(tmp_path, "dmic", **FULL)
+    write_configured(tmp_path, "dmic:mie", **FULL | {"eps_schedule": "fixed", "k2_schedule": "fixed"})
+    write_configured(tmp_path, "dmic:vc+dnc", **FULL | {"expansion": "plain"})
     return tmp_path
 
 
@@ -114,6 +117,30 @@ def test_an_ablation_is_ticked_by_configurations_and_named_as_in_the_paper(ablat
         "MIE + HMCL": ["✓", "–", "✓"],
         "full DMIC": ["✓", "✓", "✓"],
     }
+
+
+def test_an_ablation_has_every_row_that_its_paper_prints_with_the_same_ticks(tmp_path: Path) -> None:
+    write_configured(tmp_path, "dmic", "real", **FULL)
+    write_configured(tmp_path, "dmic:mie", "real", **FULL | {"eps_schedule": "fixed", "k2_schedule": "fixed"})
+    wanted = wanted_of("r1,map", published=True, deviations=False, against=None, checkpoints=["last"])
+    text = render_layout([tmp_path], "ablation", "md", "regdb", wanted)
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "<sup>" in line]
+    shown = {
+        re.sub(r"<sup>.*", "", row[0]): [re.sub(r"<[^>]*>|\*", "", cell) for cell in row[1:]] for row in rows
+    }
+    figures = published_figures()
+    table = figures[figures["note"].str.contains("ablation: ") & (figures["protocol"] == "regdb")]
+    table = table[table["quote_locator"].str.startswith("Table IV")]
+    assert len(table) == 3
+    for row in table.to_dict("records"):
+        parts = row["method"].removeprefix("DMIC (").removesuffix(")").split(" + ")
+        cells = shown[" + ".join(parts)]
+        assert [cell == "✓" for cell in cells[:3]] == [part in parts for part in ("MIE", "DNC", "HMCL")]
+        assert [row["rank1"], row["mAP"]] == [float(cell) for cell in cells[3:5]]
+    whole = figures[(figures["method"] == "DMIC") & (figures["protocol"] == "regdb")]
+    direct = whole[whole["setting"] == "visible-to-thermal"].iloc[0]
+    assert shown["full DMIC"][:3] == ["✓"] * 3
+    assert [float(cell) for cell in shown["full DMIC"][3:5]] == [direct["rank1"], direct["mAP"]]
 
 
 def test_a_layout_has_only_the_metrics_that_were_asked_for(four: Path) -> None:
