@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -382,13 +383,15 @@ def short(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def table(names: Iterable[str]) -> int:
-    """Print a line for every fault; return how many went wrong."""
+def table(names: Iterable[str], only: str = "") -> int:
+    """Print a line for every fault that a pattern names; return how many went wrong."""
     bad = 0
     for name in names:
         operation = OPERATIONS[name]
         with undisturbed(operation) as tried:
             for fault in faults(tried.calls, CACHE_ERROR_OF if operation.cache else ERROR_OF):
+                if not re.search(only, f"{fault.call.operation} {fault.call.name} {fault.error}"):
+                    continue
                 one = attempt(operation, tried, fault)
                 bad += bool(one.wrong)
                 call = fault.call
@@ -402,4 +405,8 @@ def table(names: Iterable[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(table(sys.argv[1:] or OPERATIONS) > 0)
+    options = argparse.ArgumentParser(prog="python -m tests.robustness.faults")
+    options.add_argument("names", nargs="*", default=list(OPERATIONS), help=", ".join(OPERATIONS))
+    options.add_argument("--only", default="", help="pattern of calls: 'replace COMPLETE', 'ENOSPC'")
+    asked = options.parse_args()
+    sys.exit(table(asked.names, asked.only) > 0)
