@@ -149,8 +149,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def clear_leftovers(folder: Path, name: str = "", *, shared: bool = False) -> None:

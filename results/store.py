@@ -40,15 +40,10 @@ def write_text(path: Path, text: str) -> None:
 
     Raises
     ------
-    ResultsError
-        If it cannot be written.
+    OSError
+        If it cannot be written; names `path`.
     """
-    try:
-        write_whole(path, text.encode())
-    except OSError as error:
-        raise ResultsError(
-            f"cannot write {path}: {error.strerror}; free space or choose a writable folder, nothing was left behind"
-        ) from error
+    write_whole(path, text.encode())
 
 
 def write_frame(frame: pd.DataFrame, path: Path, schema: Schema[Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, format_error
 from harness.registry import load_datasets
 from harness.runs.files import waiting_for, write_atomic
 from protocols.base import Dataset, Images, LabelledImages, Modality, Protocol, Trial
@@ -189,7 +189,8 @@ def data_digest(root: Path, dataset: Dataset) -> str:
         try:
             write_atomic(cache, f"{digest} {proof(key, digest)}\n".encode())
         except OSError as error:
-            warnings.warn(f"the data fingerprint could not be remembered in {cache}: {error}", stacklevel=2)
+            said, _ = format_error(error)
+            warnings.warn(f"the data fingerprint could not be remembered ({said})", stacklevel=2)
     return digest
 
 
