@@ -182,7 +182,7 @@ def data_digest(root: Path, dataset: Dataset) -> str:
     with ExitStack() as turn:
         with suppress(OSError):  # where nothing can be written, nobody waits for anybody
             cache.parent.mkdir(parents=True, exist_ok=True)
-            turn.enter_context(waiting_for(cache.with_suffix(".lock"), lambda _: None))
+            turn.enter_context(waiting_for(cache.with_name(f".{cache.name}.lock"), lambda _: None))
         if known := remembered(cache):  # by the process that this one waited for
             return known
         digest = fingerprint(root, dataset)
