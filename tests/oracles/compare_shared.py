@@ -55,6 +55,8 @@ from tests.reference.views import draw_one
 
 HEIGHT, WIDTH = 96, 48
 DRAWS = 20_000
+IN_TRAINING = 1e-3
+"""Of the largest entry: batch norms of few images make rounding so large, on some CPUs more than on others."""
 ROUNDING = 3e-2
 """Gradients inside non-local blocks move so much by float32 alone; `nonlocal` compares them in float64."""
 
@@ -114,7 +116,7 @@ def backbones(arrays: Arrays) -> dict[str, float]:
 def two_stream(differences: Differences, d: Arrays, *, non_local: bool) -> None:
     """Outputs in evaluation and training, running statistics and gradients of a batch of both modalities."""
     seed, nv, nr = (11 if non_local else 12), 5, 4
-    kind, tolerance = ("non-local", ROUNDING) if non_local else ("two-stream", 1e-4)
+    kind, tolerance = ("non-local", ROUNDING) if non_local else ("two-stream", IN_TRAINING)
     close = 2e-3 if non_local else 1e-4
     net = TwoStreamResNet("resnet50", non_local=non_local, seed=0)
     net.load_state_dict(seeded_state(net, seed))
@@ -166,9 +168,9 @@ def single_stream(differences: Differences, d: Arrays) -> None:
     assert isinstance(total, Tensor)
     total.backward()
     for key, mine in (("feat", features), ("pooled", pooled), ("logits", logits)):
-        relative(differences, "single-stream in training", mine, d[key], 1e-4)
-    table(differences, "single-stream gradients", d, "grad", gradients(net), 7, 1e-4)
-    table(differences, "single-stream statistics", d, "stat", statistics(net), 8, 1e-4)
+        relative(differences, "single-stream in training", mine, d[key], IN_TRAINING)
+    table(differences, "single-stream gradients", d, "grad", gradients(net), 7, IN_TRAINING)
+    table(differences, "single-stream statistics", d, "stat", statistics(net), 8, IN_TRAINING)
 
 
 def extraction(d: Arrays) -> dict[str, float]:
