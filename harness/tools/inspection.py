@@ -62,8 +62,9 @@ def run_checks(run: Path) -> Iterator[Check]:
             True,
             f"{len(left)} of a killed process, {size:.1f} MiB; the next command deletes them",
         )
-    if (run / "log.txt").is_symlink():
-        yield Check("log.txt", False, "it is a link, which a run does not follow", "delete it")
+    for name in ("log.txt", "checkpoints"):
+        if (run / name).is_symlink():
+            yield Check(name, False, "it is a link, which a run does not follow", "delete it")
 
 
 def manifest_check(path: Path) -> Check:

@@ -210,9 +210,9 @@ def test_its_twin_is_checked_and_fingerprinted(ready: Command, tmp_path: Path) -
     with (tmp_path / "again" / "lists" / "train.txt").open("a") as file:
         file.write("\n")
     assert ready("data", "fingerprint", "again").stdout != printed
-    (tmp_path / "twin" / "night" / "Thumbs.db").touch()
+    (tmp_path / "twin" / "night" / "notes.txt").touch()
     next((tmp_path / "twin" / "day" / "place3").rglob("*.png")).unlink()
-    with pytest.warns(ForeignFileWarning, match=r"Thumbs.db is ignored"):
+    with pytest.warns(ForeignFileWarning, match=r"notes.txt is ignored"):
         check(tmp_path / "twin", CorridorData())
     damaged = ready("data", "check", "twin")
     assert damaged.returncode == 2

@@ -116,8 +116,8 @@ def test_problems_are_named(regdb: Path) -> None:
     first, second, third = sorted((regdb / "Visible").rglob("*.bmp"))[:3]
     first.write_bytes(first.read_bytes()[:200])
     shutil.copy(third, second)
-    (regdb / "Thermal" / "Thumbs.db").touch()
-    with pytest.warns(ForeignFileWarning, match=f"foreign file {regdb / 'Thermal' / 'Thumbs.db'} is ignored"):
+    (regdb / "Thermal" / "notes.txt").touch()
+    with pytest.warns(ForeignFileWarning, match=f"foreign file {regdb / 'Thermal' / 'notes.txt'} is ignored"):
         problems = check(regdb, REGDB).problems
     assert any(p.startswith(f"unreadable image {first}") for p in problems)
     assert f"{third} has the same bytes as {second}" in problems

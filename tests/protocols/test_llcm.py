@@ -362,8 +362,8 @@ def test_foreign_files_are_left_out_with_a_warning_and_any_case_is_read(root: Pa
     before = [trial.query.images.paths for trial in LLCM().trials(root, 0, allow_partial=True)]
     image = next(first_folder(root).iterdir())
     image.rename(image.with_suffix(".JPG"))
-    (image.parent / "Thumbs.db").touch()
-    with pytest.warns(DataWarning, match=r"Thumbs.db is not a .jpg file"):
+    (image.parent / "notes.txt").touch()
+    with pytest.warns(DataWarning, match=r"notes.txt is not a .jpg file"):
         after = [trial.query.images.paths for trial in LLCM().trials(root, 0, allow_partial=True)]
     assert [{path.lower() for path in paths} for paths in after] == [set(map(str.lower, p)) for p in before]
 

@@ -144,17 +144,17 @@ def test_empty_folder_and_folder_among_images(root: Path) -> None:
 
 def test_odd_files(root: Path) -> None:
     folder = root / "cam4" / "0005"
-    (folder / "Thumbs.db").touch()
+    (folder / "notes.txt").touch()
     (folder / "0001.jpg").rename(folder / "0001.JPG")
     (folder / "0002.jpg").rename(folder / "00002.jpg")
     with pytest.warns(DataWarning) as caught:
         trials = SysuAll().trials(root, 0, allow_partial=True)
     text = "\n".join(str(w.message) for w in caught)
-    assert "Thumbs.db is not a .jpg file" in text
+    assert "notes.txt is not a .jpg file" in text
     assert "00002.jpg: the name is not four digits" in text
     drawn = {p for t in trials if t.setting == "multi-shot" for p in t.gallery.images.paths}
     assert {"cam4/0005/0001.JPG", "cam4/0005/00002.jpg"} <= drawn
-    assert not any("Thumbs" in p for p in drawn)
+    assert not any("notes" in p for p in drawn)
 
 
 @quiet

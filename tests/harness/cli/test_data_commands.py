@@ -123,21 +123,21 @@ def test_truncated_and_foreign_files_are_named_whole(data: Data, regdb: Path) ->
     """A path is on one line, however narrow the terminal is."""
     image = sorted((regdb / "Visible").rglob("*.bmp"))[0]
     image.write_bytes(image.read_bytes()[:500])
-    (regdb / "Thermal" / "Thumbs.db").touch()
+    (regdb / "Thermal" / "notes.txt").touch()
     done = data("check", regdb)
     assert done.code == 2
     lines = done.out.splitlines()
     assert any(line.startswith(f"unreadable image {image}: ") for line in lines)
-    assert done.err == f"warning: foreign file {regdb / 'Thermal' / 'Thumbs.db'} is ignored\n"
+    assert done.err == f"warning: foreign file {regdb / 'Thermal' / 'notes.txt'} is ignored\n"
     assert lines[-1] == "1 file must be mended before use"
 
 
 def test_foreign_file_among_images_is_said_once_and_not_counted(data: Data, sysu: Path) -> None:
     folder = next((sysu / "cam1").iterdir())
-    (folder / "Thumbs.db").touch()
+    (folder / "notes.txt").touch()
     done = data("check", sysu)
     assert done.code == 0
-    assert (done.out + done.err).count("Thumbs.db") == 1
+    assert (done.out + done.err).count("notes.txt") == 1
     assert "WRONG" not in done.out
 
 

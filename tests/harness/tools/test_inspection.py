@@ -36,6 +36,9 @@ def test_a_damaged_run_is_listed_whole(tmp_path: Path) -> None:
         *("manifest", "files", "tables", "last.ckpt", "log.txt"),
     }
     assert "history.csv" in " ".join(check.detail for check in inspect(run))
+    last.parent.rename(tmp_path / "elsewhere")
+    last.parent.symlink_to(tmp_path / "elsewhere")
+    assert "checkpoints" in wrong(run)
     assert "1 of a killed process" in found["leftovers"].detail
 
 
@@ -44,9 +47,9 @@ def test_a_damaged_twin_is_listed(tiny_regdb: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(tiny_regdb, tmp_path / "regdb"))
     image = next((root / "Visible").rglob("*.bmp"))
     image.write_bytes(image.read_bytes()[:100])
-    (root / "Visible" / "Thumbs.db").touch()
+    (root / "Visible" / "notes.txt").touch()
     assert str(image) in wrong(root)["image"]
-    assert any("Thumbs.db" in check.detail for check in inspect(root))
+    assert any("notes.txt" in check.detail for check in inspect(root))
 
 
 def test_another_folder_is_refused_or_no_data(tmp_path: Path) -> None:
