@@ -37,6 +37,6 @@ def leaderboard(paths: Sequence[Path], out: Path) -> Iterator[str]:
     for name in sorted(made, key=lambda one: one == PAGE):  # the page last: what it leads to is there
         write_text(out / name, made[name])
     yield f"{len(found.runs)} runs, every score computed anew from their ranked lists"
-    for path in found.unfinished:
-        yield f"left out, as it has not finished: {path}"
+    for folder in found.unfinished:
+        yield f"left out, as it has not finished: {folder}"
     yield f"leaderboard: {out / PAGE}"
