@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from results.figures import RankedRow, Tile
-from results.report import sections, write_report
+from results.report import title_of, write_report
 from results.report_parts import sheet_of
 from results.store import find_runs
 from tests.results.cases import write_scored_run
@@ -37,8 +37,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     for method, shift in (("adca", -1.0), ("dmic", 0.5), ('p"gm, <b>_1', 0.0)):
         write_scored_run(folder / "runs", method, shift=shift)
     found = find_runs([folder / "runs"])
-    title = sections(found.runs)[0].title
-    write_report(found, folder / "r.html", sheets={title: a_sheet()})
+    write_report(found, folder / "r.html", sheets={title_of(found.runs[0]): a_sheet()})
     asked, said = [], []
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
