@@ -97,9 +97,7 @@ def time(
         ),
     ] = "dmic",
     architecture: Annotated[str, typer.Option(help="Training: resnet50 or resnet18.")] = "resnet50",
-    batch: Annotated[
-        int, typer.Option(min=0, help="Training: labels of a batch; 0: the method's own number.")
-    ] = 0,
+    batch: Annotated[int, typer.Option(min=0, help="Training: labels of a batch; 0: the method's own.")] = 0,
     iterations: Annotated[int, typer.Option(min=1, help="Training: so many at a time.")] = 2,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Training: key=value of `reidbench run`; repeatable.")
