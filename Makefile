@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Sizes of `make bench`, and further options of it (BENCH=--benchmark-compare compares with the run before).
+# Sizes of `make bench`, and further options of it: BENCH=--benchmark-compare compares with the run before, and
+# BENCH='--benchmark-compare --benchmark-compare-fail=median:20%' fails if a median has grown by more than that.
 SIZES ?= 8000,16000,34167
 DIM ?= 2048
 BENCH ?=
@@ -12,7 +13,7 @@ RUNS ?= 50
 MINUTES ?= 5
 CPUS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-slurm check bench gpu soak fuzz faults install clean
+.PHONY: demo test test-lowest test-slurm check bench gpu soak fuzz faults install clean
 
 install: $(STAMP)
 
@@ -33,6 +34,13 @@ test-slurm: $(STAMP)
 	command -v slurmctld >/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 		--no-install-recommends slurmctld slurmd slurm-client munge)
 	$(BIN)/pytest -m 'slurm or sweep' -v tests/harness/sweep
+
+# The lowest versions that pyproject.toml allows, in an environment of their own (some GiB; not part of `make test`).
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet $$($(PYTHON) tests/lowest.py)
+	.venv-lowest/bin/pip install --quiet --no-deps --editable .
+	.venv-lowest/bin/python -m pytest -m "not slow" --ignore tests/benchmarks --ignore tests/test_architecture.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -6,25 +6,26 @@ torch; others come through entry points.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 import importlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.errors import HarnessError
+from harness.reading import assignments, attributes, classes_of, lineage
 
 if TYPE_CHECKING:
     from methods.base import Method
     from protocols.base import Dataset, Protocol
 
 CODE = Path(__file__).parents[1]
+OURS = "reidbench"
 TOLD = ("supervision", "alias", "unions", "extra")
 
 
@@ -78,6 +79,8 @@ class Entry:
         Of a protocol: the name of its data set, and whether tables have it only on request.
     alias, unions
         Of a data set: its shorter name, and names that stand for several of its protocols.
+    version : str
+        Of a plug-in's package.
     error : str
         Why a plug-in cannot be used; empty if it can.
     """
@@ -91,93 +94,8 @@ class Entry:
     extra: bool = False
     alias: str = ""
     unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    version: str = ""
     error: str = ""
-
-
-@dataclass(frozen=True)
-class ClassSource:
-    """A class statement and where it stands."""
-
-    module: str
-    file: Path
-    node: ast.ClassDef
-
-
-def parse_module(file: Path) -> ast.Module:
-    """Parse a file without running it."""
-    try:
-        return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    except SyntaxError as error:
-        raise HarnessError(f"{file}, line {error.lineno}: not valid Python: {error.msg}") from error
-
-
-def classes_of(package: Path) -> tuple[ClassSource, ...]:
-    """Return the classes of a package and of its sub-packages, in the order of files."""
-    return tuple(
-        ClassSource(module_name(package, file), file, node)
-        for file in sorted(package.rglob("*.py"))
-        for node in parse_module(file).body
-        if isinstance(node, ast.ClassDef)
-    )
-
-
-def module_name(package: Path, file: Path) -> str:
-    """Return what a file of a package is imported as."""
-    parts = (package.name, *file.relative_to(package).with_suffix("").parts)
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def assignments(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the names that a class body assigns to, and the values."""
-    for statement in node.body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            yield statement.targets[0].id, statement.value
-        elif (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and statement.value
-        ):
-            yield statement.target.id, statement.value
-
-
-def last_name(expression: ast.expr) -> str:
-    """Return ``Method`` of ``base.Method[Config]``."""
-    return ast.unparse(expression).split("[")[0].split("(")[0].split(".")[-1]
-
-
-def lineage(source: ClassSource, classes: Sequence[ClassSource]) -> list[ClassSource]:
-    """Return a class and those it inherits from, as far as they are among `classes`, the nearest first."""
-    line = [source]
-    for base in source.node.bases:
-        ancestor = find_class(last_name(base), source.module, classes)
-        if ancestor is not None:
-            line += lineage(ancestor, classes)
-    return line
-
-
-def find_class(name: str, module: str, classes: Sequence[ClassSource]) -> ClassSource | None:
-    """Find a class by its name, that of `module` before those of others."""
-    named = [source for source in classes if source.node.name == name]
-    return next((source for source in named if source.module == module), next(iter(named), None))
-
-
-def attributes(source: ClassSource, classes: Sequence[ClassSource]) -> dict[str, Any]:
-    """Return a class's attributes, inherited ones included, that are literals, or ``name`` of an instance.
-
-    ``dataset = MyData()`` gives the attribute ``name`` of that class.
-    """
-    values: dict[str, Any] = {}
-    for ancestor in reversed(lineage(source, classes)):
-        for name, expression in assignments(ancestor.node):
-            if isinstance(expression, ast.Call):
-                made = find_class(last_name(expression.func), ancestor.module, classes)
-                values[name] = attributes(made, classes).get("name") if made else None
-                continue
-            try:
-                values[name] = ast.literal_eval(expression)
-            except (ValueError, TypeError):
-                values.pop(name, None)
-    return values
 
 
 def scan(kind: Kind) -> list[Entry]:
@@ -201,7 +119,7 @@ def scan(kind: Kind) -> list[Entry]:
                     f"`{lacking[0]}`, or it cannot be read off the file"
                 )
             target, about = f"{source.module}:{source.node.name}", further(kind, values)
-            entries.append(Entry(values[kind.key], values["summary"], target, "reidbench", **about))
+            entries.append(Entry(values[kind.key], values["summary"], target, OURS, **about))
     return entries
 
 
@@ -211,10 +129,39 @@ def further(kind: Kind, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in wanted if name in values}
 
 
-def require(cls: Any, contract: type, target: str) -> None:
-    """Raise unless `cls` is a class of the contract."""
+def require(cls: Any, kind: Kind, target: str) -> None:
+    """Raise unless `cls` is a class of the contract that has all of it."""
+    contract = kind.contract_class()
     if not (isinstance(cls, type) and issubclass(cls, contract)):
         raise TypeError(f"{target} is not a subclass of {contract.__module__}.{contract.__name__}")
+    if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise TypeError(
+            f"{target} lacks the method{'s' * (len(lacking) > 1)} {', '.join(lacking)} of the contract"
+        )
+    needed = (kind.key, "summary", *(("dataset",) if kind is PROTOCOL else ()))
+    if absent := [name for name in needed if not hasattr(cls, name)]:
+        raise TypeError(f"{target} lacks the attribute{'s' * (len(absent) > 1)} {', '.join(absent)}")
+
+
+def class_in(loaded: Any, kind: Kind, target: str) -> Any:
+    """Return the class that an entry point means: itself, or the one of the contract that its module defines."""
+    if not isinstance(loaded, ModuleType):
+        return loaded
+    contract = kind.contract_class()
+    found = [
+        one
+        for one in vars(loaded).values()
+        if isinstance(one, type)
+        and issubclass(one, contract)
+        and one.__module__ == loaded.__name__
+        and kind.key in vars(one)
+    ]
+    if len(found) != 1:
+        names = ", ".join(one.__name__ for one in found) or "none"
+        raise TypeError(
+            f"{target} is a module with {names} for a {kind.what}; name one class, as {target}:{kind.contract}"
+        )
+    return found[0]
 
 
 def load_plugins(kind: Kind) -> list[Entry]:
@@ -225,37 +172,47 @@ def load_plugins(kind: Kind) -> list[Entry]:
 def plugin_entry(point: EntryPoint, kind: Kind) -> Entry:
     """Return the entry of one plug-in."""
     origin = point.dist.name if point.dist else "an unnamed package"
+    version = point.dist.version if point.dist else ""
     try:
-        cls = point.load()
-        require(cls, kind.contract_class(), point.value)
+        cls = class_in(point.load(), kind, point.value)
+        require(cls, kind, point.value)
         values = {n: getattr(cls, n) for n in TOLD if hasattr(cls, n)}
         if kind is PROTOCOL:
             values["dataset"] = cls.dataset.name
         names = getattr(cls, kind.key), cls.summary
         if odd := [text for text in names if not (isinstance(text, str) and text.isprintable())]:
             raise TypeError(f"its {kind.key} or summary is {odd[0]!a}, no printable text")
-        return Entry(*names, point.value, origin, **further(kind, values))
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        return Entry(*names, target, origin, version=version, **further(kind, values))
     except (Exception, SystemExit) as error:
         reason = f"the package {origin} is broken: {type(error).__name__}: {error}"
-        return Entry(point.name, "", point.value, origin, error=reason)
+        return Entry(point.name, "", point.value, origin, version=version, error=reason)
 
 
 def unique(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """Index entries by name.
+    """Index entries by name; of two plug-ins with one name neither can be used, and one of ours stays what it is.
 
     Raises
     ------
     HarnessError
-        If two have one name; says where both are.
+        If two of ours have one name; says where both are.
     """
     by_name: dict[str, Entry] = {}
     for entry in entries:
-        if other := by_name.get(entry.name):
-            raise HarnessError(
-                f"the name {entry.name!r} is taken twice: by {other.target} ({other.origin}) and "
-                f"{entry.target} ({entry.origin}); rename one or uninstall its package"
-            )
-        by_name[entry.name] = entry
+        other = by_name.get(entry.name)
+        if other is None:
+            by_name[entry.name] = entry
+            continue
+        said = (
+            f"the name {entry.name!r} is taken twice: by {other.target} ({other.origin}) and "
+            f"{entry.target} ({entry.origin}); rename one or uninstall its package"
+        )
+        if entry.origin == OURS:
+            raise HarnessError(said)
+        if other.origin != OURS:
+            by_name[entry.name] = replace(other, error=other.error or said)
+        shown = f"{entry.name} ({entry.origin})"
+        by_name[shown] = replace(entry, name=shown, error=entry.error or said)
     return by_name
 
 

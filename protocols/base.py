@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias, Union
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from protocols.synthetic.plan import Twin
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.floating]
 Distance: TypeAlias = Union[npt.NDArray[np.floating], "Tensor"]
 """Distances (q, g): an array, or a tensor on any device."""
 
@@ -159,6 +160,16 @@ class Scores:
     mAP_pessimistic: float  # noqa: N815
 
 
+RANKS = (1, 5, 10, 20)
+"""Of the matching rates that tables show."""
+
+
+def metric_values(scores: Scores) -> dict[str, float]:
+    """Return the metrics that tables show, in percent."""
+    values = {f"rank-{rank}": 100 * float(scores.cmc[rank - 1]) for rank in RANKS}
+    return values | {"mAP": 100 * scores.mAP, "mINP": 100 * scores.mINP}
+
+
 class Headline(NamedTuple):
     """The protocol and setting whose test mAP picks the best epochs."""
 
@@ -265,10 +276,18 @@ class Protocol(ABC):
     """One line for ``reidbench list``."""
     extra: ClassVar[bool] = False
     """Whether runs are scored under it as under any other, but tables and reports have it only on request."""
+    from_features: ClassVar[bool] = False
+    """Whether distances are its own, made by :meth:`distances` from features, as of a protocol that re-ranks."""
+    division: ClassVar[Literal["closed", "open"]] = "closed"
+    """``open`` if it does at test what the closed division excludes; every row of it then says so."""
 
     def lacks(self, root: Path) -> str | None:
         """Name the file, relative to `root`, without which nothing can be scored; None if it is there or not needed."""
         return None
+
+    def distances(self, query: FloatArray, gallery: FloatArray) -> FloatArray:
+        """Return distances (q, g) of unit features (q, d) and (g, d), float32; called if `from_features` is set."""
+        raise DataError(f"the protocol {self.id} says from_features, and has no method `distances`")
 
     @abstractmethod
     def trials(self, root: Path, split: int, *, allow_partial: bool = False) -> Sequence[Trial]:

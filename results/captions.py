@@ -16,6 +16,10 @@ DEVIATION = (
     "± is the standard deviation (n - 1): over the seeds' means over trials if there are several seeds, else "
     "over the trials of the one seed ('± over' says which)."
 )
+DIVISIONS = (
+    "Division closed: the protocol's own input size (288 x 144), network (ResNet-50) and features at test, no "
+    "re-ranking; open: anything else."
+)
 QUALITY_NOTE = "ARI: adjusted Rand index of the last epoch's pseudo-labels with the identities."
 
 
@@ -47,6 +51,8 @@ def caption(
     fixed = [f"{name} {first[name]}" for name in about.columns if name not in (*shown, *COVERED)]
     if fixed:
         sentences.append(f"All lines: {'; '.join(fixed)}.")
+    if "division" in about.columns:
+        sentences.append(DIVISIONS)
     for _, group in rows.groupby(["protocol", "setting"], sort=True):
         sentences.append(lists_of(group))
     sentences += epochs_of(rows, checkpoints)

@@ -23,7 +23,8 @@ def printed_figures() -> pd.DataFrame:
     """Return the figures of papers as texts, digit by digit as printed; what a source does not state is empty."""
     with files("results").joinpath("published.csv").open(encoding="utf-8") as file:
         frame = pd.read_csv(file, dtype="str", keep_default_na=False)
-    return frame.assign(setting=frame["setting"].where(frame["setting"] != "", frame["direction"]))
+    setting = frame["setting"].where(frame["setting"] != "", frame["direction"])
+    return frame.assign(setting=setting, supervision=frame["supervision"].str.lower())
 
 
 def published_figures() -> pd.DataFrame:

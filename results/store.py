@@ -6,9 +6,8 @@ import csv
 import io
 import itertools
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from results.arrays import read_npz
-from results.bundles import is_bundle, open_bundle
 from results.checksums import COMPLETE, check_files, read_checksums
 from results.columns import Row
 from results.files import Folder, write_whole
+from results.places import directories_below
 from results.ranks import KEPT, false_rows
 from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, frame_of, validate
+from results.selection import line_labels, selected, settings_of
 
 NEEDED = ("label", "preset", "dataset", "seed", "split")
-SAME = ("config", "engine", "sources", "training_version", "weights", "data_digest")
-"""Entries of a specification that runs of one line of a table share; split and seed may differ."""
+SAME = ("sources", "training_version", "weights", "data_digest")
+"""Entries of a specification that runs of one line of a table share, beside the settings; split and seed may differ."""
 
 OF_RUN = {"method": "label", "preset": "preset", "seed": "seed", "split": "split"}
 """Columns of the metric rows that repeat an entry of the specification."""
@@ -223,48 +223,28 @@ def check_rows(run: Run) -> None:
         raise ResultsError(f"{path} has a row twice: {', '.join(str(twice[name]) for name in OF_VALUE)}")
 
 
-def run_directories(path: Path) -> Sequence[Folder]:
-    """Return the run directories at or below a folder, or within a bundle, sorted.
-
-    Raises
-    ------
-    ResultsError
-        If `path` is neither.
-    """
-    if is_bundle(path):
-        return open_bundle(path)
-    if not path.is_dir():
-        raise ResultsError(
-            f"{path} is no folder and no bundle; give run directories, folders that hold some, or .zip"
-        )
-    return sorted(folders_with("manifest.json", path, ()))
-
-
-def folders_with(name: str, folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
-    """Yield the folders at or below `folder` that hold a file, links to folders followed unless they lead back."""
-    place = os.path.realpath(folder)
-    if place in above:
-        return
-    if (folder / name).is_file():
-        yield folder
-    with os.scandir(folder) as entries:
-        below = sorted(entry.name for entry in entries if entry.is_dir())
-    for one in below:
-        yield from folders_with(name, folder / one, (*above, place))
-
-
-def find_runs(paths: Iterable[Path]) -> FoundRuns:
+def find_runs(paths: Iterable[Path], where: Sequence[str] = (), labels: Sequence[str] = ()) -> FoundRuns:
     """Read every finished run at or below `paths`, or in bundles; unfinished ones are listed, not read.
 
+    Runs of one label that differ in configuration are called by it in their rows, as ``dmic[eps=0.5]``.
+
+    Parameters
+    ----------
+    where : sequence of str
+        Conditions ``key=value`` that a run must fulfil; see :func:`results.selection.selected`.
+    labels : sequence of str
+        Other names of lines, ``NAME=NEW``.
+
     Raises
     ------
     ResultsError
-        If a path does not exist, no run has finished, or two directories hold the same run.
+        If a path does not exist, no run has finished or is chosen, or two directories hold the same run.
     """
-    directories: dict[str, Folder] = {}  # several paths may lead to one directory
-    for path in paths:
-        for directory in run_directories(path):
-            directories[os.path.realpath(str(directory))] = directory
+    directories = directories_below(paths)
+    if where:
+        manifests = {name: read_manifest(one / "manifest.json") for name, one in directories.items()}
+        kept = selected(manifests, where)
+        directories = {name: one for name, one in directories.items() if name in kept}
     unfinished = [one for one in directories.values() if not (one / COMPLETE).is_file()]
     finished = [read_run(one) for one in directories.values() if one not in unfinished]
     runs = sorted(finished, key=lambda run: run.id)
@@ -273,11 +253,18 @@ def find_runs(paths: Iterable[Path]) -> FoundRuns:
     for one, other in itertools.pairwise(runs):
         if one.id == other.id:
             raise ResultsError(f"run {one.id} is there twice: {one.path} and {other.path}; give one of them")
-    return FoundRuns(tuple(runs), tuple(sorted(unfinished, key=str)))
+    names = line_labels({run.id: run.manifest for run in runs}, labels)
+    called = (replace(run, metrics=run.metrics.assign(method=names[run.id])) for run in runs)
+    return FoundRuns(tuple(called), tuple(sorted(unfinished, key=str)))
 
 
-def load_runs(*paths: Path | str) -> pd.DataFrame:
+def load_runs(*paths: Path | str, where: Sequence[str] = ()) -> pd.DataFrame:
     """Return the metric rows of every finished run at or below `paths`; see :class:`results.schema.MetricRow`.
+
+    Parameters
+    ----------
+    where : sequence of str
+        Conditions as ``eps=0.5,0.6``, which every run must fulfil.
 
     Examples
     --------
@@ -290,7 +277,7 @@ def load_runs(*paths: Path | str) -> pd.DataFrame:
     ResultsError
         As :func:`find_runs` and :func:`collect` do.
     """
-    return collect(find_runs(map(Path, paths)).runs)
+    return collect(find_runs(map(Path, paths), where).runs)
 
 
 def load_histories(*paths: Path | str) -> dict[str, pd.DataFrame]:
@@ -302,6 +289,13 @@ def load_histories(*paths: Path | str) -> dict[str, pd.DataFrame]:
         As :func:`find_runs` does.
     """
     return {run.id: run.history for run in find_runs(map(Path, paths)).runs}
+
+
+def differences(spec: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Name what differs between two specifications beside split and seed, settings by their keys."""
+    one, two = settings_of(spec), settings_of(other)
+    keys = [key for key in dict.fromkeys([*one, *two]) if one.get(key) != two.get(key)]
+    return keys + [name for name in SAME if spec.get(name) != other.get(name)]
 
 
 def collect(runs: Sequence[Run]) -> pd.DataFrame:
@@ -316,9 +310,10 @@ def collect(runs: Sequence[Run]) -> pd.DataFrame:
     first: dict[tuple[str, str, str], Run] = {}
     for run in runs:
         spec = run.manifest["spec"]
-        label, preset, dataset = str(spec["label"]), str(spec["preset"]), str(spec["dataset"])
+        label = str(run.metrics["method"].iloc[0]) if len(run.metrics) else str(spec["label"])
+        preset, dataset = str(spec["preset"]), str(spec["dataset"])
         other = first.setdefault((label, preset, dataset), run)
-        differing = [name for name in SAME if spec.get(name) != other.manifest["spec"].get(name)]
+        differing = differences(spec, other.manifest["spec"])
         if differing:
             raise ResultsError(
                 f"runs {other.id} and {run.id} are both {label} ({preset}) on {dataset}, but differ in "

@@ -44,6 +44,25 @@ def test_every_name_is_there() -> None:
         assert callable(getattr(reidbench, name))
 
 
+def test_another_package_of_our_names_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "__init__.py").write_text("load_runs = None\n")
+    environment = process_environment()
+    environment["PYTHONPATH"] = f"{tmp_path}:{environment['PYTHONPATH']}"
+    for code, status in (("reidbench.load_runs", 1), ("reidbench.main()", 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import reidbench; {code}"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status
+        assert f"the package 'results' is found at {tmp_path / 'results'}" in done.stderr
+        assert str(ROOT / "results") in done.stderr
+
+
 def test_unknown_names_say_which_there_are() -> None:
     with pytest.raises(AttributeError, match="load_runs"):
         _ = reidbench.load_run

@@ -47,9 +47,12 @@ add(
     RUNS,
 )
 add(app, "verify", run_commands.verify, "verify runs/regdb/dmic/0123456789ab", RUNS)
+add(app, "runs", result_commands.runs_, "runs runs --where state=stopped", RUNS)
 add(app, "list", method_commands.list_, "list methods", METHODS)
 add(app, "show", method_commands.show, "show dmic --schedule", METHODS)
+add(app, "check-method", method_commands.check_method, "check-method dmic", METHODS)
 add(app, "table", result_commands.table, "table runs --format latex > table.tex", RESULTS)
+add(app, "cite", result_commands.cite, "cite runs > used.bib", RESULTS)
 add(app, "compare", result_commands.compare, "compare dmic pgm --metric rank-1", RESULTS)
 add(app, "report", result_commands.report, "report runs --out report.html", RESULTS)
 add(app, "bundle", exchange_commands.bundle, "bundle runs --out mine.zip", EXCHANGE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 import warnings
 from typing import TYPE_CHECKING
@@ -46,9 +47,14 @@ def plain(error: UnicodeError) -> tuple[str, int]:
     return "".join(PLAIN.get(one, ascii(one)[1:-1]) for one in lacking), error.end
 
 
+PIPED_WIDTH = 100_000
+"""Columns of what goes into a file or another program, where nothing is to be cut or folded."""
+
+
 def console() -> Console:
-    """Return a console on standard output."""
-    return Console(soft_wrap=False)
+    """Return a console on standard output; of any width if that is no terminal and no COLUMNS says otherwise."""
+    free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(soft_wrap=False, width=PIPED_WIDTH if free else None)
 
 
 def say(text: str) -> None:

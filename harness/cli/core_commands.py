@@ -10,6 +10,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.console import console, make_reporter
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,13 +33,13 @@ def cluster(
     """Cluster anybody's features, and say how good the clusters are if identities are there."""
     from harness.runs.files import check_folder, write_atomic
     from harness.tools.cluster import cluster_file, configuration
-    from harness.training.fabric import make_fabric
+    from harness.training.fabric import compute_device
 
     config = configuration(sets or ())
     check_folder(out)
     if config.unused:
         make_reporter().line(f"not used by this configuration: {', '.join(config.unused)}")
-    outcome = cluster_file(file, config, make_fabric(device, "32").device)
+    outcome = cluster_file(file, config, compute_device(device))
     if out is not None:
         write_atomic(out, outcome.csv())
     for line in outcome.lines():
@@ -58,11 +59,11 @@ def variants(
     from harness.runs.files import check_folder, write_atomic
     from harness.tools.tables import text_table
     from harness.tools.variants import variants_of_file
-    from harness.training.fabric import make_fabric
+    from harness.training.fabric import compute_device
 
     check_folder(out)
     reporter = make_reporter()
-    frame = variants_of_file(file, sets or (), eps, make_fabric(device, "32").device, reporter.line)
+    frame = variants_of_file(file, sets or (), eps, compute_device(device), reporter.line)
     if out is not None:
         write_atomic(out, frame.to_csv(index=False).encode())
     sys.stdout.write(text_table(frame) + "\n")
@@ -77,9 +78,11 @@ def time(
         str, typer.Option("--n", help="Clustering: numbers of samples, separated by commas.")
     ] = "8000,16000,34167",
     dim: Annotated[int, typer.Option(min=1, help="Clustering: width of the features.")] = 2048,
-    k1: Annotated[int, typer.Option(min=1, help="Clustering: length of the neighbour lists.")] = 30,
-    k2: Annotated[int, typer.Option(min=1, help="Clustering: neighbours that expansion averages over.")] = 6,
-    eps: Annotated[float, typer.Option(help="Clustering: radius of DBSCAN.")] = 0.6,
+    k1: Annotated[
+        str, typer.Option(help="Clustering: length of the neighbour lists; several by commas, as 10,30.")
+    ] = "30",
+    k2: Annotated[str, typer.Option(help="Clustering: neighbours of the expansion; likewise.")] = "6",
+    eps: Annotated[str, typer.Option(help="Clustering: radius of DBSCAN; likewise.")] = "0.6",
     device: options.Device = "auto",
     against: Annotated[
         str, typer.Option(help="Clustering: reference (the public algorithm), faiss, both, or none.")
@@ -115,14 +118,11 @@ def time(
         chosen = (f"architecture={architecture}", *(sets or ()))
         frame, said = time_training(method, chosen, batch, iterations, repeat, seed, device)
     else:
-        settings = {
-            **{"dim": dim, "k1": k1, "k2": k2, "eps": eps},
-            **{"repeat": repeat, "seed": seed, "reference_limit": reference_limit},
-        }
+        settings = {"dim": dim, "repeat": repeat, "seed": seed, "reference_limit": reference_limit}
         frame, said = (
             time_association(settings, n, method, device)
             if what == "association"
-            else time_clustering(settings, n, against, device, figure)
+            else time_clustering(settings, (k1, k2, eps), n, against, device, figure)
         )
     if out is not None:
         write_atomic(out, frame.to_csv(index=False).encode())
@@ -130,15 +130,22 @@ def time(
 
 
 def time_clustering(
-    settings: dict[str, Any], n: str, against: str, device: str, figure: Path | None
+    settings: dict[str, Any],
+    swept: tuple[str, str, str],
+    n: str,
+    against: str,
+    device: str,
+    figure: Path | None,
 ) -> tuple[pd.DataFrame, str]:
-    """Time the clustering core; return the table, and nothing to add."""
+    """Time the clustering core for every combination of the settings `swept`; return the table, and nothing to add."""
     import harness.tools.time as timing
-    from harness.training.fabric import make_fabric
+    from harness.training.fabric import compute_device
 
-    plan = timing.Plan(**settings)
+    plans = timing.sweep(timing.Plan(**settings), *swept)
+    if figure is not None and len(plans) > 1:
+        raise HarnessError("--figure draws one k1, k2 and eps; --out FILE.csv takes the numbers of several")
     sizes, rivals = timing.parse_sizes(n), timing.parse_rivals(against)
-    frame = timing.measure(plan, sizes, rivals, make_fabric(device, "32").device, make_reporter().line)
+    frame = timing.measure_all(plans, sizes, rivals, compute_device(device), make_reporter().line)
     if figure is not None:
         timing.draw(frame, figure)
     return frame, ""
@@ -148,11 +155,12 @@ def time_association(settings: dict[str, Any], n: str, method: str, device: str)
     """Time what methods do before an epoch trains, at their own settings; return the table, and nothing to add."""
     import harness.tools.time as timing
     from harness.tools.time_methods import measure_methods, parse_methods
-    from harness.training.fabric import make_fabric
+    from harness.training.fabric import compute_device
 
     sizes, names = timing.parse_sizes(n), parse_methods(method)
-    place, say = make_fabric(device, "32").device, make_reporter().line
-    frame = measure_methods(timing.Plan(**settings), names, sizes, place, say)
+    frame = measure_methods(
+        timing.Plan(**settings), names, sizes, compute_device(device), make_reporter().line
+    )
     return timing.with_ratios(frame.assign(extrapolated=False)), ""
 
 

@@ -99,6 +99,8 @@ def figure(
     data: OwnData = None,
     device: OwnDevice = "",
     images: options.Images = Path("data/images"),
+    where: options.Where = None,
+    label: options.Label = None,
 ) -> None:
     """Draw a figure for print: one or two columns wide, fonts embedded, equal input gives equal bytes."""
     from harness.runs.files import check_folder
@@ -118,6 +120,8 @@ def figure(
         Sources(features, data, device, images),
         by,
         tuple(sets or ()),
+        tuple(where or ()),
+        tuple(label or ()),
     )
     draw(kind, wanted, out, make_reporter())
     say(f"figure: {out}")

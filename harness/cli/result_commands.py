@@ -1,4 +1,4 @@
-"""``reidbench table``, ``compare``, ``report`` and ``score``."""
+"""``reidbench runs``, ``table``, ``cite``, ``compare``, ``report`` and ``score``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.console import console, say
-from harness.errors import HarnessError
+from harness.cli.console import say
+from harness.errors import HarnessError, printable
 
+ARRAYS_HELP = (
+    ".npz, .mat or .pt with distance (queries x gallery, smaller is nearer), or query_features and gallery_features "
+    "(rows of length one), and query_ids, gallery_ids; query_cams, gallery_cams where the protocol looks at cameras "
+    "(SYSU-MM01, LLCM). With --data: features (n, d), paths (n,) and, for RegDB, split."
+)
 METRICS_SHOWN = "r1,map"
 CheckpointOption = Annotated[
     list[str] | None,
@@ -47,6 +52,8 @@ def table(
         str | None, typer.Option(help="With a layout: add differences from this method, with intervals.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="With --format parquet: folder to write.")] = None,
+    where: options.Where = None,
+    label: options.Label = None,
 ) -> None:
     """Compare finished runs in one table, or in tables as papers print them."""
     if format_ == "parquet" or out is not None:
@@ -58,7 +65,9 @@ def table(
         if (metrics, std, against) != (METRICS_SHOWN, True, None):
             raise HarnessError("--metrics, --no-std and --against go with --layout paper or ablation")
         shown = checkpoints_shown(checkpoint or ())
-        sys.stdout.write(render(runs, format_, protocol, published, shown))
+        sys.stdout.write(
+            render(runs, format_, protocol, published, shown, where=where or (), labels=label or ())
+        )
         return
     from harness.tools.layouts import render_layout, wanted_of
 
@@ -66,7 +75,46 @@ def table(
         rule for rule in checkpoints_shown(checkpoint or ()) if rule in ("last", *(checkpoint or ()))
     )
     wanted = wanted_of(metrics, published, std, against, epochs)
-    sys.stdout.write(render_layout(runs, layout, format_, protocol, wanted))
+    sys.stdout.write(
+        render_layout(runs, layout, format_, protocol, wanted, where=where or (), labels=label or ())
+    )
+
+
+def runs_(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[DIR]...", help="Folders of runs, or bundles; runs by default."),
+    ] = None,
+    where: options.Where = None,
+    label: options.Label = None,
+    format_: Annotated[str, typer.Option("--format", help="text, csv or json (both with paths).")] = "text",
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Delete of finished runs what only resuming needs: optimisers' state."),
+    ] = False,
+) -> None:
+    """List every run: method, what differs from its preset, state, epochs, headline mAP and age."""
+    from harness.tools.overview import as_text, overview
+
+    frame, faults = overview(folders or [Path("runs")], where or (), label or ())
+    sys.stdout.write(as_text(frame, format_))
+    if prune:
+        from harness.tools.pruning import prune_runs
+
+        done = prune_runs([Path(path) for path in frame.loc[frame["state"] == "finished", "path"]])
+        say(f"{done.runs} finished runs pruned: {done.freed / 2**20:.1f} MiB free")
+    for fault in faults:
+        sys.stderr.write(f"warning: {printable(fault)}\n")
+
+
+def cite(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, folders of them, or bundles.")],
+    where: options.Where = None,
+) -> None:
+    """Print BibTeX of the methods and data sets that finished runs used."""
+    from harness.tools.citing import citations
+
+    sys.stdout.write(citations(runs, where or ()))
 
 
 def write_frames(runs: list[Path], format_: str, out: Path | None, layout: str) -> None:
@@ -99,12 +147,15 @@ def compare(
         str, typer.Option(help="Epoch: last, best-on-test or best-of-last-stage.")
     ] = "last",
     format_: Annotated[str, typer.Option("--format", help="words or csv.")] = "words",
+    where: options.Where = None,
+    label: options.Label = None,
 ) -> None:
     """Say whether methods differ, query by query, with intervals (docs/statistics.md)."""
     from harness.tools.tables import Comparison, compare_methods
 
     wanted = Comparison(tuple(methods or ()), all_, reference, metric, checkpoint)
-    sys.stdout.write(compare_methods(runs or [Path("runs")], wanted, format_))
+    text = compare_methods(runs or [Path("runs")], wanted, format_, where=where or (), labels=label or ())
+    sys.stdout.write(text)
 
 
 def report(
@@ -115,30 +166,49 @@ def report(
         list[Path] | None,
         typer.Option(help="Root of a data set: adds ranked lists with their images, small; repeatable."),
     ] = None,
+    where: options.Where = None,
+    label: options.Label = None,
 ) -> None:
     """Write a self-contained HTML report of finished runs: it loads nothing, and works without a network."""
     from harness.runs.files import check_folder
     from harness.tools.tables import checkpoints_shown, write_report
 
     check_folder(out)
-    write_report(runs, out, checkpoints_shown(checkpoint or ()), images or ())
+    shown = checkpoints_shown(checkpoint or ())
+    write_report(runs, out, shown, images or (), where=where or (), labels=label or ())
     say(f"report: {out}")
 
 
 def score(
-    file: Annotated[Path, typer.Argument(help=".npz with distance or features, ids and cameras.")],
+    file: Annotated[Path, typer.Argument(help=ARRAYS_HELP)],
     protocol: Annotated[
         str,
         typer.Option(help="As `reidbench list protocols` names it.", autocompletion=options.protocol_names),
     ],
-    out: Annotated[Path | None, typer.Option(help="CSV file to write: metric,value in percent.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Data root: the file holds features by paths, and every list, trial and setting of the protocol "
+            "is scored.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write, values in percent.")] = None,
 ) -> None:
-    """Score anybody's result by a protocol's rules."""
+    """Score anybody's result by a protocol's rules: one trial from its arrays, or all of them from features by path."""
     from harness.runs.files import write_atomic
-    from harness.tools.score import score_file
+    from harness.tools.score import one_protocol, score_file
 
-    frame = score_file(file, protocol)
+    if data is None:
+        frame = score_file(file, protocol)
+        lines = [f"{row.metric:8} {row.value:6.2f} %" for row in frame.itertuples()]
+    else:
+        from harness.tools.score_paths import score_by_path, summary_lines
+
+        chosen = one_protocol(protocol)
+        frame = score_by_path(file, chosen, data)
+        lines = list(summary_lines(frame, chosen.dataset.n_trials))
     if out is not None:
         write_atomic(out, frame.to_csv(index=False).encode())
-    for row in frame.itertuples():
-        console().print(f"{row.metric:8} {row.value:6.2f} %", highlight=False)
+    for line in lines:
+        say(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn, TypeVar
 
 import typer
 
@@ -14,12 +14,17 @@ from harness.cli.console import console, make_reporter, say
 if TYPE_CHECKING:
     from harness.runs.plan import Request
     from harness.runs.task import Execution, Task
-    from harness.sweep.many import Failure
+    from harness.sweep.requests import Failure
     from harness.training.progress import Reporter
 
-MethodArgument = Annotated[
-    str | None,
-    typer.Argument(help="METHOD, METHOD:variant, or 'all'.", autocompletion=options.method_names),
+T = TypeVar("T")
+MethodsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[METHOD]...",
+        help="METHOD, METHOD:variant, 'METHOD:*' (all its variants) or 'all'; several in turn.",
+        autocompletion=options.method_names,
+    ),
 ]
 ProtocolOption = Annotated[
     str | None,
@@ -42,10 +47,14 @@ PrecisionOption = Annotated[str | None, typer.Option(help="auto, 32, bf16 or 16.
 ForceOption = Annotated[bool, typer.Option("--force", help="Run again although the run has finished.")]
 ManifestOption = Annotated[Path | None, typer.Option("--from", help="manifest.json of a run to repeat.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="With --dry-run: as JSON.")]
+IgnoreMissingOption = Annotated[
+    bool, typer.Option("--ignore-missing", help="Leave a --set out for methods that lack its key.")
+]
 
 
 def run(
-    method: MethodArgument = None,
+    methods: MethodsArgument = None,
     protocol: ProtocolOption = None,
     data: options.Data = None,
     trials: TrialsOption = None,
@@ -53,6 +62,7 @@ def run(
     seeds: SeedsOption = None,
     preset: PresetOption = None,
     sets: options.Sets = None,
+    ignore_missing: IgnoreMissingOption = False,
     device: options.Device = "auto",
     precision: PrecisionOption = None,
     workers: options.Workers = 0,
@@ -61,19 +71,20 @@ def run(
     force: ForceOption = False,
     manifest: ManifestOption = None,
     dry_run: DryRunOption = False,
+    json: JsonOption = False,
     allow_partial: options.AllowPartial = False,
     twin_seed: options.TwinSeed = 0,
 ) -> None:
-    """Train a method on every training split a protocol needs, score it, and print the table.
+    """Train methods on every training split a protocol needs, score them, and print one table.
 
-    With 'all' every registered method has its turn; one that fails is reported at the end (exit code 2).
+    Of several, one that fails (exit code 1: a bug, 2: a mistake) or is held (3) does not stop the others.
     """
     from harness.runs.plan import Request
     from harness.runs.task import Execution
 
     execution, reporter = Execution(device, workers, out, force, images), make_reporter()
     decided = {
-        "METHOD": method,
+        "METHOD": methods,
         "--preset": preset,
         "--trials": trials,
         "--seed": seed,
@@ -82,12 +93,14 @@ def run(
         "--precision": precision,
         "--allow-partial-data": allow_partial,
     }
+    wish = wished(protocol, dry_run=dry_run, json=json)
     if manifest is not None:
         refuse_beside_manifest(decided)
-        perform([repeated(manifest, execution, data, twin_seed, reporter)], protocol, dry_run, reporter)
+        perform([repeated(manifest, execution, data, twin_seed, reporter)], (), wish, reporter)
         return
+    names = required(methods or None, "METHOD", "reidbench list methods")
     request = Request(
-        method=required(method, "METHOD", "reidbench list methods"),
+        method="",
         protocol=required(protocol, "--protocol", "reidbench list protocols"),
         data=data,
         trials=trials,
@@ -98,10 +111,8 @@ def run(
         allow_partial=allow_partial,
         twin_seed=twin_seed,
     )
-    if method == "all":
-        perform_all(request, execution, dry_run, reporter)
-    else:
-        perform(planned(request, execution, reporter), protocol, dry_run, reporter)
+    tasks, failures = planned(names, request, execution, reporter, ignore_missing=ignore_missing)
+    perform(tasks, failures, wish, reporter)
 
 
 def seeds_of(single: Sequence[int] | None, ranges: str | None) -> tuple[int, ...]:
@@ -111,11 +122,21 @@ def seeds_of(single: Sequence[int] | None, ranges: str | None) -> tuple[int, ...
     return (*(single or ()), *(parse_seeds(ranges) if ranges is not None else ())) or (0,)
 
 
-def planned(request: Request, execution: Execution, reporter: Reporter) -> list[Task]:
-    """Plan the runs of one method."""
-    from harness.runs.plan import plan
+class Wish(NamedTuple):
+    """What is wanted of planned runs: a protocol's table, or only a look ahead."""
 
-    return plan(request, execution, reporter.line)
+    protocol: str | None
+    dry_run: bool
+    json: bool
+
+
+def planned(
+    names: Sequence[str], request: Request, execution: Execution, reporter: Reporter, *, ignore_missing: bool
+) -> tuple[list[Task], list[Failure]]:
+    """Plan the runs of the named methods."""
+    from harness.sweep.requests import plan_several
+
+    return plan_several(names, request, execution, reporter.line, ignore_missing=ignore_missing)
 
 
 def repeated(
@@ -127,39 +148,34 @@ def repeated(
     return plan_from_manifest(manifest, execution, reporter.line, data=data, twin_seed=twin_seed)
 
 
-def perform(tasks: Sequence[Task], protocol: str | None, dry_run: bool, reporter: Reporter) -> None:
-    """Execute runs and print their table, or say what would run."""
-    from harness.sweep.many import run_all
+def perform(tasks: Sequence[Task], unplanned: Sequence[Failure], wish: Wish, reporter: Reporter) -> None:
+    """Execute runs and print their table, or say what would run; end with what failed."""
+    from harness.sweep.many import outcome_table, run_each
+    from harness.sweep.outlook import look_ahead
     from harness.tools.tables import show_results
 
-    if dry_run:
-        tell(tasks, reporter)
+    if wish.dry_run:
+        text, failures = look_ahead(tasks, json=wish.json)
+        say(text)
     else:
-        show_results([done.path for done in run_all(tasks, reporter)], protocol, console())
+        outcomes = run_each(tasks, reporter)
+        failures = [one.failure for one in outcomes if one.failure]
+        if len(outcomes) > 1:
+            console().print(outcome_table(outcomes))
+        if finished := [one.directory.path for one in outcomes if one.directory]:
+            show_results(finished, wish.protocol, console())
+    report_failures([*unplanned, *failures], reporter)
 
 
-def perform_all(request: Request, execution: Execution, dry_run: bool, reporter: Reporter) -> None:
-    """Execute the runs of every method and print their table; end with what failed."""
-    from harness.sweep.many import plan_all, run_each
-    from harness.tools.tables import show_results
+def wished(protocol: str | None, *, dry_run: bool, json: bool) -> Wish:
+    """Return what is wanted; ``--json`` is refused where it says nothing."""
+    from harness.errors import HarnessError
 
-    tasks, failures = plan_all(request, execution, reporter.line)
-    if dry_run:
-        tell(tasks, reporter)
-    else:
-        finished, stopped = run_each(tasks, reporter)
-        failures += stopped
-        if finished:
-            show_results([done.path for done in finished], request.protocol, console())
-    report_failures(failures, reporter)
-
-
-def tell(tasks: Sequence[Task], reporter: Reporter) -> None:
-    """Say what would run."""
-    from harness.runs.plan import describe_tasks
-
-    for line in describe_tasks(tasks):
-        reporter.line(line)
+    if json and not dry_run:
+        raise HarnessError(
+            "--json goes with --dry-run; `reidbench table --format csv` has the numbers of runs"
+        )
+    return Wish(protocol, dry_run, json)
 
 
 def refuse_beside_manifest(given: Mapping[str, object]) -> None:
@@ -172,14 +188,16 @@ def refuse_beside_manifest(given: Mapping[str, object]) -> None:
 
 
 def report_failures(failures: Sequence[Failure], reporter: Reporter) -> None:
-    """Print what failed, if anything did, and end with exit code 2."""
+    """Print what failed, if anything did, and end with its exit code."""
+    from harness.sweep.requests import exit_code
+
     for failure in failures:
         reporter.line(str(failure))
     if failures:
-        raise typer.Exit(2)
+        raise typer.Exit(exit_code(failures))
 
 
-def required(value: str | None, name: str, hint: str) -> str:
+def required(value: T | None, name: str, hint: str) -> T:
     """Demand an option that is only optional beside ``--from``."""
     from harness.errors import HarnessError
 

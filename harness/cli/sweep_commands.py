@@ -14,7 +14,7 @@ from harness.cli.console import console, make_reporter, say
 if TYPE_CHECKING:
     from harness.runs.task import Execution, Task
     from harness.sweep.folder import Sweep
-    from harness.sweep.many import Failure
+    from harness.sweep.requests import Failure
     from harness.training.progress import Reporter
 
 ONE_DEVICE = (
@@ -84,13 +84,13 @@ def name_of(given: dict[str, object]) -> str:
 
 def tell_plan(tasks: list[Task], out: Path) -> None:
     """Print the runs, and how many hours they may take."""
-    from harness.runs.estimate import estimate, hours_of, measured_runs
-    from harness.runs.plan import describe_tasks
+    from harness.runs.estimate import estimate
+    from harness.sweep.outlook import look_ahead
 
-    measured = measured_runs(out)
-    for task, line in zip(tasks, describe_tasks(tasks), strict=True):
-        hours = hours_of(task, measured)
-        say(f"{line}  {'unknown hours' if hours is None else f'{hours:.2f} h'}")
+    text, failures = look_ahead(tasks, json=False)
+    say(text)
+    for failure in failures:
+        say(str(failure))
     finished = sum(task.directory.complete for task in tasks)
     say(f"{len(tasks)} runs, {finished} finished; the others: {estimate(tasks, out)}")
 

@@ -77,6 +77,11 @@ def split_variant(text: str) -> tuple[str, str | None]:
     return name, variant or None
 
 
+def variants_of(method: type[Method]) -> list[str]:
+    """Return the variants of a method: its presets that are no preset of the engine's."""
+    return [name for name in method.presets if name not in ENGINE_PRESETS and "@" not in name]
+
+
 def preset_values(method: type[Method], name: str, dataset: str, kind: str) -> dict[str, Any]:
     """Return the values that a preset gives on a data set.
 
@@ -85,8 +90,7 @@ def preset_values(method: type[Method], name: str, dataset: str, kind: str) -> d
     HarnessError
         If the method has no such preset; says the nearest.
     """
-    reserved = set(ENGINE_PRESETS)
-    known = [p for p in method.presets if (p in reserved) == (kind == "preset") and "@" not in p]
+    known = [p for p in method.presets if p in ENGINE_PRESETS] if kind == "preset" else variants_of(method)
     if name in method.replaced:
         raise HarnessError(f"{method.name}:{name} is no more; {instead(method.replaced[name])}")
     if name not in method.presets or name not in known:

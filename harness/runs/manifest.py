@@ -13,8 +13,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from harness.errors import HarnessError
+from harness.registry import OURS, load_method, methods
+from harness.runs.configuration import resolve, split_variant
 from harness.runs.directory import RunDirectory
 from harness.runs.environment import manifest_environment
+from harness.runs.fields import flat
 from harness.runs.run_spec import RunSpec
 from harness.runs.task import Task
 
@@ -33,6 +36,8 @@ class Manifest:
         Digest of the weights that training starts from; empty until they are loaded.
     device : str
         Where it runs; empty until the device is chosen.
+    epochs : int or None
+        How many there are to train; None until the method is made.
     earlier : tuple of dict
         ``environment`` and ``device`` of the processes that began the run, if it was stopped in between.
     further : mapping
@@ -42,6 +47,7 @@ class Manifest:
     task: Task
     weights: str = ""
     device: str = ""
+    epochs: int | None = None
     earlier: tuple[dict[str, Any], ...] = ()
     further: Mapping[str, Any] = field(default_factory=dict)
 
@@ -55,6 +61,9 @@ class Manifest:
                 "weights": {"name": spec.engine["weights"], "digest": self.weights},
                 **here,
                 **({"earlier": list(self.earlier)} if self.earlier else {}),
+                **plugin_of(spec.method),
+                **changed_settings(spec),
+                **({} if self.epochs is None else {"epochs": self.epochs}),
                 **self.further,
                 "status": status,
                 "reason": reason,
@@ -84,6 +93,26 @@ def specification(task: Task) -> dict[str, Any]:
         "data_root": str(task.root.resolve()),
         "protocols": {protocol.id: protocol.version for protocol in task.protocols},
     }
+
+
+def changed_settings(spec: RunSpec) -> dict[str, dict[str, Any]]:
+    """Return the settings of a run that are not those of its preset and variant; nothing where that is not known."""
+    name, variant = split_variant(spec.label)
+    try:
+        as_preset, _ = resolve(load_method(name), spec.dataset, spec.preset, variant, ())
+    except HarnessError:
+        return {}
+    own, other = flat(spec.config), flat(as_preset.model_dump(mode="json"))
+    changed = {key: value for key, value in own.items() if value != other.get(key)}
+    return {"changed": changed} if changed else {}
+
+
+def plugin_of(method: str) -> dict[str, dict[str, str]]:
+    """Return the package and version that a method comes from; nothing for one of ours."""
+    entry = methods().get(method)
+    if entry is None or entry.origin == OURS:
+        return {}
+    return {"plugin": {"package": entry.origin, "version": entry.version}}
 
 
 def earlier_environments(directory: RunDirectory) -> tuple[dict[str, Any], ...]:

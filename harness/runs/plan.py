@@ -183,19 +183,3 @@ def refuse_unscorable(chosen: Sequence[Protocol], root: Path) -> None:
             f"{root} has no {' or '.join(dict.fromkeys(lacking.values()))}, which {' and '.join(lacking)} need; "
             "ask for the data set's official file, or choose a protocol with seeded galleries"
         )
-
-
-def describe_tasks(tasks: Sequence[Task]) -> list[str]:
-    """Say what would run, for ``--dry-run``."""
-    lines = []
-    for task in tasks:
-        spec, directory = task.spec, task.directory
-        cls = load_method(spec.method)
-        stages = cls.stages(cls.Config(**spec.config))
-        iterations = sum(stage.epochs * stage.iterations for stage in stages)
-        state = "finished" if directory.complete else "to resume" if directory.last.exists() else "to do"
-        lines.append(
-            f"{spec.id}  {spec.label}  {spec.dataset}  split {spec.split}  seed {spec.seed}  "
-            f"{sum(s.epochs for s in stages)} epochs, {iterations} iterations  {state}  {directory.path}"
-        )
-    return lines

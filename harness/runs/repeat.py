@@ -52,6 +52,7 @@ def plan_from_manifest(
         raise HarnessError(f"{path}: nothing was trained here; this scores it again: {manifest['command']}")
     refuse_former_method(path, manifest)
     spec, root = spec_from_manifest(path, manifest)
+    refuse_missing_plugin(path, manifest, spec.method)
     cls = load_method(spec.method)
     config = validated(cls.Config, spec.config)
     refuse_other_names(path, cls, spec)
@@ -76,6 +77,16 @@ def refuse_former_method(path: Path, manifest: Mapping[str, Any]) -> None:
     name, config = (spec.get("method"), spec.get("config")) if isinstance(spec, dict) else ("", {})
     if isinstance(name, str) and name in methods() and isinstance(config, dict):
         refuse_replaced(load_method(name), config, f"{path}: {name} has changed since")
+
+
+def refuse_missing_plugin(path: Path, manifest: Mapping[str, Any], method: str) -> None:
+    """Refuse a method of a package that is not installed here."""
+    plugin = manifest.get("plugin")
+    if isinstance(plugin, dict) and method not in methods():
+        named = f"{plugin.get('package')} {plugin.get('version')}".strip()
+        raise HarnessError(
+            f"{path}: the method {method!r} comes from the package {named!a}, which is not installed here; install it"
+        )
 
 
 def refuse_other_names(path: Path, cls: type[Method], spec: RunSpec) -> None:

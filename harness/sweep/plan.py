@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from harness.registry import load_protocols
 from harness.runs.data import Say
 from harness.runs.plan import Request, configure, parse_seeds, parse_trials, survey, tasks_of
 from harness.runs.task import Execution, Task
-from harness.sweep.many import Failure, plan_all
+from harness.sweep.requests import Failure, plan_several
 
 EVERY = "all"
 """Stands for every registered method."""
@@ -137,7 +137,7 @@ def expand(plan: Plan, execution: Execution, say: Say) -> tuple[list[Task], list
         requests = [part.request(method) for method in part.methods]
         named = [request for request in requests if request.method != EVERY]
         if len(named) < len(requests):
-            planned, failed = plan_all(replace(requests[0], method=EVERY), execution, say)
+            planned, failed = plan_several((EVERY,), requests[0], execution, say, ignore_missing=True)
             tasks, failures = tasks + planned, failures + failed
         if named:
             tasks += tasks_of_methods(named, execution, say)

@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.registry import load_protocols
 from harness.runs.configuration import validated
 from harness.tools.cluster import CLUSTERERS, ClusterConfig, Samples, distances
-from harness.training.evaluation import metric_values
+from protocols.base import metric_values
 
 Array = npt.NDArray[Any]
 

@@ -11,8 +11,9 @@ import pandas as pd
 from harness.errors import HarnessError
 from results import Run
 from results.notices import environment_of, flat
+from results.places import run_directories
 from results.sheets.ablations import flat as leaves
-from results.store import OF_VALUE, read_run, run_directories
+from results.store import OF_VALUE, read_run
 
 TITLES = {
     "method": "method",

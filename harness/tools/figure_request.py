@@ -71,6 +71,8 @@ class Wanted:
         Of ``embedding``: ``pca`` or ``tsne``.
     sets : tuple of str
         Of ``split``: how to cluster, as ``reidbench cluster`` takes it.
+    where, labels : tuple of str
+        Of runs, as :func:`results.find_runs` takes them.
     """
 
     named: tuple[str, ...]
@@ -84,6 +86,8 @@ class Wanted:
     sources: Sources = field(default_factory=Sources)
     by: str = "pca"
     sets: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def rule(self) -> Checkpoint:
@@ -101,5 +105,5 @@ def runs_of(wanted: Wanted) -> tuple[Run, ...]:
     """
     if not wanted.named:
         raise HarnessError("which runs? Give run directories, or folders of them, as `runs`")
-    runs = find_runs([Path(name) for name in wanted.named]).runs
+    runs = find_runs([Path(name) for name in wanted.named], wanted.where, wanted.labels).runs
     return chosen_runs(runs, wanted.protocol)

@@ -64,7 +64,14 @@ FORMATS = {
 
 
 def render_layout(
-    paths: Sequence[Path], layout: str, format_: str, protocol: str | None, wanted: Wanted
+    paths: Sequence[Path],
+    layout: str,
+    format_: str,
+    protocol: str | None,
+    wanted: Wanted,
+    *,
+    where: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> str:
     """Return the tables of finished runs, one a data set, or one a data set and ablation.
 
@@ -79,5 +86,5 @@ def render_layout(
         raise HarnessError(f"--layout {layout}: expected {', '.join(('one', *LAYOUTS))}")
     if format_ not in FORMATS:
         raise HarnessError(f"--format {format_}: expected {', '.join(FORMATS)}")
-    runs = chosen_runs(find_runs(paths).runs, protocol)
+    runs = chosen_runs(find_runs(paths, where, labels).runs, protocol)
     return FORMATS[format_](LAYOUTS[layout](runs, wanted, paper_of))

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harness.errors import HarnessError
-from harness.registry import Entry, datasets, load_method, methods, protocols
+from harness.registry import OURS, Entry, datasets, load_method, methods, protocols
 from harness.runs.configuration import EngineConfig, resolve, split_variant
 from harness.runs.fields import flat, leaves, value_at
 from harness.tools.grid import text_grid
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from methods.base import Method, MethodConfig, Reference
 
 ABSENT = "-"
-OURS = "reidbench"
 NOT_PUBLISHED = ("adapted", "ours", "reconstructed")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Mapping
 from typing import Any
 
-from harness.registry import CODE, Entry, assignments, datasets, load_method, methods, parse_module, protocols
+from harness.reading import assignments, parse_module
+from harness.registry import CODE, OURS, Entry, datasets, load_method, methods, protocols
 from results.sheets import Paper
-
-OURS = "reidbench"
 
 
 @functools.cache
@@ -52,20 +52,46 @@ def paper(method: str, written: Any, venue: str, year: int, ablations: Any) -> P
 
 def paper_in(entry: Entry) -> Paper:
     """Read what the file of one of our methods says."""
-    module, _, name = entry.target.partition(":")
-    tree = parse_module(CODE.joinpath(*module.split(".")).with_suffix(".py"))
-    node = next(one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == name)
-    values = dict(assignments(node))
-    reference = values.get("reference")
-    keywords = reference.keywords if isinstance(reference, ast.Call) else []
-    stated = {one.arg: one.value.value for one in keywords if isinstance(one.value, ast.Constant)}
+    values = stated_attributes(entry)
+    said = reference_of(values)
     return paper(
         entry.name,
         literal(values.get("written"), ""),
-        str(stated.get("venue", "")),
-        int(str(stated.get("year", 0))),
+        str(said.get("venue", "")),
+        int(str(said.get("year", 0))),
         literal(values.get("ablations"), {}),
     )
+
+
+def stated_attributes(entry: Entry) -> dict[str, ast.expr]:
+    """Return what the class of one of our methods assigns to its attributes."""
+    module, _, name = entry.target.partition(":")
+    tree = parse_module(CODE.joinpath(*module.split(".")).with_suffix(".py"))
+    node = next(one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == name)
+    return dict(assignments(node))
+
+
+def reference_of(values: Mapping[str, ast.expr]) -> dict[str, Any]:
+    """Return what the call of ``Reference`` in a class states by constants."""
+    call = values.get("reference")
+    if not isinstance(call, ast.Call):
+        return {}
+    names = ("title", "venue", "year")
+    given = [*zip(names, call.args, strict=False), *((one.arg, one.value) for one in call.keywords)]
+    return {str(name): value.value for name, value in given if isinstance(value, ast.Constant)}
+
+
+def reference_words(method: str) -> dict[str, str]:
+    """Return title, venue, year and url of a method's paper; empty for an unknown or broken one."""
+    entry = methods().get(method)
+    if entry is None or entry.error:
+        return {}
+    if entry.origin == OURS:
+        said = reference_of(stated_attributes(entry))
+    else:
+        reference = load_method(method).reference
+        said = {name: getattr(reference, name) for name in ("title", "venue", "year", "url")}
+    return {name: str(value) for name, value in said.items() if value}
 
 
 def literal(expression: ast.expr | None, default: Any) -> Any:

@@ -13,8 +13,9 @@ from harness.runs.run_spec import RunSpec
 from results.checksums import COMPLETE, changed_files, read_checksums
 from results.columns import ResultsError
 from results.files import Folder
+from results.places import run_directories
 from results.ranks import false_rows
-from results.store import read_run, run_directories
+from results.store import read_run
 
 
 @dataclass(frozen=True)

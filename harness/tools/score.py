@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 from harness.errors import HarnessError
 from harness.registry import load_protocols
-from harness.runs.weights import read_weights
-from harness.training.evaluation import metric_values
-from protocols.base import DataError
+from protocols.base import DataError, Protocol, Scores, metric_values
 from protocols.files import DataWarning
 from protocols.matlab import read_matlab
 from protocols.metrics import distances
@@ -84,6 +81,10 @@ def read_mat(path: Path, wanted: Collection[str]) -> Arrays:
 
 def read_torch(path: Path, wanted: Collection[str]) -> Arrays:
     """Read the tensors of a dict that ``torch.save`` wrote."""
+    import torch  # no other file needs it
+
+    from harness.runs.weights import read_weights
+
     state = read_weights(path)
     return {
         name: tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
@@ -105,6 +106,8 @@ def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
             f"{path}: the array {key!r} is missing; it has {', '.join(sorted(arrays)) or 'none'}"
         )
     values = arrays[key]
+    if values.ndim == 2 and 1 in values.shape:  # a column, as other programs write vectors
+        values = values.ravel()
     if values.ndim != 1:
         raise HarnessError(f"{path}: {key} has shape {values.shape}; expected one number an image")
     if values.dtype.kind not in "iu":
@@ -115,6 +118,16 @@ def labels_of(path: Path, arrays: Arrays, key: str) -> npt.NDArray[np.int64]:
     if values.dtype.kind == "u" and (integers < 0).any():
         raise HarnessError(f"{path}: {key} has numbers of 2**63 and more; number the images from 0")
     return integers
+
+
+def numbered(arrays: Arrays) -> Arrays:
+    """Return the arrays with identities that are texts on both sides as numbers; equal texts, equal numbers."""
+    sides = LABELS[:2]
+    if any(key not in arrays or arrays[key].dtype.kind != "U" for key in sides):
+        return arrays
+    query, gallery = (arrays[key].ravel() for key in sides)
+    codes = np.unique(np.concatenate([query, gallery]), return_inverse=True)[1]
+    return {**arrays, sides[0]: codes[: len(query)], sides[1]: codes[len(query) :]}
 
 
 def refuse_junk(path: Path, labels: Mapping[str, npt.NDArray[np.int64]]) -> None:
@@ -166,6 +179,59 @@ def distance_of(path: Path, arrays: Arrays) -> npt.NDArray[np.floating]:
     return distances(*(arrays[key] for key in FEATURES))
 
 
+def refuse_odd_features(path: Path, key: str, features: npt.NDArray[Any]) -> None:
+    """Refuse features that are no matrix of floating-point numbers."""
+    if features.dtype.kind != "f" or features.ndim != 2 or 0 in features.shape:
+        raise HarnessError(
+            f"{path}: {key} has shape {features.shape} and type {features.dtype}; expected a matrix of "
+            "floating-point numbers, one row an image"
+        )
+
+
+def values_of(scores: Scores) -> dict[str, float]:
+    """Return the metrics of a trial in percent, and say how many queries count where not all do."""
+    if scores.n_valid < scores.n_query:
+        warnings.warn(
+            f"{scores.n_query} queries, {scores.n_valid} valid queries; those without a match in the gallery "
+            "that they see are left out of all means",
+            DataWarning,
+            stacklevel=3,
+        )
+    return metric_values(scores)
+
+
+def warn_of_similarity(
+    path: Path, protocol: Protocol, distance: npt.NDArray[Any], labels: Arrays, mean: float
+) -> None:
+    """Say so if the ranking is better upside down: then larger numbers mean nearer, as of a similarity."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        inverse = protocol.score(-distance, **labels).mAP
+    if inverse > 2 * mean:
+        warnings.warn(
+            f"{path}: read from the far end, this ranking would have mAP {100 * inverse:.2f} instead of "
+            f"{100 * mean:.2f}: 'distance' looks like a similarity; write its negative, smaller must be nearer",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def one_protocol(name: str) -> Protocol:
+    """Return the protocol of a name.
+
+    Raises
+    ------
+    HarnessError
+        If there is none, or the name stands for several.
+    """
+    chosen = load_protocols(name)
+    if len(chosen) != 1:
+        raise HarnessError(
+            f"--protocol {name} stands for several; name one of {', '.join(p.id for p in chosen)}"
+        )
+    return chosen[0]
+
+
 def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
     """Score the arrays of a file.
 
@@ -187,12 +253,8 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
     HarnessError
         Whatever is wrong with the file, by array name.
     """
-    chosen = load_protocols(protocol_id)
-    if len(chosen) != 1:
-        raise HarnessError(
-            f"--protocol {protocol_id} stands for several; name one of {', '.join(p.id for p in chosen)}"
-        )
-    arrays = read_arrays(path, KNOWN)
+    protocol = one_protocol(protocol_id)
+    arrays = numbered(read_arrays(path, KNOWN))
     if "distances" in arrays:
         arrays.setdefault("distance", arrays.pop("distances"))
     without = [key for key in CAMERAS if key not in arrays]
@@ -204,16 +266,19 @@ def score_file(path: Path, protocol_id: str) -> pd.DataFrame:
         ids, cams = labels[f"{side}_ids"], labels[f"{side}_cams"]
         if len(ids) != len(cams):
             raise HarnessError(f"{path}: {side}_ids has {len(ids)} entries, {side}_cams {len(cams)}")
+    if protocol.from_features and "distance" in arrays:
+        raise HarnessError(
+            f"{path}: {protocol.id} makes its own distances; give query_features and gallery_features"
+        )
     try:
-        scores = chosen[0].score(distance_of(path, arrays), **labels)
+        if protocol.from_features:
+            distance = protocol.distances(*(np.asarray(arrays[key], np.float32) for key in FEATURES))
+        else:
+            distance = distance_of(path, arrays)
+        scores = protocol.score(distance, **labels)
     except DataError as error:
         lacking = f"the array {without[0]!r} is missing: " if without and "_cams" in str(error) else ""
         raise HarnessError(f"{path}: {lacking}{error}") from error
-    if scores.n_valid < scores.n_query:
-        warnings.warn(
-            f"{scores.n_query} queries, {scores.n_valid} valid queries; those without a match in the gallery "
-            "that they see are left out of all means",
-            DataWarning,
-            stacklevel=2,
-        )
-    return pd.DataFrame(list(metric_values(scores).items()), columns=["metric", "value"])
+    if "distance" in arrays:
+        warn_of_similarity(path, protocol, distance, labels, scores.mAP)
+    return pd.DataFrame(list(values_of(scores).items()), columns=["metric", "value"])

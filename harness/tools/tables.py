@@ -107,6 +107,9 @@ def render(
     protocol: str | None,
     with_papers: bool,
     checkpoints: Sequence[Checkpoint] = SHOWN,
+    *,
+    where: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> str:
     """Return the comparison table of the finished runs below `paths` as text.
 
@@ -116,10 +119,12 @@ def render(
         ``md``, ``latex`` or ``csv``.
     with_papers : bool
         Add the numbers that papers print, with their sources.
+    where, labels : sequence of str
+        As :func:`results.find_runs` takes them.
     """
     if format_ not in FORMATS:
         raise HarnessError(f"--format {format_}: expected {', '.join(FORMATS)}")
-    table = table_of(find_runs(paths).runs, protocol, checkpoints)
+    table = table_of(find_runs(paths, where, labels).runs, protocol, checkpoints)
     return FORMATS[format_](with_published(table, published_figures()) if with_papers else table)
 
 
@@ -153,7 +158,14 @@ class Comparison:
             raise HarnessError("--reference goes with --all; two methods are compared with each other")
 
 
-def compare_methods(paths: Sequence[Path], wanted: Comparison, format_: str = "words") -> str:
+def compare_methods(
+    paths: Sequence[Path],
+    wanted: Comparison,
+    format_: str = "words",
+    *,
+    where: Sequence[str] = (),
+    labels: Sequence[str] = (),
+) -> str:
     """Compare the methods of the finished runs below `paths`, in words or as CSV.
 
     Raises
@@ -167,7 +179,7 @@ def compare_methods(paths: Sequence[Path], wanted: Comparison, format_: str = "w
     if format_ not in ("words", "csv"):
         raise HarnessError(f"--format {format_}: expected words or csv")
     found = compare(
-        find_runs(paths).runs,
+        find_runs(paths, where, labels).runs,
         *wanted.methods,
         metric=wanted.metric,
         reference=wanted.reference,
@@ -181,6 +193,9 @@ def write_report(
     out: Path,
     checkpoints: Sequence[Checkpoint] = SHOWN,
     images: Sequence[Path] = (),
+    *,
+    where: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> None:
     """Write the HTML report of the finished runs below `paths`, with ranked lists of the data roots `images`.
 
@@ -189,7 +204,7 @@ def write_report(
     HarnessError
         If no run is of a data set that lies at one of the roots.
     """
-    found = find_runs(paths)
+    found = find_runs(paths, where, labels)
     runs = without_extras(found.runs)
     sheets = {}
     if images:

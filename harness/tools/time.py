@@ -6,7 +6,6 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,29 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from harness.errors import HarnessError
-from harness.registry import nearest
+from harness.tools.calibration import Calibration, busy
+from harness.tools.faiss_rival import VARIABLE, best_kernel, search
 from harness.tools.reference_core import reference_clusters
+from harness.tools.time_plan import FAISS, OURS, REFERENCE, Plan, parse_rivals, parse_sizes, sweep
 from harness.training.kernels import compile_kernels
 from harness.training.stage_times import StageTimers
 from methods.clustering import MeanExpansion, jaccard_clusters, nearest_neighbours
 from methods.timing import recording, timed
 from results.figures import scaling, write_figure
 
-OURS, REFERENCE, FAISS = "reidbench", "reference", "faiss"
+__all__ = [
+    "FAISS",
+    "OURS",
+    "REFERENCE",
+    "Plan",
+    "draw",
+    "measure",
+    "measure_all",
+    "parse_rivals",
+    "parse_sizes",
+    "sweep",
+    "with_ratios",
+]
 SEARCH, AFTER, WHOLE = "neighbours", "after search", "whole"
 STAGES = (SEARCH, "reciprocal", "encode", "expand", "jaccard", "cluster")
 MEASURES = ("wall_min_s", "wall_median_s", "peak_mib")
@@ -38,52 +51,16 @@ LATENT = 64
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is timed.
-
-    Attributes
-    ----------
-    dim : int
-        Width of the features.
-    k1, k2, eps, min_samples
-        Settings of the core.
-    repeat : int
-        Runs of every size; tables give the shortest and the median.
-    seed : int
-        Of the synthetic features.
-    reference_limit : int
-        Largest size at which the public algorithm runs; beyond, its numbers are extrapolated.
-    """
-
-    dim: int
-    k1: int
-    k2: int
-    eps: float
-    repeat: int
-    seed: int
-    reference_limit: int
-    min_samples: int = 4
-
-
-def parse_sizes(text: str) -> list[int]:
-    """Return comma-separated numbers of samples, ascending, each once."""
-    try:
-        sizes = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        raise HarnessError(f"--n {text}: expected whole numbers, for example 8000,16000") from None
-    if sizes[0] < 2:
-        raise HarnessError(f"--n {text}: sizes must be at least 2")
-    return sizes
-
-
-def parse_rivals(text: str) -> list[str]:
-    """Return what to compare with: ``reference``, ``faiss``, both, or ``none``."""
-    rivals = [part.strip() for part in text.split(",") if part.strip() != "none"]
-    for name in rivals:
-        if name not in (REFERENCE, FAISS):
-            raise HarnessError(f"--against {name}: {nearest(name, (REFERENCE, FAISS, 'none'))}")
-    return rivals
+def measure_all(
+    plans: Sequence[Plan], sizes: Sequence[int], rivals: Sequence[str], device: torch.device, say: Say
+) -> pd.DataFrame:
+    """Time every plan as :func:`measure` does; of several, the settings are columns too."""
+    frames = []
+    for plan in plans:
+        frame = measure(plan, sizes, rivals, device, say)
+        about = {"k1": plan.k1, "k2": plan.k2, "eps": plan.eps} if len(plans) > 1 else {}
+        frames.append(frame.assign(**about)[[*about, *frame.columns]])
+    return pd.concat(frames, ignore_index=True)
 
 
 def synthetic_features(n: int, dim: int, seed: int) -> Tensor:
@@ -123,19 +100,27 @@ def measure(
         n, implementation, stage, wall_min_s, wall_median_s, peak_mib (above the features), share (of the
         whole), vs_reference and vs_faiss (how many times faster than these, by medians), extrapolated.
     """
+    if said := busy():
+        say(said)
     warm_up(plan, device)
     parts = []
+    calibration = Calibration()
+    calibration.beat()
     for n in sizes:
         features = synthetic_features(n, plan.dim, plan.seed).to(device)
         labels, frame = time_core(plan, features)
         parts.append(frame.assign(n=n, implementation=OURS))
         say(f"{OURS}, n {n}: {frame['wall_median_s'].iloc[-1]:.3g} s")
+        calibration.beat()
         if FAISS in rivals:
-            parts.append(time_faiss(plan, features).assign(n=n, implementation=FAISS))
+            parts.append(time_faiss(plan, features, say).assign(n=n, implementation=FAISS))
+            calibration.beat()
         if REFERENCE in rivals and n <= plan.reference_limit:
             theirs, frame = time_reference(plan, features)
             parts.append(frame.assign(n=n, implementation=REFERENCE))
             say(f"{REFERENCE}, n {n}: {frame['wall_median_s'].iloc[-1]:.3g} s; {agreement(labels, theirs)}")
+            calibration.beat()
+    say(calibration.words())
     frame = pd.concat(parts, ignore_index=True).assign(extrapolated=False)
     if REFERENCE in rivals:
         frame = with_extrapolation(plan, frame, sizes, device, say)
@@ -181,8 +166,10 @@ def time_reference(plan: Plan, features: Tensor) -> tuple[np.ndarray, pd.DataFra
     return repeated(lambda: run, plan.repeat, torch.device("cpu"))
 
 
-def time_faiss(plan: Plan, features: Tensor) -> pd.DataFrame:
-    """Time faiss's exact search (``IndexFlatIP``)."""
+def time_faiss(plan: Plan, features: Tensor, say: Say) -> pd.DataFrame:
+    """Time faiss's exact search (``IndexFlatIP``): on a CPU in a process of its own, by its fastest BLAS kernel."""
+    if features.device.type == "cpu":
+        return time_faiss_on_cpu(plan, features.numpy(), say)
 
     def run() -> None:
         with timed(SEARCH):
@@ -190,6 +177,36 @@ def time_faiss(plan: Plan, features: Tensor) -> pd.DataFrame:
 
     frame = repeated(lambda: run, plan.repeat, features.device)[1]
     return frame[frame["stage"] == SEARCH]
+
+
+def time_faiss_on_cpu(plan: Plan, features: np.ndarray, say: Say) -> pd.DataFrame:
+    """Time faiss in its own process, say which kernel it ran, and compare its neighbours with ours."""
+    try:
+        kernel = best_kernel(features, plan.k1)
+        found = search(features, plan.k1, plan.repeat, kernel)
+    except RuntimeError as error:
+        raise HarnessError(
+            f"--against faiss: its process failed: {error}; install the extra faiss-cpu"
+        ) from None
+    ours = nearest_neighbours(torch.from_numpy(features), plan.k1).index.numpy()
+    equal = float((ours == found.rows).mean())
+    told = (
+        f" ({VARIABLE}={kernel} in its process, faster than its own choice)"
+        if kernel
+        else " (its own choice)"
+    )
+    say(
+        f"{FAISS}, n {len(features)}: {np.median(found.wall_s):.3g} s by the BLAS kernel {found.kernel}{told}; "
+        f"{equal:.2%} of its neighbours in our places"
+    )
+    return pd.DataFrame(
+        {
+            "stage": [SEARCH],
+            "wall_min_s": [min(found.wall_s)],
+            "wall_median_s": [float(np.median(found.wall_s))],
+            "peak_mib": [found.peak_mib],
+        }
+    )
 
 
 def repeated(

@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.runs.repeat import plan_from_manifest
 from harness.runs.task import Execution
 from harness.tools.differences import COMPARED, arrays, first_difference
+from harness.tools.pruning import is_pruned, prune
 from harness.training.execute import execute
 from harness.training.progress import Reporter
 from results.checksums import changed_files
@@ -74,6 +75,8 @@ def verify(
             path / "manifest.json", execution, reporter.line, data=data, twin_seed=twin_seed
         )
         again = execute(task, reporter).path
+        if is_pruned(path):
+            prune(again)
         difference = first_difference(path, again)
         now = read_manifest(again / "manifest.json")
     changed = [

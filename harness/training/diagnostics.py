@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 from methods.clustering.labels import OUTSIDE
@@ -122,6 +121,9 @@ def cluster_quality(
         fragmentation_modality; purity, purity_across_modalities, and one a camera, as
         purity_visible_camera_1 (NaN where nothing is clustered).
     """
+    # half as large as torch, and only of use where identities are known
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     labels, identity = np.asarray(labels, np.int64), np.asarray(identity, np.int64)
     quality: dict[str, float] = {"clusters": 0.0, "noise": float((labels < 0).sum())}
     sizes = np.bincount(labels[labels >= 0])

@@ -129,7 +129,7 @@ class Engine:
         for module in method.modules.values():
             module.train()
         sums: dict[str, Tensor] = {}
-        what = f"epoch {epoch.number} {epoch.phase.name}"
+        what = f"{epoch.phase.name} batch"
         drawn = batches.parts(self.workers, self.device)
         for i, parts in enumerate(self.reporter.track(drawn, len(batches), what)):
             with unbroken():
@@ -149,7 +149,7 @@ class Engine:
                         sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
                 if i % READ_EVERY == 0:
                     shown = self._read(terms, epoch, i)
-                    self.reporter.live("  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
+                    self.reporter.live(shown)
         total = self._read(sums, epoch, len(batches) - 1)  # NaN stays in a sum
         return {name: value / len(batches) for name, value in total.items()}
 

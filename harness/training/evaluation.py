@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,16 +27,9 @@ from protocols.base import (
     Scores,
     Trial,
     joined,
+    metric_values,
 )
 from protocols.lists import list_digest
-
-RANKS = (1, 5, 10, 20)
-
-
-def metric_values(scores: Scores) -> dict[str, float]:
-    """Return the metrics that tables show, in percent."""
-    values = {f"rank-{rank}": 100 * float(scores.cmc[rank - 1]) for rank in RANKS}
-    return values | {"mAP": 100 * scores.mAP, "mINP": 100 * scores.mINP}
 
 
 @dataclass(frozen=True)
@@ -127,8 +121,9 @@ def score_trials(
             torch.tensor([row_of[path] for path in side.images.paths], device=features.device)
             for side in (trial.query, trial.gallery)
         )
+        make = partial(own_distances, protocol) if protocol.from_features else products
         scores = protocol.score(
-            products(features[query], features[gallery]),
+            make(features[query], features[gallery]),
             trial.query.identity,
             trial.gallery.identity,
             trial.query.images.camera,
@@ -138,6 +133,24 @@ def score_trials(
         for name, array in rank_arrays(trial, scores).items():
             ranks[f"{protocol.id}/{trial.setting}/{trial.number}/{name}"] = array
     return Result(rows, selection_score(rows, headline), ranks)
+
+
+def own_distances(protocol: Protocol, query: Tensor, gallery: Tensor) -> npt.NDArray[Any]:
+    """Return the distances that a protocol makes from features.
+
+    Raises
+    ------
+    HarnessError
+        If they are no matrix of finite numbers of the right shape; names the protocol.
+    """
+    distance = np.asarray(protocol.distances(query.cpu().numpy(), gallery.cpu().numpy()))
+    shape = len(query), len(gallery)
+    if distance.shape != shape or distance.dtype.kind != "f" or not np.isfinite(distance).all():
+        raise HarnessError(
+            f"the protocol {protocol.id} gives distances of shape {distance.shape} and type {distance.dtype}; "
+            f"expected {shape}, all of them finite floating-point numbers"
+        )
+    return distance
 
 
 def distinct(sides: Sequence[LabelledImages]) -> LabelledImages:
@@ -227,6 +240,7 @@ def trial_rows(protocol: Protocol, trial: Trial, digest: str, scores: Scores) ->
             "n_query": scores.n_query,
             "n_gallery": scores.n_gallery,
             "n_valid": scores.n_valid,
+            **({"division": protocol.division} if protocol.division == "open" else {}),
             **about_data_set(protocol.dataset),
         }
 

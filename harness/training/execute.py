@@ -11,6 +11,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.manifest import Manifest, earlier_environments
 from harness.runs.stopping import unbroken
 from harness.runs.task import Task
+from harness.training.forecast import Work
 from harness.training.loop import evaluate, run_epoch
 from harness.training.progress import Reporter
 from harness.training.recorder import Recorder
@@ -61,12 +62,16 @@ def train(task: Task, reporter: Reporter) -> None:
         with reporter.bars():
             setup = prepare(task, reporter)
             manifest = replace(
-                manifest, weights=setup.weights.digest, device=str(setup.engine.device)
+                manifest,
+                weights=setup.weights.digest,
+                device=str(setup.engine.device),
+                epochs=len(setup.epochs),
             ).settled()
             if moved := manifest.moved():
                 reporter.line(f"the environment is not the one that the run was begun in: {moved}")
             manifest.write("running")
             recorder = Recorder(task, setup.engine.device)
+            reporter.forecast.expect(Work.of(task.spec.id, task.spec.method, setup.epochs))
             if task.directory.last.exists():
                 resume(setup, state, recorder)
             for images in (setup.images, setup.evaluation.images):

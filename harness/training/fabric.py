@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 
 from harness.runs.devices import choose_device
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -19,27 +20,46 @@ PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 def make_fabric(device: str, precision: str) -> Fabric:
     """Launch Fabric on one device, as :func:`choose_device` names it.
 
-    This is the one place that sets global switches: deterministic algorithms, no TF32, no cuDNN search.
-
     Raises
     ------
     HarnessError
         If there is no such device.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
     kind, number = choose_device(device, precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    share_threads()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    set_switches()
     # one device, also within a batch job of several tasks, which Fabric would otherwise take for its own processes
     devices = [int(number)] if kind == "cuda" and number else 1
     chosen: Any = PRECISIONS[precision]
     fabric = Fabric(accelerator=kind, devices=devices, precision=chosen, plugins=LightningEnvironment())
     fabric.launch()
     return fabric
+
+
+def compute_device(device: str) -> torch.device:
+    """Return the device of a name for work that trains nothing, with the same switches set.
+
+    Raises
+    ------
+    HarnessError
+        If there is no such device.
+    """
+    kind, number = choose_device(device, "32")
+    set_switches()
+    return torch.device(kind, int(number or 0)) if kind == "cuda" else torch.device(kind)
+
+
+def set_switches() -> None:
+    """Set what is global: deterministic algorithms, no TF32, no cuDNN search, threads. Nothing else sets it."""
+    share_threads()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def share_threads() -> None:

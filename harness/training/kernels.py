@@ -7,17 +7,43 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import numba
 import numpy as np
 import torch
+from numba.core import event
 
 from harness.runs.environment import CODE, cpu_model
 from harness.runs.files import waiting_for, write_atomic
+
+
+class FirstCompilation(event.Listener):
+    """Calls a function when numba compiles something for the first time; kernels loaded from its cache do not count."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.tell = tell
+        self.told = False
+
+    def on_start(self, _event: event.Event) -> None:
+        """Tell, once."""
+        if not self.told:
+            self.told = True
+            self.tell()
+
+    def on_end(self, _event: event.Event) -> None:
+        """Say nothing more."""
+
+
+@contextmanager
+def on_compilation(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` once if anything is compiled within."""
+    with event.install_listener("numba:compile", FirstCompilation(tell)):
+        yield
+
 
 COMPILED = Path("data") / "kernels"
 """Folder of marks that say that somebody here has compiled the kernels of this code for this processor."""

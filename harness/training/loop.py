@@ -35,6 +35,8 @@ PATIENCE = 3
 
 def run_epoch(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> None:
     """Train, evaluate and store one epoch in all its phases."""
+    place = setup.task.spec.id, epoch.number, len(setup.epochs), epoch.stage.name
+    setup.reporter.begin_epoch(*place)
     if epoch.in_stage == 0:
         begin_stage(setup, state, recorder, epoch)
     recorder.timers.begin_epoch(epoch.number)
@@ -53,7 +55,7 @@ def run_epoch(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> N
             keep_for_next_stage(setup, epoch)
     state.done = epoch.number + 1
     store_progress(setup, state, recorder)
-    setup.reporter.line(epoch_line(recorder.history[-len(rows) :]))
+    setup.reporter.end_epoch(*place, outcome_of(recorder.history[-len(rows) :]))
 
 
 def begin_stage(setup: Setup, state: State, recorder: Recorder, epoch: Epoch) -> None:
@@ -74,7 +76,8 @@ def train_phase(setup: Setup, state: State, epoch: Epoch) -> HistoryRow:
     rate = next(iter(state.optimisations.values())).optimiser.param_groups[0]["lr"]
     measured = {**plan.record, **label_quality(plan.labels, setup.training)}
     if plan.skipped:
-        setup.reporter.line(f"epoch {epoch.number} {phase} skipped: {plan.skipped}")
+        place = f"epoch {epoch.number + 1} of {len(setup.epochs)}"
+        setup.reporter.line(f"{place}, {phase}, skipped: {plan.skipped}")
     else:
         with timed("train"):
             losses = setup.engine.train_epoch(
@@ -130,9 +133,9 @@ def give_up_if_idle(setup: Setup, state: State, epoch: Epoch) -> None:
     """
     if state.idle >= PATIENCE:
         raise HarnessError(
-            f"{PATIENCE} epochs in a row found nothing to train on, the last is epoch {epoch.number}; why is "
-            f"told above and in {setup.task.directory.log}. Raise eps, lower k1 or min_samples (--set), or start from "
-            "better weights."
+            f"{PATIENCE} epochs in a row found nothing to train on, the last is epoch {epoch.number + 1} of "
+            f"{len(setup.epochs)}; why is told above and in {setup.task.directory.log}. Raise eps, lower k1 or "
+            "min_samples (--set), or start from better weights."
         )
 
 
@@ -176,18 +179,7 @@ def kept_weights(setup: Setup, stage: str) -> Mapping[str, Any]:
     return dict(saved["modules"])
 
 
-def epoch_line(rows: Sequence[HistoryRow]) -> str:
-    """Say in one line how an epoch went, from the rows of its phases: the last one that trained, and the score."""
+def outcome_of(rows: Sequence[HistoryRow]) -> Mapping[str, float]:
+    """Return what to show of an epoch, from the rows of its phases: the last one that trained, and the score."""
     trained = [row for row in rows if any(key.startswith("loss_") for key in row.measured)]
-    row = (trained or rows)[-1]
-    measured = {**rows[-1].measured, **row.measured}
-    shown = [f"epoch {row.epoch} {row.stage}"]
-    shown += [
-        f"{k.replace('_', ' ')} {v:.0f}" for k, v in measured.items() if k.startswith(("clusters_", "noise_"))
-    ]
-    shown += [f"{k.replace('_', ' ')} {v:.2f}" for k, v in measured.items() if k.startswith(("ari_", "eps"))]
-    loss = sum(v for k, v in measured.items() if k.startswith("loss_"))
-    shown.append(f"loss {loss:.3f}")
-    if "test_mAP" in measured:
-        shown.append(f"test mAP {measured['test_mAP']:.2f}")
-    return "  ".join(shown)
+    return {**rows[-1].measured, **(trained or rows)[-1].measured}

@@ -155,4 +155,6 @@ def metric_rows(task: Task, checkpoint: Checkpoint, best: Best) -> list[MetricRo
         "stage_init": spec.config.get("stage_init", "last"),
         "weights": weights_name(engine, method.stages(method.Config(**spec.config))),
     }
-    return [MetricRow(**about, **row) for row in best.rows]
+    return [
+        MetricRow(**{**about, **row}) for row in best.rows
+    ]  # a protocol may be of the open division itself

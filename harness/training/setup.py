@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,15 +18,12 @@ from harness.runs.seeds import seed_for
 from harness.runs.task import Task
 from harness.training.engine import Engine
 from harness.training.evaluation import Evaluation
-from harness.training.kernels import compile_once
+from harness.training.kernels import compile_once, on_compilation
 from harness.training.progress import Reporter
 from harness.training.schedule import epochs_of
 from harness.training.weights import Weights, load_weights
 from methods.base import Epoch, LabelledTrainingData, Method, Stage, TrainingData
 from protocols.base import LabelledImages
-
-SLOW_S = 3.0
-"""Kernels that an installation has compiled load faster than this."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +115,8 @@ def make_method(task: Task, training: LabelledImages, weights: Weights) -> Metho
 
 
 def compile_before_timing(reporter: Reporter) -> None:
-    """Have kernels compiled before stages are timed; say so if it takes long."""
-    text = "compiling kernels, once after an installation; this takes about a minute"
-    note = threading.Timer(SLOW_S, reporter.line, [text])
-    note.start()
-    try:
+    """Have kernels compiled before stages are timed; say so if any has to be."""
+    with on_compilation(
+        lambda: reporter.line("compiling kernels, once after an installation; this takes about a minute")
+    ):
         compile_once(reporter.line)
-    finally:
-        note.cancel()

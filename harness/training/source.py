@@ -177,7 +177,7 @@ def train_source(
         ):
             training.step()
             if i % 10 == 0:
-                reporter.live(f"loss {training.loss:.3f}")
+                reporter.live({"loss": training.loss})
             if time.monotonic() - saved > SAVE_EVERY_S:
                 save_checkpoint(kept, training.state())
                 saved = time.monotonic()

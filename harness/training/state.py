@@ -122,10 +122,10 @@ def resume(setup: Setup, state: State, recorder: Recorder) -> None:
     recorder.load_state(saved, state.done)
     load_modules(setup, saved["modules"])
     setup.method.load_state({k: v.to(setup.engine.device) for k, v in saved["method"].items()})
-    if 0 < state.done <= len(setup.epochs):
+    if 0 < state.done <= len(setup.epochs) and saved["optimisers"]:  # a finished run may be pruned of them
         state.optimisations = make_optimisers(setup, setup.epochs[state.done - 1].stage)
         for name, optimisation in state.optimisations.items():
             restore_optimiser(optimisation.optimiser, saved["optimisers"][name])
             optimisation.schedule.load_state_dict(saved["schedules"][name])
     setup.engine.fabric.strategy.precision.load_state_dict(saved.get("precision", {}))
-    setup.reporter.line(f"resuming run {spec.id} after epoch {state.done - 1}")
+    setup.reporter.line(f"resuming run {spec.id}: {state.done} of {len(setup.epochs)} epochs are done")

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from sklearn.cluster import HDBSCAN, AgglomerativeClustering
 from torch import Tensor
 
 from methods.clustering.checks import check_min_samples
@@ -38,6 +37,8 @@ def hdbscan(graph: SparseDistances, min_samples: int) -> Tensor:
     smallest = max(2, min_samples)
     if len(graph) < smallest:
         return torch.full((len(graph),), NOISE, device=graph.indptr.device)
+    from sklearn.cluster import HDBSCAN  # half as large as torch, and nothing else here needs it
+
     model = HDBSCAN(
         min_cluster_size=smallest,
         min_samples=min_samples,
@@ -194,6 +195,8 @@ def _linkage(whole: sparse.csr_array, members: NDArray[np.int64], eps: float) ->
     part = sparse.coo_array(whole[members][:, members])
     distance = np.ones(part.shape)
     distance[part.coords] = part.data
+    from sklearn.cluster import AgglomerativeClustering  # as above
+
     model = AgglomerativeClustering(
         n_clusters=None, metric="precomputed", linkage="average", distance_threshold=eps
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from results.sheets.naming import Ablation, Paper, base_name, part_names, row_name, ticks
+from results.selection import flat
+from results.sheets.naming import Ablation, Paper, part_names, row_name, ticks
 from results.sheets.own_rows import Line, Papers, own_row, told_apart
 from results.sheets.published_rows import is_ablation, paper_row
 from results.sheets.values import TICK, Place, Row, Wanted
@@ -47,14 +48,6 @@ class Study:
         return "-".join(f"{dataset} {self.paper.name} {self.name}".casefold().split())
 
 
-def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return a configuration with the settings of its groups as ``group.key``."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return found
-
-
 def changed(config: Mapping[str, Any], full: Mapping[str, Any]) -> set[str]:
     """Return the settings in which two configurations differ."""
     one, other = flat(config), flat(full)
@@ -70,7 +63,7 @@ def studies(lines: Sequence[Line], papers: Papers) -> Iterator[Study]:
     """Yield the ablations that have at least two of the configurations of a data set's lines."""
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        groups.setdefault((base_name(line.name), line.rows["preset"].iloc[0]), []).append(line)
+        groups.setdefault((line.method, line.rows["preset"].iloc[0]), []).append(line)
     for (method, preset), group in groups.items():
         paper = papers(method)
         full = full_line(group, paper)

@@ -46,6 +46,11 @@ class Line:
         return self.rows[(self.rows["protocol"] == place[0]) & (self.rows["setting"] == place[1])]
 
     @property
+    def method(self) -> str:
+        """The method, whatever the line is called."""
+        return str(self.spec.get("method") or base_name(self.name))
+
+    @property
     def config(self) -> Mapping[str, Any]:
         """The configuration of the method."""
         config = self.spec.get("config")
@@ -103,7 +108,8 @@ def attributes(line: Line) -> dict[str, str]:
 
 def own_row(line: Line, places: Sequence[Place], wanted: Wanted, papers: Papers) -> Row:
     """Return the row of a line of ours."""
-    paper = papers(base_name(line.name))
+    paper = papers(line.method)
+    own_name = base_name(line.name) != line.method  # by --label
     values = []
     for place in places:
         rows = line.at(place)
@@ -111,7 +117,7 @@ def own_row(line: Line, places: Sequence[Place], wanted: Wanted, papers: Papers)
             mean, std = mean_and_std(rows[rows["metric"] == metric])
             values.append(Value(mean, std if wanted.deviations else math.nan))
     texts = {
-        "method": proper_name(line.name, paper, line.config),
+        "method": line.name if own_name else proper_name(line.name, paper, line.config),
         "venue": venue_text(paper.venue, paper.year),
         "year": str(paper.year or ""),
         "line": line.name,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.tools.calibration import busy
+
 SIZES, DIM = "200,400", 32
 
 
@@ -23,6 +25,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "size" in metafunc.fixturenames:
         text = metafunc.config.getoption("--sizes", default=SIZES)
         metafunc.parametrize("size", [int(part) for part in text.split(",")], scope="module")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Warn below the timings if the machine was busy with other things."""
+    if terminalreporter.config.getoption("--benchmark-enable", default=False) and (said := busy()):
+        terminalreporter.write_line(f"warning: {said}")
 
 
 @pytest.fixture(scope="session")

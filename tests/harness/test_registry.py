@@ -9,6 +9,7 @@ import pytest
 
 from harness import registry
 from harness.errors import HarnessError
+from harness.reading import parse_module
 from methods.base import Method
 from protocols.base import Dataset, Protocol
 from tests.conftest import process_environment
@@ -173,13 +174,55 @@ def test_a_broken_data_set_plugin_does_not_stop_the_others(site: Path) -> None:
         registry.load_dataset("regbd")
 
 
-def test_a_name_taken_twice_is_an_error_that_says_where(site: Path) -> None:
+def test_a_name_of_ours_stays_ours(site: Path) -> None:
     install(site, "copy-package", "reidbench.methods", "copy_module:Other", METHOD.format(name="dmic"))
-    with pytest.raises(HarnessError, match=r"'dmic'.*methods\.dmic:DMIC.*copy-package"):
-        registry.methods()
+    found = registry.methods()
+    assert found["dmic"].origin == "reidbench"
+    assert not found["dmic"].error
+    assert "'dmic' is taken twice: by methods.dmic:DMIC" in found["dmic (copy-package)"].error
+
+
+def test_of_two_plugins_with_one_name_neither_can_be_used(site: Path) -> None:
+    for package in ("one", "two"):
+        install(site, package, "reidbench.methods", f"{package}_module:Other", METHOD.format(name="other"))
+    found = registry.methods()
+    assert "taken twice" in found["other"].error
+    assert sum("taken twice" in entry.error for entry in found.values()) == 2
+
+
+def test_an_entry_point_may_be_a_module_of_one_class(site: Path) -> None:
+    install(site, "whole", "reidbench.methods", "whole_module", METHOD.format(name="whole"))
+    entry = registry.methods()["whole"]
+    assert (entry.error, entry.target, entry.version) == ("", "whole_module:Other", "1.0")
+    two = METHOD.format(name="two") + METHOD.format(name="three").replace("Other", "Another")
+    install(site, "several", "reidbench.methods", "several_module", two)
+    registry.forget()
+    assert "Other, Another for a method; name one class" in registry.methods()["entry"].error
+
+
+@pytest.mark.parametrize(
+    ("group", "source", "reason"),
+    [
+        (
+            "methods",
+            "from methods.base import Method\nclass Other(Method): name = 'x'",
+            "lacks the methods begin_epoch",
+        ),
+        (
+            "protocols",
+            "from protocols.regdb import RegDB\nfrom protocols.base import Protocol\nclass Other(Protocol):\n"
+            "    id = 'x'\n    trials = RegDB.trials\n    score = RegDB.score",
+            "lacks the attributes summary, dataset",
+        ),
+    ],
+)
+def test_what_a_plugin_lacks_is_named(site: Path, group: str, source: str, reason: str) -> None:
+    install(site, "half", f"reidbench.{group}", f"half_{group}:Other", source)
+    found = registry.methods() if group == "methods" else registry.protocols()
+    assert f"the package half is broken: TypeError: half_{group}:Other {reason}" in found["entry"].error
 
 
 def test_a_file_that_is_not_python_is_named(tmp_path: Path) -> None:
     (tmp_path / "half.py").write_text("a = 1\nclass Half(:\n")
     with pytest.raises(HarnessError, match=r"half\.py, line 2"):
-        registry.parse_module(tmp_path / "half.py")
+        parse_module(tmp_path / "half.py")

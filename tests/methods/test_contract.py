@@ -19,7 +19,7 @@ import pytest
 import torch
 import torchvision
 from lightning_fabric.plugins.precision.precision import Precision
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 from torch import Tensor
 
@@ -32,6 +32,7 @@ from harness.runs.directory import RunDirectory
 from harness.runs.fields import leaves
 from harness.runs.task import Execution, Task
 from harness.tools import pages as show
+from harness.tools.contract import small_values
 from harness.training import evaluation, loop, setup
 from harness.training.checkpoint import load_checkpoint
 from harness.training.execute import execute
@@ -51,38 +52,8 @@ METHODS = sorted(name for name, entry in registry.methods().items() if not entry
 TRAINED = [name for name in METHODS if load_method(name).supervision != "none"]
 UNSUPERVISED = [name for name in METHODS if load_method(name).supervision == "usl"]
 DATASETS = ("regdb", "sysu-mm01", "llcm")
-SMALL: dict[str, float] = {
-    **{"iterations": 2, "labels": 4, "instances": 2, "batch": 8, "samples": 2},
-    **{"k1": 6, "k2": 2, "k3": 2, "cap": 2, "eps": 0.5},
-}
-"""Sizes that fit a twin of 12 people, by the first of these words that is part of a field's name."""
 QUICKER = {("gur", "llcm"): "gur:no-cameras"}
 """Variants to try where a method would take a minute: nine cameras by day and eight by night are 72 pairs."""
-KEPT = {"gap", "span", "growth"}
-"""Words of fields that keep their defaults, because they are no sizes."""
-
-
-def small_values(method: type[Method], epochs: int = 1) -> dict[str, float]:
-    """Shrink a configuration: every field `epochs...` gets `epochs` (two if it is the only one)."""
-    numeric = set(numeric_fields(method.Config()))
-    lengths = sorted(key for key in numeric if key.rpartition(".")[2].startswith("epochs"))
-    values: dict[str, float] = {key: max(epochs, 2 if len(lengths) == 1 else 1) for key in lengths}
-    for key in numeric - set(lengths):
-        words = key.replace(".", "_").split("_")
-        word = next((word for word in SMALL if word in words), None)
-        if word and not KEPT.intersection(words):
-            values[key] = SMALL[word]
-    return values
-
-
-def numeric_fields(config: BaseModel, group: str = "") -> Iterator[str]:
-    """Name the fields that are numbers; those of a group of settings with its name and a dot before them."""
-    for key in type(config).model_fields:
-        value = getattr(config, key)
-        if isinstance(value, BaseModel):
-            yield from numeric_fields(value, f"{group}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{group}{key}"
 
 
 @pytest.fixture(scope="module", autouse=True)

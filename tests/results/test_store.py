@@ -170,12 +170,69 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, manifest: str) -> None:
         read_run(path)
 
 
-@pytest.mark.parametrize("entry", ["config", "engine", "sources", "weights", "data_digest"])
-def test_runs_of_different_configurations_are_not_averaged(tmp_path: Path, entry: str) -> None:
+@pytest.mark.parametrize("entry", ["sources", "weights", "data_digest"])
+def test_runs_of_different_code_or_data_are_not_averaged(tmp_path: Path, entry: str) -> None:
     write_run(tmp_path, regdb_rows(seed=0))
     write_run(tmp_path, regdb_rows(seed=1), spec={entry: "other"})
     with pytest.raises(ResultsError, match=f"runs dmic-0-1 and dmic-1-1 .*differ in {entry};"):
         collect(find_runs([tmp_path]).runs)
+
+
+def three_radii(folder: Path) -> None:
+    for seed, eps in enumerate((0.5, 0.6, 0.6)):
+        rows = regdb_rows(seed=seed)
+        write_run(folder, rows, spec={"config": {"eps": eps, "first": {"k1": 30}}, "method": "dmic"})
+
+
+def test_runs_of_different_configurations_are_lines_of_their_own(tmp_path: Path) -> None:
+    three_radii(tmp_path)
+    rows = collect(find_runs([tmp_path]).runs)
+    names = rows.groupby("method")["seed"].agg(lambda seeds: sorted(set(seeds)))
+    assert names.to_dict() == {"dmic[eps=0.5]": [0], "dmic[eps=0.6]": [1, 2]}
+    write_run(tmp_path, regdb_rows(seed=3), spec={"config": {"eps": 0.6, "first": {"k1": 20}}})
+    assert set(collect(find_runs([tmp_path]).runs)["method"]) == {
+        "dmic[eps=0.5, first.k1=30]",
+        "dmic[eps=0.6, first.k1=30]",
+        "dmic[eps=0.6, first.k1=20]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("where", "seeds"),
+    [
+        (["eps=0.50"], {0}),
+        (["eps=0.5,0.6", "seed=1"], {1}),
+        (["label=dm*"], {0, 1, 2}),
+        (["first.k1=30", "preset=demo", "height=96"], {0, 1, 2}),
+        (["run=dmic-2-1"], {2}),
+    ],
+)
+def test_conditions_choose_runs(tmp_path: Path, where: list[str], seeds: set[int]) -> None:
+    three_radii(tmp_path)
+    assert {run.manifest["spec"]["seed"] for run in find_runs([tmp_path], where).runs} == seeds
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("epps=0.5", "no run has such a key; there are eps"),
+        ("eps=0.7", "eps is 0.5, 0.6 in these runs"),
+        ("eps", "expected key=value"),
+    ],
+)
+def test_a_condition_that_means_nothing_is_refused(tmp_path: Path, where: str, message: str) -> None:
+    three_radii(tmp_path)
+    with pytest.raises(ResultsError, match=message):
+        find_runs([tmp_path], [where])
+
+
+def test_lines_get_other_names(tmp_path: Path) -> None:
+    three_radii(tmp_path)
+    found = find_runs([tmp_path], labels=["dmic[eps=0.5]=small", "dmic[eps=0.6] @ demo=usual = ours"])
+    assert set(collect(found.runs)["method"]) == {"small", "usual = ours"}
+    for text, message in (("pgm=x", "no line 'pgm'"), ("dmic", "expected NAME=NEW")):
+        with pytest.raises(ResultsError, match=message):
+            find_runs([tmp_path], labels=[text])
 
 
 def test_runs_that_differ_in_split_and_seed_are_collected(tmp_path: Path) -> None:

@@ -42,7 +42,20 @@ def test_help_does_not_import_torch() -> None:
     "words",
     [
         (),
-        *((name,) for name in ("run", "verify", "list", "show", "score", "cluster", "variants")),
+        *(
+            (name,)
+            for name in (
+                "run",
+                "runs",
+                "check-method",
+                "verify",
+                "list",
+                "show",
+                "score",
+                "cluster",
+                "variants",
+            )
+        ),
         *(
             (name,)
             for name in (
@@ -75,20 +88,10 @@ def test_no_command_lacks_a_test_of_its_help() -> None:
     from harness.cli.app import app, data_app
 
     names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
-    assert names == {"run", "verify", "list", "show", "score", "cluster", "variants"} | {
-        *(
-            "time",
-            "table",
-            "compare",
-            "report",
-            "bundle",
-            "diff",
-            "leaderboard",
-            "evaluate",
-            "extract",
-            "figure",
-            "doctor",
-        )
+    assert names == {
+        *("run", "runs", "check-method", "cite", "verify", "list", "show", "score", "cluster", "variants"),
+        *("time", "table", "compare", "report", "bundle", "diff", "leaderboard", "evaluate", "extract"),
+        *("figure", "doctor"),
     }
     assert {c.name for c in data_app.registered_commands} == {"synth", "check", "export", "fingerprint"}
 
@@ -122,6 +125,35 @@ def test_names_complete_without_torch() -> None:
     assert {"sysu-all", "sysu-all-official"} == complete("reidbench run dmic --protocol sysu-a")
     assert {"paper", "paper-large"} == complete("reidbench run dmic --preset p")
     assert {"pca", "pgm"} == complete("reidbench show p")
+    assert {"regdb"} == complete("reidbench show regd")
+    assert {"joint_k2=", "joint_instance=", "joint_step="} == complete("reidbench run dmic --set joint_")
+    assert {"precision="} == complete("reidbench run dmic --set prec")
+
+
+def test_variants_and_settings_that_complete_are_those_there_are() -> None:
+    from harness.registry import load_method, methods
+    from harness.runs.configuration import variants_of
+    from harness.tools.stated import stated_names
+
+    for name in methods():
+        found, method = stated_names(name), load_method(name)
+        assert list(found.variants) == variants_of(method), name
+        assert set(found.settings) == set(method.Config.model_fields), name
+
+
+def test_a_protocol_is_shown_in_words_with_its_counts(reidbench: Command, tiny_regdb: Path) -> None:
+    shown = reidbench("show", "regdb", "--data", tiny_regdb)
+    assert shown.returncode == 0, shown.stderr
+    for words in (
+        "version 1",
+        "ten trials",
+        "nothing is removed",
+        "8240 images of 412 people",
+        "closed division",
+    ):
+        assert words in shown.stdout
+    assert shown.stdout.count("thermal-to-visible") >= 10
+    assert "sysu-indoor" in reidbench("show", "sysu").stdout
 
 
 def test_unknown_names_are_answered_with_the_nearest(reidbench: Command, tiny_regdb: Path) -> None:
@@ -361,7 +393,7 @@ def test_dry_run_names_runs_and_work_and_writes_nothing(
         *("--dry-run", *tiny_settings("epochs_intra=2", "epochs_joint=3", "iterations=4")),
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("20 iterations") == 4
+    assert done.stdout.count("20 iterations") == 4
     assert not (tmp_path / "runs").exists()
 
 

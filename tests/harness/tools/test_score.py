@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,9 @@ import torch
 
 from harness.errors import HarnessError
 from harness.tools.score import score_file
+from harness.tools.score_paths import score_by_path, summary_lines
 from protocols.files import DataWarning
+from protocols.regdb import RegDB
 
 METRICS = ["rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP"]
 
@@ -134,7 +137,7 @@ def test_sysu_hides_camera_2_from_camera_3(tmp_path: Path) -> None:
         ({"query_ids": np.arange(6) / 2}, ["query_ids", "integers"]),
         ({"query_ids": np.arange(6.0)}, ["query_ids", "astype"]),
         ({"query_ids": np.array(list("abcdef"))}, ["query_ids", "integers"]),
-        ({"gallery_ids": np.zeros((9, 1), int)}, ["gallery_ids", "(9, 1)"]),
+        ({"gallery_ids": np.zeros((3, 3), int)}, ["gallery_ids", "(3, 3)"]),
         ({"query_cams": np.ones(5, int)}, ["query_cams", "5", "6"]),
         ({"distance": np.zeros((9, 6))}, ["(9, 6)"]),
         ({"distance": np.zeros(54)}, ["distance", "(54,)"]),
@@ -245,3 +248,83 @@ def test_damaged_headers_name_the_array(tmp_path: Path, header: str) -> None:
         archive.writestr("distance.npy", raw)
     with pytest.raises(HarnessError, match="the array 'distance' is not readable"):
         score_file(tmp_path / "x.npz", "regdb")
+
+
+def test_columns_and_texts_are_identities_too(tmp_path: Path) -> None:
+    known = score_file(saved(tmp_path, arrays()), "regdb")
+    texts = {
+        f"{side}_ids": np.array([f"person {i}" for i in arrays()[f"{side}_ids"]])
+        for side in ("query", "gallery")
+    }
+    assert score_file(saved(tmp_path, arrays(**texts)), "regdb").equals(known)
+    columns = {key: np.reshape(value, (-1, 1)) for key, value in arrays().items() if key != "distance"}
+    assert score_file(saved(tmp_path, arrays(**columns)), "regdb").equals(known)
+
+
+def test_a_similarity_is_noticed(tmp_path: Path) -> None:
+    ids = np.arange(30)
+    content = {"distance": np.eye(30), "query_ids": ids, "gallery_ids": ids}
+    with pytest.warns(DataWarning, match="would have mAP 100.00 instead of"):
+        score_file(saved(tmp_path, content), "regdb")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        score_file(saved(tmp_path, content | {"distance": -np.eye(30)}), "regdb")
+        score_file(
+            saved(tmp_path, content | {"distance": np.random.default_rng(0).random((30, 30))}), "regdb"
+        )
+
+
+def features_by_path(root: Path, splits: list[int]) -> tuple[dict[str, Any], float]:
+    """Return features of every test image of some splits, and rank-1 of the first direction of the first, by a loop."""
+    rng, protocol = np.random.default_rng(0), RegDB()
+    rows: dict[str, list[Any]] = {"features": [], "paths": [], "split": []}
+    hits = []
+    for split in splits:
+        trial, _ = protocol.trials(root, split, allow_partial=True)
+        made = {}
+        for side in (trial.query, trial.gallery):
+            for path in side.images.paths:
+                feature = rng.normal(size=4)
+                made[path] = feature / np.linalg.norm(feature)
+                rows["features"].append(made[path])
+                rows["paths"].append(path)
+                rows["split"].append(split)
+        if split == splits[0]:
+            gallery = np.stack([made[path] for path in trial.gallery.images.paths]).astype(np.float32)
+            for path, identity in zip(trial.query.images.paths, trial.query.identity, strict=True):
+                nearest = int(np.argmax(gallery.astype(float) @ made[path].astype(np.float32).astype(float)))
+                hits.append(trial.gallery.identity[nearest] == identity)
+    return {key: np.array(values) for key, values in rows.items()}, 100 * float(np.mean(hits))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_features_by_path_are_scored_on_every_trial(tmp_path: Path, tiny_regdb: Path) -> None:
+    content, rank_1 = features_by_path(tiny_regdb, [2, 5])
+    frame = score_by_path(saved(tmp_path, content), RegDB(), str(tiny_regdb))
+    assert set(frame["trial"]) == {2, 5}
+    assert set(frame["setting"]) == {"visible-to-thermal", "thermal-to-visible"}
+    first = frame.query("setting == 'visible-to-thermal' and trial == 2 and metric == 'rank-1'")
+    assert first["value"].item() == pytest.approx(rank_1)
+    absolute = content | {"paths": np.array([f"{tiny_regdb}/{path}" for path in content["paths"]])}
+    assert score_by_path(saved(tmp_path, absolute), RegDB(), str(tiny_regdb)).equals(frame)
+    lines = summary_lines(frame, 10)
+    mean = frame.query("setting == 'visible-to-thermal' and metric == 'mAP'")["value"]
+    assert any(f"{mean.mean():.2f} ± {mean.std():.2f} %  (2 of 10 trials)" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"split": None}, "add the array 'split'"),
+        ({"paths": None}, "'paths' is missing"),
+        ({"split": np.array(99)}, "split names none of"),
+        ({"split": np.array(3)}, "have no features, the first is"),
+        ({"paths": np.zeros(3)}, "expected .* texts"),
+    ],
+)
+def test_what_is_wrong_with_features_by_path_is_named(
+    tmp_path: Path, tiny_regdb: Path, changes: dict[str, Any], message: str
+) -> None:
+    content = {k: v for k, v in (features_by_path(tiny_regdb, [2])[0] | changes).items() if v is not None}
+    with pytest.raises(HarnessError, match=message):
+        score_by_path(saved(tmp_path, content), RegDB(), str(tiny_regdb))

@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.inputs.store import ImageOpener
 from harness.runs.configuration import EngineConfig
 from harness.training.engine import Engine
-from harness.training.evaluation import Evaluation, refuse_features
+from harness.training.evaluation import Evaluation, own_distances, refuse_features
 from harness.training.progress import Reporter
 from protocols.regdb import RegDB
 from protocols.sysu_mm01 import SysuIndoor
@@ -102,3 +102,53 @@ def test_a_method_may_be_tested_without_mirrors(tiny_regdb: Path, reporter: Repo
     without = evaluation.run(engines[0], Left(), flip=False)
     assert without.rows == evaluation.run(engines[1], Left()).rows
     assert without.rows != evaluation.run(engines[0], Left()).rows
+
+
+class RegDBReranked(RegDB):
+    """RegDB's trials, by how many of their nearest gallery images two images share."""
+
+    id = "regdb-reranked"
+    summary = "RegDB, re-ranked by shared neighbours"
+    from_features = True
+    division = "open"
+    extra = True
+
+    def distances(self, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+        """Return one minus the Jaccard index of the two lists, the inner product breaking ties."""
+        near = [np.argsort(-side @ gallery.T, axis=1, kind="stable")[:, :5] for side in (query, gallery)]
+        q, g = (np.stack([np.isin(np.arange(len(gallery)), row) for row in rows]) for rows in near)
+        shared = q.astype(float) @ g.T.astype(float)
+        return 1 - shared / (10 - shared) - 1e-3 * (query @ gallery.T)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_protocol_may_ask_for_features(tiny_regdb: Path, reporter: Reporter, tmp_path: Path) -> None:
+    config, protocol = EngineConfig(**SMALL), RegDBReranked()
+    evaluation = Evaluation([RegDB(), protocol], tiny_regdb, 1, opener(config, tmp_path), True)
+    made = Engine(config, "cpu", 0, reporter)
+    found = evaluation.run(made, Pixels())
+    rows = {(row["setting"], row["metric"]): row for row in found.rows if row["protocol"] == "regdb-reranked"}
+    assert all(row["division"] == "open" for row in rows.values())
+    assert all("division" not in row for row in found.rows if row["protocol"] == "regdb")
+    assert found.selection == evaluation.run(made, Pixels()).selection
+    features = dict(
+        zip(evaluation.listed.images.paths, evaluation.extract(made, Pixels()).numpy(), strict=True)
+    )
+    for trial in protocol.trials(tiny_regdb, 1, allow_partial=True):
+        query, gallery = (
+            np.stack([features[path] for path in side.images.paths]) for side in (trial.query, trial.gallery)
+        )
+        hits = []
+        for one, identity in zip(query, trial.query.identity, strict=True):
+            nearest = np.argsort(protocol.distances(one[None], gallery)[0], kind="stable")[0]
+            hits.append(trial.gallery.identity[nearest] == identity)
+        assert rows[trial.setting, "rank-1"]["value"] == pytest.approx(100 * np.mean(hits))
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 2)), np.full((3, 4), np.nan), np.zeros((3, 4), dtype=int)])
+def test_distances_of_a_protocol_that_make_no_sense_name_it(
+    wrong: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RegDBReranked, "distances", lambda *_: wrong)
+    with pytest.raises(HarnessError, match="regdb-reranked gives distances of shape"):
+        own_distances(RegDBReranked(), torch.ones(3, 2), torch.ones(4, 2))
