@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.sweep.driver import drive
+from harness.sweep.engines import Engine
 from harness.sweep.folder import Sweep, read_sweep
 from harness.sweep.slurm import Array, ask_queue, submit, write_script
 from harness.sweep.status import states_of
@@ -133,6 +135,36 @@ def test_a_controller_that_is_killed_loses_nothing(
     node.begin("slurmctld")
     node.until(lambda: finished(sweep), "both runs")
     node.until(lambda: not ask_queue(sweep).tasks, "the end")
+
+
+CONFIGURATION = """\
+import parsl
+from parsl import HighThroughputExecutor
+from parsl.launchers import SimpleLauncher
+from parsl.providers import SlurmProvider
+
+provider = SlurmProvider(
+    partition="low", nodes_per_block=1, cores_per_node=2, init_blocks=1, max_blocks=1, walltime="00:10:00",
+    exclusive=False, scheduler_options="#SBATCH --gres=gpu:2", launcher=SimpleLauncher(),
+)
+slots = HighThroughputExecutor(
+    address="127.0.0.1", max_workers_per_node=2, cores_per_worker=0.1, available_accelerators=2, provider=provider
+)
+config = parsl.Config(executors=[slots], retries=1)
+"""
+
+
+def test_parsl_drives_slurm(node: Node, player: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("parsl")
+    monkeypatch.chdir(player.path)  # where a child finds the player before the harness
+    sweep = player(1, 1, 1, 1)
+    file = player.path / "slurm.py"
+    file.write_text(CONFIGURATION)
+    said: list[str] = []
+    assert drive(sweep, Engine(config=file), said.append) == 0
+    assert finished(sweep)
+    assert {sweep.log(unit).read_text().split()[-1] for unit in sweep.units} == {"0", "1"}
+    node.until(lambda: not node.ask("squeue", "--noheader").strip(), "the block to be given back")
 
 
 def real(root: Path, folder: Path, *words: str) -> list[str]:
