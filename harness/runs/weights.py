@@ -20,7 +20,7 @@ from methods.values import Stage
 from protocols.synthetic.twin import VERSION
 
 SAME_NUMBERS = {
-    "c403b919aefef747f1bf63e477376859454eb869c857c4a773da58281361a2a2": (
+    "56253ac7cd38e698a82f4e4896414fbd4d38a56634bbeeb9faa38196e0dd008f": (
         "c3afd448688087c03c48689f072f9bdf32c7096f942b35e923c5b3380d4628f4"
     ),
 }
