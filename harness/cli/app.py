@@ -106,7 +106,7 @@ sweep_app = typer.Typer(
     no_args_is_help=True,
 )
 for name, function, example in (
-    ("run", sweep_commands.run, "sweep run --methods dmic,pca --protocol regdb --seeds 0-2 --gpus 0,1"),
+    ("run", sweep_commands.run, "sweep run plan.toml --gpus 0,1"),
     ("slurm", sweep_commands.slurm, "sweep slurm plan.toml --header '#SBATCH --partition=gpu' --submit"),
     ("status", sweep_commands.status, "sweep status runs/sweeps/plan-01234567"),
     ("failures", sweep_commands.failures, "sweep failures runs/sweeps/plan-01234567"),
