@@ -9,7 +9,9 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import runpy
+import shutil
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from harness.sweep.unit import start
 
 RETRIES = 2
 """How often a unit is started again whose worker was lost; a run that fails by itself is not."""
+TIDY_S = 30.0
 LOST = 1
 """Exit code of a unit whose workers were all lost."""
 Tell = Callable[[Unit, int], None]
@@ -107,9 +110,23 @@ def run_units(sweep: Sweep, units: Sequence[Unit], engine: Engine, tell: Tell) -
         }
         return {one.spec.id: code for one, code in ended(futures, tell)}
     finally:
-        with suppress(Exception):  # what it cannot end any more ends when it finds this process gone
-            kernel.cleanup()
+        end(kernel)
         parsl.clear()
+
+
+def end(kernel: Any) -> None:
+    """Have Parsl tidy up, but do not wait for ever: it does where a signal has ended its helpers as well.
+
+    What it cannot end any more ends when it finds this process gone.
+    """
+
+    def tidy() -> None:
+        with suppress(Exception):
+            kernel.cleanup()
+
+    thread = threading.Thread(target=tidy, daemon=True)
+    thread.start()
+    thread.join(TIDY_S)
 
 
 def ended(futures: dict[Any, Unit], tell: Tell) -> list[tuple[Unit, int]]:
@@ -160,6 +177,8 @@ def local_config(sweep: Sweep, engine: Engine) -> Any:
         address="127.0.0.1",
         loopback_address="127.0.0.1",
         encrypted=True,
+        # out of the reach of Ctrl-C, which a terminal sends to this process's whole group
+        interchange_launch_cmd=["setsid", "interchange.py"] if shutil.which("setsid") else None,
         cores_per_worker=min(1.0, cores() / engine.slots),
         max_workers_per_node=engine.slots,
         available_accelerators=list(engine.gpus),
