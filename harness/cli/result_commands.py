@@ -14,8 +14,8 @@ from harness.errors import HarnessError, printable
 
 ARRAYS_HELP = (
     ".npz, .mat or .pt with distance (queries x gallery, smaller is nearer), or query_features and gallery_features "
-    "(rows of length one), and query_ids, gallery_ids; query_cams, gallery_cams where the protocol looks at cameras "
-    "(SYSU-MM01, LLCM). With --data: features (n, d), paths (n,) and, for RegDB, split."
+    "(rows of length one), and query_ids, gallery_ids; query_cams, gallery_cams where the protocol looks at cameras. "
+    "With --data: features (n, d), paths (n,) and, where each trial has a training of its own, split."
 )
 METRICS_SHOWN = "r1,map"
 CheckpointOption = Annotated[
