@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from methods.base import Epoch
+if TYPE_CHECKING:  # commands that read runs show progress too, and need no torch
+    from methods.base import Epoch
 
 LATEST = 5
 """Epochs of a stage whose mean says what the next one takes."""

@@ -31,6 +31,7 @@
     },
   };
   const copy = async (text, what) => {
+    delete said.dataset.copied;
     try {
       await navigator.clipboard.writeText(text);
     } catch {  // no permission, or an old browser

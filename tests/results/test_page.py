@@ -62,7 +62,7 @@ def lines(page: Any, column: int = 0) -> list[str]:
 
 
 def copied(page: Any) -> str:
-    return str(page.locator("#said").get_attribute("data-copied"))
+    return str(page.locator("#said[data-copied]").get_attribute("data-copied"))
 
 
 def test_headings_sort_by_mouse_and_by_keyboard(page: Any) -> None:

@@ -198,8 +198,8 @@ def test_run_from_manifest_is_the_same_run(undisturbed: Path, tmp_path: Path, re
     for data in ((), ("--data", json.loads((folder / "manifest.json").read_text())["data_root"])):
         done = reidbench("run", "--from", folder / "manifest.json", "--dry-run", *data)
         assert done.returncode == 0, done.stderr
-        assert done.stderr.startswith(folder.name)
-        assert "to do" in done.stderr
+        assert done.stdout.startswith(folder.name)
+        assert "to do" in done.stdout
     answered = reidbench("run", "--from", folder / "manifest.json", "--out", undisturbed)
     assert answered.returncode == 0, answered.stderr
     assert "is finished" in answered.stderr
