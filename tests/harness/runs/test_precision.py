@@ -69,7 +69,9 @@ def test_one_wrong_convolution_is_found(garbage: float | None) -> None:
     assert bfloat16_comes_out_right(network, 16, 16) == (garbage is None)
 
 
-def test_a_source_training_that_diverges_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_source_training_that_diverges_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(source, "ITERATIONS", 2)
     monkeypatch.setattr(source, "IDENTITIES", 8)
     monkeypatch.setattr(source, "SCALE", float("nan"))
