@@ -88,11 +88,13 @@ def embedding(points: Points, axes: tuple[str, str], note: str, columns: int = 1
         )
     handles = []
     for place, ((modality, camera), name) in enumerate(zip(groups, names, strict=True)):
-        colour = COLOURS[place % len(COLOURS)]
+        turn, shape = divmod(place, len(MARKERS))  # a shape comes back in another colour
+        colour = COLOURS[(shape + turn) % len(COLOURS)]
         look: Look = {
-            "marker": MARKERS[place % len(MARKERS)],
+            "marker": MARKERS[shape],
             "color": colour,
             "markerfacecolor": PAPER if modality else colour,
+            "markeredgewidth": 0.5,
         }
         chosen = (points.modality == modality) & (points.camera == camera)
         axis.plot(*points.place[chosen].T, linestyle="", zorder=3, **look)
