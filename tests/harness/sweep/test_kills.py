@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.runs.holder import read_holder
 from harness.sweep.folder import Sweep, read_sweep
 from harness.sweep.status import states_of
 from tests.conftest import process_environment, tiny_settings
@@ -122,12 +123,10 @@ def test_runs_whose_workers_and_driver_were_killed_are_those_of_a_serial_command
         assert driver.wait() == code
     driver, before = begin(*sweep_words), epochs_on_disk()
     until(lambda: epochs_on_disk() > before, "an epoch")
-    workers = {
-        child.parent()
-        for child in psutil.Process(driver.pid).children(recursive=True)
-        if child.cmdline()[1:4] == ["-m", "harness", "run"]
-    }
-    next(worker for worker in workers if worker).kill()
+    holder = next(found for found in map(read_holder, kept("*/*/*")) if found)
+    worker = psutil.Process(holder.pid).parent()
+    assert worker is not None
+    worker.kill()
     assert driver.wait() == 0
     (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
     sweep = read_sweep(folder)
