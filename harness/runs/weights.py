@@ -19,12 +19,6 @@ from harness.runs.sources import source_digest
 from methods.values import Stage
 from protocols.synthetic.twin import VERSION
 
-SAME_NUMBERS = {
-    "56253ac7cd38e698a82f4e4896414fbd4d38a56634bbeeb9faa38196e0dd008f": (
-        "c3afd448688087c03c48689f072f9bdf32c7096f942b35e923c5b3380d4628f4"
-    ),
-}
-"""Digests of code that computes the very bytes of earlier code, and the digest of that, by which its weights go on."""
 WRAPPED = "module."
 """What ``torch.nn.DataParallel`` puts before every name."""
 SAFE = (".safetensors", ".ckpt")
@@ -62,8 +56,7 @@ def first_weights(config: EngineConfig) -> str:
     """Name what the weights will be that the first stage starts from."""
     if config.weights == "synthetic-source":
         modules = ("harness.training.source", "harness.runs.precision", "protocols.synthetic.rendering")
-        digests = map(source_digest, modules)
-        code = "".join(SAME_NUMBERS.get(digest, digest) for digest in digests)
+        code = "".join(map(source_digest, modules))
         recipe = f"{code} twin {VERSION} {source_precision(config.architecture, config.height, config.width)}"
         return f"synthetic-source {hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if config.weights in ("imagenet", "none"):
