@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from results.columns import ResultsError
 from results.comparable import line_names
 from results.formats import ABSENT, HEADLINE, PLACE, Table, cell, to_csv
-from results.report import digest, line_names_of, manifest_text
+from results.html import digest, templates
+from results.report import line_names_of, manifest_text
 from results.store import Run, collect
 from results.tables import comparison
 
@@ -113,13 +113,7 @@ def slug(text: str) -> str:
 
 def render(boards: Sequence[Board]) -> str:
     """Return the page; it has no script, and loads nothing."""
-    environment = Environment(
-        loader=PackageLoader("results"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     css = environment.get_template("report.css").render()
     policy = f"default-src 'none'; style-src '{digest(css)}'; base-uri 'none'; form-action 'none'"
     shown: Mapping[str, object] = {

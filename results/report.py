@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 import shlex
@@ -14,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from results.comparable import line_groups
 from results.comparisons import compare
 from results.figures import timings
 from results.formats import ESCAPES, HEADLINE, LAST_STAGE_LEAK, LEAK, PLACE, Table, full_name, headings
+from results.html import digest, templates
 from results.notices import environment_differences, notices
 from results.report_parts import Drawing, Sheet, drawings, summary
 from results.schema import Checkpoint, ResultsError
@@ -182,11 +180,6 @@ def repeat(run: Run) -> str:
     return f"unzip {shlex.quote(str(path.root.filename))} {inside} && reidbench run --from {inside}"
 
 
-def digest(text: str) -> str:
-    """Return what a policy calls an inline text by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 def render(
     found: FoundRuns,
     checkpoints: Sequence[Checkpoint] = SHOWN,
@@ -206,13 +199,7 @@ def render(
     ResultsError
         If runs of one data set cannot stand in one table.
     """
-    environment = Environment(
-        loader=PackageLoader("results"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     css = environment.get_template("report.css").render()
     js = environment.get_template("report.js").render(escapes=ESCAPES)
     policy = (
