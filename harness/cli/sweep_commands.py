@@ -44,7 +44,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the runs with est
 def planned(
     file: Path | None, execution: Execution, reporter: Reporter, asked: dict[str, object]
 ) -> tuple[str, list[Task], list[Failure]]:
-    """Return the name and the runs of a plan file, or of options; refuse both at once."""
+    """Return the name and the runs of a plan file, or of options, and say what fails; refuse both at once."""
     from harness.errors import HarnessError
     from harness.sweep.plan import Plan, expand, part_of, read_plan
 
@@ -72,6 +72,8 @@ def planned(
         raise HarnessError(
             f"the plan {plan.name} means no run" + "".join(f"; {failure}" for failure in failures)
         )
+    for failure in failures:
+        reporter.line(str(failure))
     return plan.name, tasks, failures
 
 
@@ -138,8 +140,6 @@ def run(
         methods, protocol, seeds, trials, data, preset, sets, precision, allow_partial, twin_seed
     )
     name, tasks, failures = planned(plan, execution, reporter, asked)
-    for failure in failures:
-        reporter.line(str(failure))
     if dry_run:
         tell_plan(tasks, out)
         raise typer.Exit(2 if failures else 0)
@@ -196,8 +196,6 @@ def slurm(
         methods, protocol, seeds, trials, data, preset, sets, precision, allow_partial, twin_seed
     )
     name, tasks, failures = planned(plan, execution, reporter, asked)
-    for failure in failures:
-        reporter.line(str(failure))
     sweep = write_sweep(name, execution, [specification(task) for task in tasks])
     script = batch.write_script(sweep, array)
     if submit:

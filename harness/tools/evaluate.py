@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -23,15 +22,16 @@ from harness.registry import load_protocols, methods
 from harness.runs.data import examine, find_root
 from harness.runs.devices import choose_device
 from harness.runs.directory import RunDirectory
-from harness.runs.files import write_atomic
 from harness.runs.manifest import Manifest
 from harness.runs.plan import parse_trials, refuse_unscorable
 from harness.runs.run_spec import TRAINING_VERSION, RunSpec
 from harness.runs.task import Execution, Task
 from harness.tools.networks import Network, open_network
 from harness.tools.score import read_arrays
+from harness.training.engine import Engine
 from harness.training.evaluation import Result, distinct, own_trials, score_trials
 from harness.training.progress import Reporter
+from harness.training.recorder import write_ranks
 from methods.parts.views import normalise
 from protocols.base import LabelledImages
 from protocols.lists import list_digest
@@ -155,7 +155,7 @@ def evaluate(wanted: Submission, execution: Execution, reporter: Reporter) -> Ru
         training_version=TRAINING_VERSION,
     )
     task = Task(spec, root, protocols, execution)
-    result = score_trials(trials, listed, features, negated_products, dataset.headline)
+    result = score_trials(trials, listed, features, Engine.negated_products, dataset.headline)
     further = {"evaluated": {"source": wanted.source, "sha256": digest}, "command": wanted.command()}
     write(task, wanted, result, Manifest(task, digest, str(device), further=further))
     return task.directory
@@ -294,11 +294,6 @@ def unit_rows(features: Tensor, listed: LabelledImages) -> Tensor:
     return features / norms[:, None]
 
 
-def negated_products(query: Tensor, gallery: Tensor) -> npt.NDArray[np.float64]:
-    """Return -(Q Gᵀ) in float64."""
-    return np.asarray(torch.matmul(query.double(), gallery.double().T).neg_().numpy())
-
-
 def write(task: Task, wanted: Submission, result: Result, manifest: Manifest) -> None:
     """Write the run, its marker last."""
     directory, spec = task.directory, task.spec
@@ -317,12 +312,9 @@ def write(task: Task, wanted: Submission, result: Result, manifest: Manifest) ->
         "weights": spec.engine["weights"],
     }
     rows = [MetricRow(**about, **row) for row in result.rows]
-    content = io.BytesIO()
-    ranks: dict[str, Any] = {f"last/{name}": array for name, array in result.ranks.items()}
-    np.savez_compressed(content, **ranks)
     with directory.held():
         directory.reset()
-        write_atomic(directory.ranks, content.getvalue())
+        write_ranks(directory.ranks, {f"last/{name}": array for name, array in result.ranks.items()})
         write_frame(frame_of(rows, METRICS), directory.metrics, METRICS)
         write_frame(frame_of([], HISTORY), directory.history, HISTORY)
         write_frame(frame_of([], PROFILE), directory.profile, PROFILE)

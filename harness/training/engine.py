@@ -196,7 +196,8 @@ class Engine:
             )
         return found
 
-    def negated_products(self, query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
+    @staticmethod
+    def negated_products(query: Tensor, gallery: Tensor) -> np.ndarray | Tensor:
         """Return -(Q Gᵀ) in float64 as the public evaluation code does: on a GPU where it is, on the CPU as an array.
 
         Neither is a copy; protocols score an array by compiled loops and a tensor on its device.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,11 +128,16 @@ class Recorder:
             if best
             for name, array in sorted(best.ranks.items())  # a checkpoint gives them back in another order
         }
-        content = io.BytesIO()
-        np.savez_compressed(content, **ranks)  # type: ignore[arg-type]
-        write_atomic(self.directory.ranks, content.getvalue())
+        write_ranks(self.directory.ranks, ranks)
         rows = [row for rule, best in kept.items() if best for row in metric_rows(self.task, rule, best)]
         write_rows(rows, self.directory.metrics, METRICS)
+
+
+def write_ranks(path: Path, ranks: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write ``ranks.npz`` whole; names are RULE/ARRAY."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **ranks)  # type: ignore[arg-type]
+    write_atomic(path, content.getvalue())
 
 
 def metric_rows(task: Task, checkpoint: Checkpoint, best: Best) -> list[MetricRow]:
