@@ -28,14 +28,26 @@ def parse_module(file: Path) -> ast.Module:
         raise HarnessError(f"{file}, line {error.lineno}: not valid Python: {error.msg}") from error
 
 
-def classes_of(package: Path) -> tuple[ClassSource, ...]:
-    """Return the classes of a package and of its sub-packages, in the order of files."""
-    return tuple(
-        ClassSource(module_name(package, file), file, node)
-        for file in sorted(package.rglob("*.py"))
-        for node in parse_module(file).body
-        if isinstance(node, ast.ClassDef)
-    )
+def read_package(package: Path) -> tuple[tuple[ClassSource, ...], dict[Path, str]]:
+    """Read a package and its sub-packages.
+
+    Returns
+    -------
+    classes : tuple of ClassSource
+        In the order of files.
+    faults : dict
+        What is wrong with each file that is not Python, as one that somebody is writing.
+    """
+    classes, faults = list[ClassSource](), dict[Path, str]()
+    for file in sorted(package.rglob("*.py")):
+        try:
+            body = parse_module(file).body
+        except HarnessError as error:
+            faults[file] = str(error)
+            continue
+        module = module_name(package, file)
+        classes += [ClassSource(module, file, node) for node in body if isinstance(node, ast.ClassDef)]
+    return tuple(classes), faults
 
 
 def module_name(package: Path, file: Path) -> str:

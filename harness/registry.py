@@ -18,7 +18,7 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.errors import HarnessError
-from harness.reading import assignments, attributes, classes_of, lineage
+from harness.reading import assignments, attributes, lineage, read_package
 
 if TYPE_CHECKING:
     from methods.base import Method
@@ -101,13 +101,17 @@ class Entry:
 def scan(kind: Kind) -> list[Entry]:
     """Find the classes of our package that inherit from the contract and name themselves.
 
+    A file that is not Python, as one that is being written, is an entry of its own that cannot be used.
+
     Raises
     ------
     HarnessError
-        If a file is not Python, or a class lacks what a listing shows; says where.
+        If a class lacks what a listing shows; says where.
     """
-    classes = classes_of(CODE / kind.package)
-    entries = []
+    classes, faults = read_package(CODE / kind.package)
+    entries = [
+        Entry(file.stem, "", f"{kind.package}.{file.stem}", OURS, error=said) for file, said in faults.items()
+    ]
     for source in classes:
         names_itself = any(name == kind.key for name, _ in assignments(source.node))
         if names_itself and kind.contract in {one.node.name for one in lineage(source, classes)}:

@@ -160,20 +160,11 @@ def clear_leftovers(folder: Path, name: str = "", *, shared: bool = False) -> No
     shared : bool
         Others may be writing there: what processes of this machine that live have begun stays.
     """
+    import psutil  # not at the top: what only reads needs none
+
     of = re.escape(name) or ".+"
     with contextlib.suppress(FileNotFoundError):
         for path in folder.iterdir():
-            left = re.fullmatch(rf"\.{of}\.(?:(\d+)-[0-9a-f]{{8}}|[a-z0-9_]{{8}})", path.name)
-            if left and path.is_file() and not (shared and lives(left[1])):
+            left = re.fullmatch(rf"\.{of}\.(?:(\d{{1,9}})-[0-9a-f]{{8}}|[a-z0-9_]{{8}})", path.name)
+            if left and path.is_file() and not (shared and left[1] and psutil.pid_exists(int(left[1]))):
                 path.unlink(missing_ok=True)
-
-
-def lives(process: str | None) -> bool:
-    """Say whether a process of this machine has that number."""
-    try:
-        os.kill(int(process or 0) or 2**31 - 1, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is another user's
-        return True
-    return True

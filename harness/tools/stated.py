@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from harness.reading import assignments, classes_of, find_class, last_name, lineage
+from harness.reading import assignments, find_class, last_name, lineage, read_package
 from harness.registry import CODE, OURS, methods
 from harness.runs.configuration import ENGINE_PRESETS
 
@@ -27,7 +27,7 @@ def stated_names(method: str) -> StatedNames:
     if entry is None or entry.error or entry.origin != OURS:
         return StatedNames()
     module, _, name = entry.target.partition(":")
-    classes = classes_of(CODE / "methods")
+    classes, _ = read_package(CODE / "methods")
     source = next(one for one in classes if (one.module, one.node.name) == (module, name))
     values = dict(assignments(source.node))
     presets = values.get("presets")

@@ -43,7 +43,10 @@ RegDB twin it is 2.9 of 101 (0.37), in one modality 1.5.
 from __future__ import annotations
 
 import errno
+import glob
 import json
+import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -54,6 +57,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
 from protocols.base import DataError, Dataset
@@ -172,10 +176,14 @@ def constant(size: tuple[int, int]) -> SizeOf:
 def whole_folder(out: Path) -> Iterator[Path]:
     """Give a new folder beside `out` that takes its place at the end, and vanishes after an error.
 
-    Errors of files within name them as they would be called.
+    Errors of files within name them as they would be called. What a killed process of this machine left goes.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*-*"):
+        process = re.match(r"\d{1,9}(?=-)", left.name.removeprefix(f".{out.name}."))
+        if process and not psutil.pid_exists(int(process[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.{os.getpid()}-"))
     try:
         yield temporary
         temporary.chmod(0o755)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -226,3 +227,17 @@ def test_a_file_that_is_not_python_is_named(tmp_path: Path) -> None:
     (tmp_path / "half.py").write_text("a = 1\nclass Half(:\n")
     with pytest.raises(HarnessError, match=r"half\.py, line 2"):
         parse_module(tmp_path / "half.py")
+
+
+def test_a_file_that_is_being_written_takes_nothing_else_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(registry.CODE / "methods", tmp_path / "methods")
+    (tmp_path / "methods" / "mine.py").write_text("class Mine(:\n")
+    monkeypatch.setattr(registry, "CODE", tmp_path)
+    found = {entry.name: entry for entry in registry.scan(registry.METHOD)}
+    assert "mine.py, line 1: not valid Python" in found.pop("mine").error
+    assert "dmic" in found
+    assert not any(entry.error for entry in found.values())
+    with pytest.raises(HarnessError, match=r"method 'mine' cannot be used: .*mine\.py, line 1"):
+        registry.load("mine", registry.METHOD, registry.unique(registry.scan(registry.METHOD)))

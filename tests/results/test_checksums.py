@@ -122,7 +122,7 @@ def test_leftovers_go_and_other_files_stay(tmp_path: Path) -> None:
 
 
 def test_what_a_living_process_has_begun_stays_where_others_write(tmp_path: Path) -> None:
-    names = {f".a.csv.{os.getpid()}-0123abcd", ".a.csv.2147483647-0123abcd"}
+    names = {f".a.csv.{os.getpid()}-0123abcd", ".a.csv.999999999-0123abcd"}
     for name in names:
         (tmp_path / name).touch()
     clear_leftovers(tmp_path, shared=True)

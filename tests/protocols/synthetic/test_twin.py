@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +209,13 @@ def test_source_people_are_others_than_a_twins() -> None:
     rho = DIFFICULTIES["easy"].rho
     colours = {draw_person(("twin", 5, i), rho).top.visible.tobytes() for i in range(50)}
     assert not colours & {draw_person(("source", 5, i), rho).top.visible.tobytes() for i in range(50)}
+
+
+def test_what_a_killed_process_left_goes_and_a_living_one_keeps_its_own(tmp_path: Path) -> None:
+    left, kept = tmp_path / ".out.999999999-abcdefgh", tmp_path / f".out.{os.getpid()}-abcdefgh"
+    for folder in (left, kept):
+        folder.mkdir()
+        (folder / "half.bmp").write_bytes(b"BM")
+    with twin.whole_folder(tmp_path / "out") as temporary:
+        assert temporary.name.startswith(f".out.{os.getpid()}-")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [kept.name, "out"]
