@@ -27,7 +27,7 @@ MATRIX, COMPRESSED = 14, 15
 CELL, NUMERIC = 1, range(6, 16)
 """Classes of arrays that are read; 2 to 5 are structures, objects, texts and sparse matrices."""
 COMPLEX = 0x800
-MAX_BYTES = 2**30
+MAX_BYTES = 2**29
 """Of a variable, after decompression."""
 MAX_DEPTH = 8
 """Of cells in cells."""
@@ -149,4 +149,4 @@ def numbers(element: Element, order: str) -> npt.NDArray[Any]:
     dtype = np.dtype(STORED[element.kind])
     if len(element.data) % dtype.itemsize:
         raise ValueError("numbers are cut short")
-    return np.frombuffer(element.data, f"{order}{STORED[element.kind]}").astype(dtype)
+    return np.frombuffer(element.data, f"{order}{STORED[element.kind]}").astype(dtype, copy=False)
