@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.registry import load_method
 from harness.runs.configuration import resolve, split_variant
 from harness.runs.seeds import seed_for
-from harness.tools.time import SEARCH, Plan, Say, repeated, synthetic_features
+from harness.tools.time import SEARCH, Plan, Say, repeated, synthetic_features, warm_up
 from methods.base import Epoch, FeatureBank, Method, MethodConfig, TrainingData
 from methods.errors import MethodError
 
@@ -65,6 +65,7 @@ def measure_methods(
     HarnessError
         If a method refuses so few samples.
     """
+    warm_up(plan, device)
     parts = []
     for n in sizes:
         bank = synthetic_bank(n, plan.dim, plan.seed, device)

@@ -39,7 +39,7 @@ class Memories:
 
 
 def split_memories(
-    features: Tensor, labels: Tensor, memories: int = 4, seed: int = 0, *, starts: int = 10, block: int = 8192
+    features: Tensor, labels: Tensor, memories: int = 4, seed: int = 0, *, starts: int = 10, block: int = 4096
 ) -> Memories:
     """Split every cluster by k-means: k-means++ starts, the best of several, the same draws for every cluster.
 
@@ -55,7 +55,7 @@ def split_memories(
     seed : int
     starts : int
     block : int
-        Members and centres, those of all starts included, that are held at a time.
+        Members that are held at a time.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def split_memories(
     first = size.cumsum(0) - size
     draws = torch.rand(starts, memories, generator=torch.Generator().manual_seed(seed))
     centres = features.new_zeros(len(size), memories, features.shape[1])
-    for chosen in _similar_sizes(size, starts * memories, block):
+    for chosen in _similar_sizes(size, block):
         place = torch.arange(int(size[chosen].max()), device=labels.device)
         inside = place < size[chosen, None]
         rows = features[members[(first[chosen, None] + place).clamp(max=len(members) - 1)]]
@@ -77,64 +77,82 @@ def split_memories(
     return found
 
 
-def _similar_sizes(size: Tensor, extra: int, block: int) -> Iterator[Tensor]:
-    """Yield groups of clusters by rising size; a group's largest size plus `extra`, times its length, fits a block."""
+def _similar_sizes(size: Tensor, block: int) -> Iterator[Tensor]:
+    """Yield groups of clusters by rising size; a group's largest size times its length fits a block."""
     order, start = size.argsort(stable=True), 0
     sizes = size[order].tolist()
     while start < len(sizes):
         stop = start + 1
-        while stop < len(sizes) and (sizes[stop] + extra) * (stop + 1 - start) <= block:
+        while stop < len(sizes) and sizes[stop] * (stop + 1 - start) <= block:
             stop += 1
         yield order[start:stop]
         start = stop
 
 
 def _best_split(rows: Tensor, inside: Tensor, draws: Tensor) -> Tensor:
-    """Return the centres (c, memories, d) of clusters with members `rows` (c, s, d), zero where not `inside`."""
-    (starts, memories), (clusters, s, d) = draws.shape, rows.shape
+    """Return the centres (c, memories, d) of clusters with members `rows` (c, s, d), zero where not `inside`.
+
+    A centre is kept as the shares of the members in it: distances then take the members' inner products alone.
+    """
+    starts, (clusters, _, d) = len(draws), rows.shape
     count = inside.sum(1)
     mean = rows.sum(1, keepdim=True) / count[:, None, None]
-    rows = (rows - mean) * inside[..., None]
-    limit = TOLERANCE * rows.square().sum((1, 2)) / count / d
-    centres = _plus_plus(rows, inside, draws)
+    members = Members((rows - mean) * inside[..., None])
+    limit = TOLERANCE * members.squares.sum(1) / count / d
+    shares = _plus_plus(members, inside, draws)
+    products = members.products(shares)
     moving = torch.ones(clusters, starts, dtype=torch.bool, device=rows.device)
     for _ in range(STEPS):
-        nearest = _squares(rows, centres).argmin(2)  # (c, starts, s)
-        member = torch.zeros(clusters, starts, memories, s, device=rows.device)
-        member.scatter_(2, nearest[:, :, None], inside[:, None, None].float().expand(-1, starts, -1, -1))
-        filled = member.sum(3, keepdim=True)
-        means = (member.flatten(1, 2) @ rows).unflatten(1, (starts, memories)) / filled.clamp(min=1)
+        nearest = members.distances(shares, products).argmin(2)  # (c, starts, s)
+        own = inside[:, None, None].to(rows.dtype).expand(-1, starts, -1, -1)
+        taken = torch.zeros_like(shares).scatter_(2, nearest[:, :, None], own)
+        filled = taken.sum(3, keepdim=True)
         # an empty sub-cluster keeps its centre
-        moved = torch.where(moving[..., None, None] & (filled > 0), means, centres)
-        shift = (moved - centres).square().sum((2, 3))
-        centres, moving = moved, moving & (shift > limit[:, None])
+        moved = torch.where(moving[..., None, None] & (filled > 0), taken / filled.clamp(min=1), shares)
+        there = members.products(moved)
+        shift = ((moved - shares) * (there - products)).sum((2, 3))
+        shares, products, moving = moved, there, moving & (shift > limit[:, None])
         if not bool(moving.any()):
             break
-    inertia = (_squares(rows, centres).amin(2) * inside[:, None]).sum(2)
-    best = inertia.argmin(1)
-    return centres[torch.arange(clusters, device=rows.device), best] + mean
+    inertia = (members.distances(shares, products).amin(2) * inside[:, None]).sum(2)
+    best = shares[torch.arange(clusters, device=rows.device), inertia.argmin(1)]
+    return best @ members.rows + mean
 
 
-def _squares(rows: Tensor, centres: Tensor) -> Tensor:
-    """Squared distances (c, starts, memories, s) of members to centres."""
-    product = (centres.flatten(1, 2) @ rows.transpose(1, 2)).unflatten(1, centres.shape[1:3])
-    norms = centres.square().sum(3)[..., None] + rows.square().sum(2)[:, None, None]
-    return (norms - 2 * product).clamp(min=0)
+class Members:
+    """Members (c, s, d) of clusters, and what k-means asks of centres that are given as shares of them."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.squares = rows.square().sum(2)
+        self.gram = rows @ rows.mT if rows.shape[1] <= rows.shape[2] else None
+        """Their inner products (c, s, s), unless there are more members than dimensions."""
+
+    def products(self, shares: Tensor) -> Tensor:
+        """Return the inner products (c, starts, memories, s) of centres with members; `shares` are of this shape."""
+        flat = shares.flatten(1, 2)
+        found = (flat @ self.rows) @ self.rows.mT if self.gram is None else flat @ self.gram
+        return found.view_as(shares)
+
+    def distances(self, shares: Tensor, products: Tensor) -> Tensor:
+        """Return the squared distances (c, starts, memories, s) of members from centres."""
+        norms = (shares * products).sum(3, keepdim=True) + self.squares[:, None, None]
+        return (norms - 2 * products).clamp(min=0)
 
 
-def _plus_plus(rows: Tensor, inside: Tensor, draws: Tensor) -> Tensor:
-    """Choose members as first centres (c, starts, memories, d), each in proportion to its squared distance."""
-    starts = len(draws)
-    clusters, count = len(rows), inside.sum(1)
-    at = torch.arange(clusters, device=rows.device)[:, None]
-    chance = inside[:, None].float().expand(-1, starts, -1)
+def _plus_plus(members: Members, inside: Tensor, draws: Tensor) -> Tensor:
+    """Choose members as first centres, each in proportion to its squared distance: shares (c, starts, memories, s)."""
+    starts, count = len(draws), inside.sum(1)
+    chance = inside[:, None].to(draws.dtype).expand(-1, starts, -1)
     closest = torch.full_like(chance, torch.inf)
     chosen = []
     for draw in draws.T:
         sums = chance.cumsum(2)
         pick = (sums <= draw[:, None] * sums[..., -1:]).sum(2)
-        chosen.append(rows[at, torch.minimum(pick, count[:, None] - 1)])
-        gap = _squares(rows, chosen[-1][:, :, None])[:, :, 0]
+        place = torch.minimum(pick, count[:, None] - 1)[..., None]
+        chosen.append(torch.zeros_like(closest).scatter_(2, place, 1))
+        alone = chosen[-1][:, :, None]
+        gap = members.distances(alone, members.products(alone))[:, :, 0]
         # members at a chosen place are not chosen again, whatever rounding leaves
         closest = torch.minimum(closest, gap.masked_fill(gap < 1e-7 * gap.amax(2, keepdim=True), 0))
         chance = closest * inside[:, None]

@@ -75,6 +75,16 @@ def test_blocks_and_neighbours_in_a_block_change_nothing() -> None:
     torch.testing.assert_close(alone.centres[0], whole.centres[4])
 
 
+def test_dimensions_that_say_nothing_change_nothing() -> None:
+    """Clusters with fewer members than dimensions are split by their inner products, others by their rows."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0] * 30 + [1] * 9)
+    features = torch.randn(39, 8, generator=generator)
+    padded = torch.nn.functional.pad(features, (0, 40))
+    expected = torch.nn.functional.pad(split_memories(features, labels).centres, (0, 40))
+    torch.testing.assert_close(split_memories(padded, labels).centres, expected)
+
+
 def test_small_clusters_and_equal_images() -> None:
     features = torch.tensor([[1.0, 0], [0, 1], [2, 2], [2, 2], [2, 2], [2, 2], [2, 2], [3, 0]])
     labels = torch.tensor([0, 0, 1, 1, 1, 1, 1, 2])
