@@ -101,7 +101,7 @@ MUTATIONS: list[Mutation] = [
         "methods/parts/views/recipes.py",
         "channel = generator.integers(4, size=n)",
         "channel = generator.integers(3, size=n)",
-        ("adca_augment",),
+        ("tests/methods/parts/test_views.py::test_channel_operations",),
     ),
     Mutation(
         "erasing with the mean of ImageNet",
