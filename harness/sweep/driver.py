@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import code_of_many
-from harness.runs.data import Say
 from harness.sweep.engines import Engine, run_units
 from harness.sweep.folder import Sweep, Unit
 from harness.sweep.status import count, failures_of, states_of
+
+if TYPE_CHECKING:
+    from harness.runs.data import Say
 
 MEANING = {
     0: "finished",

@@ -127,10 +127,10 @@ def test_a_sweep_from_plan_to_commands(
 
 
 def test_a_plan_file_and_options_exclude_each_other(tmp_path: Path, reidbench: Callable[..., Any]) -> None:
-    refused = reidbench("sweep", "run", write(tmp_path), "--seeds", "3", "--set", "eps=1")
+    refused = reidbench("sweep", "run", write(tmp_path), "--seeds", "3", "--set", "eps=1", "--dry-run")
     assert refused.returncode == 2
     assert "leave out --seeds, --set" in refused.stderr
-    missing = reidbench("sweep", "run", "--methods", "dmic")
+    missing = reidbench("sweep", "run", "--methods", "dmic", "--dry-run")
     assert "--protocol is missing" in missing.stderr
 
 
