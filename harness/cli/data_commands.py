@@ -85,8 +85,8 @@ def export(
     The lists of the protocol's first setting go into the folder itself, those of another into a folder of its name.
     """
     from harness.registry import load_protocols
-    from harness.runs.data import export as export_lists
     from harness.runs.data import find_root
+    from harness.runs.exported import export as export_lists
 
     protocols = load_protocols(protocol)
     for chosen in protocols:

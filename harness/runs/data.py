@@ -6,23 +6,21 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from harness.errors import HarnessError, format_error
 from harness.registry import load_datasets
 from harness.runs.files import waiting_for, write_atomic
-from protocols.base import Dataset, Images, LabelledImages, Modality, Protocol, Trial
+from protocols.base import Dataset, Images, LabelledImages, Modality, Protocol
 from protocols.check import check, dataset_at, fingerprint
-from protocols.files import DataWarning, files_in, is_synthetic
+from protocols.files import files_in, is_synthetic
 from protocols.synthetic.twin import VERSION, synthesise
-from results.files import clear_leftovers
 
 DataKind = Literal["real", "real-partial", "synthetic"]
 Say = Callable[[str], None]
@@ -113,55 +111,6 @@ def with_own_cameras(training: LabelledImages) -> LabelledImages:
         return training
     camera = images.camera + infrared * (images.camera.max() + 1)
     return replace(training, images=replace(images, camera=camera))
-
-
-def export(protocol: Protocol, root: Path, out: Path, *, allow_partial: bool = False) -> list[Path]:
-    """Write the lists of all trials as CSV, for anybody's code.
-
-    Files are ``query_<trial>.csv`` and ``gallery_<trial>.csv`` with the columns ``path,identity,camera``, in
-    evaluation order: those of the protocol's first setting in `out`, of another in ``<out>/<setting>``. Lists that
-    are there already, from an export that was stopped, stay if they are the same.
-
-    Raises
-    ------
-    HarnessError
-        If `out` has other lists.
-    """
-    contents: dict[Path, bytes] = {}
-    first = ""
-    for split in protocol.dataset.splits:
-        for trial in protocol.trials(root, split, allow_partial=allow_partial):
-            first = first or trial.setting
-            folder = out if trial.setting == first else out / trial.setting
-            contents |= {folder / name: content for name, content in trial_lists(trial)}
-    if not contents:
-        warnings.warn(f"{protocol.id} has no trials on {root}", DataWarning, stacklevel=2)
-    there = {path for folder in {path.parent for path in contents} for path in lists_in(folder)}
-    if others := [path for path in there if path not in contents or path.read_bytes() != contents[path]]:
-        raise HarnessError(
-            f"{out} holds other lists already, as {min(others)}; delete them, or choose another folder with --out"
-        )
-    for path, content in contents.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path not in there:
-            write_atomic(path, content)
-    for folder in {path.parent for path in contents}:
-        clear_leftovers(folder, shared=True)
-    return list(contents)
-
-
-def lists_in(folder: Path) -> Iterator[Path]:
-    """Yield the query and gallery lists of a folder."""
-    yield from folder.glob("query_*.csv")
-    yield from folder.glob("gallery_*.csv")
-
-
-def trial_lists(trial: Trial) -> Iterator[tuple[str, bytes]]:
-    """Yield file names and contents of one trial's two lists."""
-    for name, side in (("query", trial.query), ("gallery", trial.gallery)):
-        paths = pd.Series(side.images.paths, dtype="object")  # names need not be UTF-8
-        frame = pd.DataFrame({"path": paths, "identity": side.identity, "camera": side.images.camera})
-        yield f"{name}_{trial.number}.csv", frame.to_csv(index=False).encode(errors="surrogateescape")
 
 
 def data_digest(root: Path, dataset: Dataset) -> str:

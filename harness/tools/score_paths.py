@@ -10,8 +10,9 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.runs.data import find_root
+from harness.runs.exported import exported
 from harness.tools.score import Arrays, labels_of, read_arrays, refuse_odd_features, values_of
-from protocols.base import LabelledImages, Protocol
+from protocols.base import LabelledImages, Protocol, Trial
 from protocols.metrics import distances
 
 WANTED = ("features", "paths", "split")
@@ -29,7 +30,7 @@ def score_by_path(file: Path, protocol: Protocol, data: str | None) -> pd.DataFr
         training of its own also ``split`` (n,) or one number: the training split of the weights that each row is of,
         0 for weights that were not trained on the data set.
     data : str, optional
-        Data root; by default that of the environment.
+        Data root, by default that of the environment; or a folder of lists that ``reidbench data export`` wrote.
 
     Returns
     -------
@@ -39,14 +40,16 @@ def score_by_path(file: Path, protocol: Protocol, data: str | None) -> pd.DataFr
     Raises
     ------
     HarnessError, DataError
-        Whatever is wrong with the file or the root.
+        Whatever is wrong with the file, the root or the lists.
     """
     arrays = read_arrays(file, WANTED)
     features, splits = features_of(file, arrays), splits_of(file, arrays, protocol)
-    root = find_root(data, protocol, 0, lambda _line: None)
+    lists = exported(Path(data), protocol) if data else []
+    root = Path(data or "") if lists else find_root(data, protocol, 0, lambda _line: None)
     names = [relative(str(name), root) for name in arrays["paths"].ravel()]
     rows = []
-    for split in protocol.dataset.splits:
+    # lists say no training split but by the number of a trial
+    for split in protocol.dataset.splits[:1] if lists and not len(splits) else protocol.dataset.splits:
         chosen = (
             np.flatnonzero((splits == split) | (splits == NO_SPLIT)) if len(splits) else np.arange(len(names))
         )
@@ -57,10 +60,14 @@ def score_by_path(file: Path, protocol: Protocol, data: str | None) -> pd.DataFr
             raise HarnessError(
                 f"{file}: {len(chosen) - len(by_path)} paths stand twice for one split; keep one each"
             )
-        rows += list(trial_values(file, protocol, root, split, features, by_path))
+        trials = lists if lists else protocol.trials(root, split)
+        for trial in trials:
+            if trial.number == split or not len(splits):
+                rows += list(trial_values(file, protocol, trial, features, by_path))
     if not rows:
         raise HarnessError(
             f"{file}: split names none of {protocol.dataset.splits}, the training splits there are"
+            + (f", that has lists in {data}" if lists else "")
         )
     return pd.DataFrame(rows, columns=["setting", "trial", "metric", "value"])
 
@@ -68,24 +75,22 @@ def score_by_path(file: Path, protocol: Protocol, data: str | None) -> pd.DataFr
 def trial_values(
     file: Path,
     protocol: Protocol,
-    root: Path,
-    split: int,
+    trial: Trial,
     features: np.ndarray,
     by_path: dict[str, int],
 ) -> Iterator[tuple[str, int, str, float]]:
-    """Yield setting, trial, metric and value of every trial of a split."""
-    for trial in protocol.trials(root, split):
-        query, gallery = (features[rows_of(file, side, by_path)] for side in (trial.query, trial.gallery))
-        made = protocol.distances(query, gallery) if protocol.from_features else distances(query, gallery)
-        scores = protocol.score(
-            made,
-            trial.query.identity,
-            trial.gallery.identity,
-            trial.query.images.camera,
-            trial.gallery.images.camera,
-        )
-        for metric, value in values_of(scores).items():
-            yield trial.setting, trial.number, metric, value
+    """Yield setting, trial, metric and value of a trial."""
+    query, gallery = (features[rows_of(file, side, by_path)] for side in (trial.query, trial.gallery))
+    made = protocol.distances(query, gallery) if protocol.from_features else distances(query, gallery)
+    scores = protocol.score(
+        made,
+        trial.query.identity,
+        trial.gallery.identity,
+        trial.query.images.camera,
+        trial.gallery.images.camera,
+    )
+    for metric, value in values_of(scores).items():
+        yield trial.setting, trial.number, metric, value
 
 
 def features_of(file: Path, arrays: Arrays) -> np.ndarray:

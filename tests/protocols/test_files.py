@@ -12,7 +12,8 @@ from PIL import Image, PngImagePlugin
 
 from harness.errors import HarnessError
 from harness.inputs.images import read_image
-from harness.runs.data import data_digest, export, without_identity_order
+from harness.runs.data import data_digest, without_identity_order
+from harness.runs.exported import export
 from protocols.base import DataError
 from protocols.check import check, dataset_at, fingerprint, unreadable
 from protocols.files import PartialDataWarning, files_in, images_in

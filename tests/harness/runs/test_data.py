@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from harness.errors import HarnessError
-from harness.runs.data import export, with_own_cameras, without_identity_order
+from harness.runs.data import with_own_cameras, without_identity_order
+from harness.runs.exported import export
 from protocols.base import Modality, Protocol
 from protocols.llcm import LLCM
 from protocols.regdb import RegDB

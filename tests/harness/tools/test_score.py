@@ -11,6 +11,7 @@ import scipy.io
 import torch
 
 from harness.errors import HarnessError
+from harness.runs.exported import export
 from harness.tools.score import score_file
 from harness.tools.score_paths import score_by_path, summary_lines
 from protocols.files import DataWarning
@@ -307,6 +308,8 @@ def test_features_by_path_are_scored_on_every_trial(tmp_path: Path, tiny_regdb: 
     assert first["value"].item() == pytest.approx(rank_1)
     absolute = content | {"paths": np.array([f"{tiny_regdb}/{path}" for path in content["paths"]])}
     assert score_by_path(saved(tmp_path, absolute), RegDB(), str(tiny_regdb)).equals(frame)
+    export(RegDB(), tiny_regdb, tmp_path / "lists")
+    assert score_by_path(saved(tmp_path, content), RegDB(), str(tmp_path / "lists")).equals(frame)
     lines = summary_lines(frame, 10)
     mean = frame.query("setting == 'visible-to-thermal' and metric == 'mAP'")["value"]
     assert any(f"{mean.mean():.2f} ± {mean.std():.2f} %  (2 of 10 trials)" in line for line in lines)
