@@ -138,7 +138,7 @@ def user_errors() -> tuple[type[BaseException], ...]:
     for module, name in (
         ("protocols.base", "DataError"),
         ("methods.errors", "MethodError"),
-        ("results.schema", "ResultsError"),
+        ("results.errors", "ResultsError"),
     ):
         if module in sys.modules:
             types.append(getattr(sys.modules[module], name))

@@ -229,6 +229,7 @@ def registered(kind: Kind) -> Mapping[str, Entry]:
 def forget() -> None:
     """Read files and entry points again at the next call; for tests that install something."""
     registered.cache_clear()
+    read_package.cache_clear()
 
 
 def methods() -> Mapping[str, Entry]:

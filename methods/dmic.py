@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import pandas as pd
 import torch
 from pydantic import model_validator
 from torch import Tensor
@@ -32,7 +31,7 @@ from methods.base import (
 from methods.clustering import MIE, Clustering, Expansion, MeanExpansion, jaccard_clusters
 from methods.clustering.checks import check_k
 from methods.parts.config import DEMO, TrainingConfig, UpdateRule, network_parts
-from methods.parts.hierarchy import forward_apart, hierarchical_streams, joint_streams_of, schedule_frame
+from methods.parts.hierarchy import forward_apart, hierarchical_streams, joint_streams_of, schedule_rows
 from methods.parts.host import to_device
 from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids
 from methods.parts.spaces import (
@@ -212,10 +211,10 @@ class DMIC(TwoStreamMethod):
         return tuple(stage for stage in stages if stage.epochs)
 
     @classmethod
-    def schedule(cls, config: DMICConfig) -> pd.DataFrame:
+    def schedule(cls, config: DMICConfig) -> list[dict[str, Any]]:
         """Return eps and k2 of every epoch without a run (Fig. 3)."""
         c = config
-        return schedule_frame(cls.stages(c), lambda *at: {"eps": eps_at(c, *at), "k2": k2_at(c, *at)})
+        return schedule_rows(cls.stages(c), lambda *at: {"eps": eps_at(c, *at), "k2": k2_at(c, *at)})
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster, make all memories anew, and draw (Algorithm 1, lines 2 to 6 and 11 to 15)."""

@@ -7,9 +7,8 @@ eps falls over a stage; SBMR moves the centroids of one modality towards the clu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -48,7 +47,7 @@ from methods.parts.hierarchy import (
     hierarchical_streams,
     move_hierarchy,
     queries_of,
-    schedule_frame,
+    schedule_rows,
     visible_orders,
 )
 from methods.parts.memories import ClusterMemory, InstanceMemory, compute_centroids, random_members
@@ -202,9 +201,9 @@ class MPJL(TwoStreamMethod):
         )
 
     @classmethod
-    def schedule(cls, config: MPJLConfig) -> pd.DataFrame:
+    def schedule(cls, config: MPJLConfig) -> list[dict[str, Any]]:
         """Return eps and the neighbour counts of every epoch without a run."""
-        return schedule_frame(cls.stages(config), lambda stage, epoch: settings_at(config, stage, epoch))
+        return schedule_rows(cls.stages(config), lambda stage, epoch: settings_at(config, stage, epoch))
 
     def begin_epoch(self, epoch: Epoch, bank: FeatureBank) -> EpochPlan:
         """Cluster each modality, and both together in stage III; start the memories, refined by SBMR after stage I."""
@@ -342,8 +341,8 @@ class MPJL(TwoStreamMethod):
 
 def refuse_long_lists(config: MPJLConfig, data: TrainingData) -> None:
     """Raise a MethodError if neighbour lists grow beyond the images there are."""
-    schedule = MPJL.schedule(config)
+    rows = MPJL.schedule(config)
     for column, n in (("k1", data.smaller_modality()), ("joint_k1", len(data))):
-        if len(schedule) and schedule[column].max() > n:
-            most = f"{column} grows to {schedule[column].max()}, but there are only {n} samples to cluster"
-            raise MethodError(f"{most}; lower the k1 of a stage, or its growth")
+        if (most := max((row[column] for row in rows), default=0)) > n:
+            text = f"{column} grows to {most}, but there are only {n} samples to cluster"
+            raise MethodError(f"{text}; lower the k1 of a stage, or its growth")

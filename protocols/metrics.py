@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.base import DataError, Distance, IntArray, Scores
-from protocols.ranking import nearest_rows, rank_matches
 
 if TYPE_CHECKING:
     from protocols.device_metrics import Ranks
@@ -164,8 +163,10 @@ def rank(
     """Rank the matches where the distances are: compiled loops for an array, sorts on its device for a tensor."""
     about = (query_code, gallery_code, skip, skip_group)
     if isinstance(distance, np.ndarray):
+        from protocols import ranking  # numba, which reading lists and rules goes without
+
         whole = np.ascontiguousarray(distance, dtype=np.float64)
-        ranks: Ranks = rank_matches(whole, *about, offsets, identities)
+        ranks: Ranks = ranking.rank_matches(whole, *about, offsets, identities)
         return ranks
     from protocols import device_metrics
 
@@ -177,8 +178,10 @@ def first_images(
 ) -> tuple[IntArray, FloatArray]:
     """Return rows and distances (q, count) of the nearest gallery images that each query sees."""
     if isinstance(distance, np.ndarray):
+        from protocols import ranking  # as above
+
         whole = np.ascontiguousarray(distance, dtype=np.float64)
-        rows, values = nearest_rows(whole, skip, skip_group, count)
+        rows, values = ranking.nearest_rows(whole, skip, skip_group, count)
         return rows, values
     from protocols import device_metrics
 

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from results.columns import ResultsError
+from results.errors import ResultsError
 
 __all__ = ["member", "read_npz"]
 

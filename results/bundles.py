@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from results.checksums import COMPLETE
-from results.columns import ResultsError
+from results.errors import ResultsError
 from results.files import Folder, whole
 
 __all__ = ["is_bundle", "open_bundle", "write_bundle"]

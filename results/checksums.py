@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from results.columns import ResultsError
+from results.errors import ResultsError
 from results.files import Folder
 
 __all__ = ["COMPLETE", "ChecksumWarning", "changed_files", "check_files", "checksums", "read_checksums"]

@@ -13,15 +13,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 import numpy as np
 import pandas as pd
 
+from results.errors import ResultsError
+
 Kind = Literal["text", "integer", "number"]
 Row = TypeVar("Row")
 
 ROUNDING = 1e-9
 """Slack of bounds: a mean of fractions times 100 may exceed 100 by a rounding error."""
-
-
-class ResultsError(ValueError):
-    """Rows, run directories or tables are unusable; the message says what, where, and how to fix it."""
 
 
 @dataclass(frozen=True)

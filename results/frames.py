@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from results.errors import ResultsError
 from results.files import write_whole
 from results.notices import environment_of
-from results.schema import ResultsError
 from results.sheets.ablations import flat
 from results.store import Run, collect, find_runs
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from results.columns import ResultsError
 from results.comparable import line_names
+from results.errors import ResultsError
 from results.formats import ABSENT, HEADLINE, PLACE, Table, cell, to_csv
 from results.html import digest, templates
 from results.report import line_names_of, manifest_text

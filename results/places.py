@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from results.bundles import is_bundle, open_bundle
-from results.columns import ResultsError
+from results.errors import ResultsError
 from results.files import Folder
 
 

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from results.comparisons import EPOCHS, verdict
+from results.errors import ResultsError
 from results.figures import RankedRow, Tile, cmc, cmc_points, forest, pairs, stages, training
 from results.figures.ranked import MARKS
 from results.figures.training import curves_of
 from results.intervals import holm
-from results.schema import ResultsError
 from results.store import Run
 from results.svg import inline_svg
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from results.errors import ResultsError
 from results.intervals import UNKNOWN, Interval, detectable, interval_of, nadeau_bengio, over_seeds
-from results.schema import ResultsError
 from results.scores import MethodScores, TestSet
 from results.variance import (
     FloatArray,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +14,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from results.arrays import read_npz
-from results.checksums import COMPLETE, check_files, read_checksums
+from results.checksums import check_files, read_checksums
 from results.columns import Row
 from results.files import Folder, write_whole
-from results.places import directories_below
+from results.manifests import chosen_directories, is_finished, nothing_finished, read_manifest
 from results.ranks import KEPT, false_rows
 from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, frame_of, validate
-from results.selection import line_labels, selected, settings_of
+from results.selection import line_labels, settings_of
 
-NEEDED = ("label", "preset", "dataset", "seed", "split")
 SAME = ("sources", "training_version", "weights", "data_digest")
 """Entries of a specification that runs of one line of a table share, beside the settings; split and seed may differ."""
 
@@ -137,25 +135,6 @@ class FoundRuns:
     unfinished: tuple[Folder, ...]
 
 
-def read_manifest(path: Folder) -> dict[str, Any]:
-    """Read a manifest: a JSON object with its run and a specification that has what :data:`NEEDED` says."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ResultsError(f"{path} is not a readable manifest: {error}") from error
-    spec = content.get("spec") if isinstance(content, dict) and "run" in content else None
-    if not isinstance(spec, dict):
-        raise ResultsError(f"{path} is not the manifest of a run: it lacks run or spec")
-    if lacking := [name for name in NEEDED if name not in spec]:
-        raise ResultsError(f"{path} is not the manifest of a run: it lacks {', '.join(lacking)}")
-    for name in ("label", "preset", "dataset"):
-        if not str(spec[name]).isprintable():
-            raise ResultsError(
-                f"{path}: spec.{name} is {spec[name]!a}, no printable text; use an unchanged manifest"
-            )
-    return dict(content)
-
-
 def read_run(path: Folder) -> Run:
     """Read a finished run.
 
@@ -164,7 +143,7 @@ def read_run(path: Folder) -> Run:
     ResultsError
         If the run has not finished, or a file of it is damaged.
     """
-    if not (path / COMPLETE).is_file():
+    if not is_finished(path):
         raise ResultsError(
             f"{path} is not a finished run (it has no COMPLETE); `reidbench run` goes on with it"
         )
@@ -240,16 +219,11 @@ def find_runs(paths: Iterable[Path], where: Sequence[str] = (), labels: Sequence
     ResultsError
         If a path does not exist, no run has finished or is chosen, or two directories hold the same run.
     """
-    directories = directories_below(paths)
-    if where:
-        manifests = {name: read_manifest(one / "manifest.json") for name, one in directories.items()}
-        kept = selected(manifests, where)
-        directories = {name: one for name, one in directories.items() if name in kept}
-    unfinished = [one for one in directories.values() if not (one / COMPLETE).is_file()]
-    finished = [read_run(one) for one in directories.values() if one not in unfinished]
-    runs = sorted(finished, key=lambda run: run.id)
+    directories = chosen_directories(paths, where)
+    unfinished = [one for one in directories if not is_finished(one)]
+    runs = sorted((read_run(one) for one in directories if is_finished(one)), key=lambda run: run.id)
     if not runs:
-        raise ResultsError(f"no finished run found, {len(unfinished)} unfinished; `reidbench run` makes some")
+        raise nothing_finished(len(unfinished))
     for one, other in itertools.pairwise(runs):
         if one.id == other.id:
             raise ResultsError(f"run {one.id} is there twice: {one.path} and {other.path}; give one of them")

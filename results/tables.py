@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from results.captions import caption
@@ -33,17 +34,20 @@ Line = dict[tuple[str, str], MeanStd]
 """The numbers of one line, by (group, metric)."""
 
 
-def mean_and_std(values: pd.DataFrame) -> MeanStd:
-    """Return mean and deviation of the columns (seed, value).
+def mean_and_std(values: Iterable[tuple[int, float]]) -> MeanStd:
+    """Return mean and deviation of values, each after its seed.
 
     The mean over seeds of the means over trials. The standard deviation (n - 1) is over seeds if there are
     several, else over the trials of the one seed; NaN of a single value.
     """
-    if values.empty:
-        return MeanStd(np.nan, np.nan)
-    by_seed = values.groupby("seed")["value"].mean()
-    varying = by_seed if len(by_seed) > 1 else values["value"]
-    return MeanStd(float(by_seed.mean()), float(varying.std(ddof=1)))
+    of_seed: dict[int, list[float]] = {}
+    for seed, value in values:
+        of_seed.setdefault(seed, []).append(value)
+    if not of_seed:
+        return MeanStd(math.nan, math.nan)
+    means = [statistics.fmean(of_seed[seed]) for seed in sorted(of_seed)]
+    varying = means if len(means) > 1 else next(iter(of_seed.values()))
+    return MeanStd(statistics.fmean(means), statistics.stdev(varying) if len(varying) > 1 else math.nan)
 
 
 def deviation_over(group: pd.DataFrame) -> str:
@@ -83,22 +87,25 @@ def last_quality(history: pd.DataFrame) -> dict[str, float]:
 
 def quality_cells(group: pd.DataFrame, histories: Mapping[str, pd.DataFrame]) -> Line:
     """Return mean and deviation over runs of the pseudo-labels' ARI, by the rule of :func:`mean_and_std`."""
-    measured = []
-    for run, seed in group[["run", "seed"]].drop_duplicates().itertuples(index=False):
+    measured: dict[str, list[tuple[int, float]]] = {}
+    for run, seed in dict.fromkeys(zip(group["run"], group["seed"], strict=True)):
         if run in histories:
-            measured += [(seed, name, value) for name, value in last_quality(histories[run]).items()]
-    frame = pd.DataFrame(measured, columns=["seed", "name", "value"])
-    return {(QUALITY, str(name)): mean_and_std(part) for name, part in frame.groupby("name")}
+            for name, value in last_quality(histories[run]).items():
+                measured.setdefault(name, []).append((seed, value))
+    return {(QUALITY, name): mean_and_std(measured[name]) for name in sorted(measured)}
 
 
 def metric_cells(group: pd.DataFrame, checkpoints: Sequence[Checkpoint]) -> Line:
     """Return mean and deviation of a line's metrics at the epochs that `checkpoints` name."""
-    cells: Line = {}
-    for rule in checkpoints:
-        rows = group[group["checkpoint"] == rule]
-        for metric in HEADLINE_METRICS if rule == "last" else LEAK_METRICS:
-            cells[GROUPS[rule], metric] = mean_and_std(rows[rows["metric"] == metric])
-    return cells
+    values: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    columns = (group[name].tolist() for name in ("checkpoint", "metric", "seed", "value"))
+    for rule, metric, seed, value in zip(*columns, strict=True):
+        values.setdefault((rule, metric), []).append((seed, value))
+    return {
+        (GROUPS[rule], metric): mean_and_std(values.get((rule, metric), ()))
+        for rule in checkpoints
+        for metric in (HEADLINE_METRICS if rule == "last" else LEAK_METRICS)
+    }
 
 
 def ordered_columns(lines: Iterable[Line]) -> list[tuple[str, str]]:
@@ -110,7 +117,7 @@ def ordered_columns(lines: Iterable[Line]) -> list[tuple[str, str]]:
 def numbers(lines: Sequence[Line]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return means and deviations, a row per line and a column per (group, metric); NaN where a line has none."""
     columns = ordered_columns(lines)
-    absent = MeanStd(np.nan, np.nan)
+    absent = MeanStd(math.nan, math.nan)
     means = [[line.get(column, absent).mean for column in columns] for line in lines]
     stds = [[line.get(column, absent).std for column in columns] for line in lines]
     names = pd.MultiIndex.from_tuples(columns, names=["group", "metric"])

@@ -96,12 +96,12 @@ def runs_(
     """List every run: method, what differs from its preset, state, epochs, headline mAP and age."""
     from harness.tools.overview import as_text, overview
 
-    frame, faults = overview(folders or [Path("runs")], where or (), label or ())
-    sys.stdout.write(as_text(frame, format_))
+    rows, faults = overview(folders or [Path("runs")], where or (), label or ())
+    sys.stdout.write(as_text(rows, format_))
     if prune:
         from harness.tools.pruning import prune_runs
 
-        done = prune_runs([Path(path) for path in frame.loc[frame["state"] == "finished", "path"]])
+        done = prune_runs([Path(row["path"]) for row in rows if row["state"] == "finished"])
         say(f"{done.runs} finished runs pruned: {done.freed / 2**20:.1f} MiB free")
     for fault in faults:
         sys.stderr.write(f"warning: {printable(fault)}\n")
@@ -189,8 +189,8 @@ def score(
         str | None,
         typer.Option(
             "--data",
-            help="Data root: the file holds features by paths, and every list, trial and setting of the protocol "
-            "is scored.",
+            help="Data root, or the lists of `data export`: the file holds features by paths, and every list, trial "
+            "and setting of the protocol is scored.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file to write, values in percent.")] = None,

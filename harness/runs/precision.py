@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
@@ -65,6 +64,8 @@ def source_trunk(architecture: str) -> Any:
 
     The last stride of 1, which a run's own network has, would cost 1.7 times as much.
     """
+    import torchvision  # takes as long as torch does; a plan of runs needs it only for the precision `auto`
+
     trunk: Any = torchvision.models.get_model(architecture)
     trunk.fc = nn.Identity()
     return trunk

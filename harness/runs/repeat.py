@@ -26,7 +26,7 @@ from harness.runs.task import Execution, Task
 from harness.runs.weights import weights_identity, weights_name
 from methods.base import Method, Stage
 from protocols.base import Protocol
-from results.store import read_manifest
+from results.manifests import read_manifest
 
 
 def plan_from_manifest(

@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.registry import load_protocols
 from harness.runs.configuration import validated
-from harness.tools.cluster import CLUSTERERS, ClusterConfig, Samples, distances
+from harness.tools.cluster import ClusterConfig, Samples, distances, labels_from
 from protocols.base import metric_values
 
 Array = npt.NDArray[Any]
@@ -64,7 +64,7 @@ def cluster(
     if absent := samples.missing(config.expansion):
         raise HarnessError(f"expansion={config.expansion} needs {' and '.join(absent)}")
     graph, _ = distances(samples, config, config.radius)
-    labels: npt.NDArray[np.int64] = CLUSTERERS[config.clusterer](graph, config).cpu().numpy().astype(np.int64)
+    labels: npt.NDArray[np.int64] = labels_from(graph, config).cpu().numpy().astype(np.int64)
     return labels
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.registry import CODE, OURS, datasets, load_dataset
 from harness.tools.papers import reference_words
-from results import find_runs
+from results.manifests import finished_manifests
 
 SOFTWARE = """@software{reidbench,
   title = {reidbench: a reproducibility benchmark harness for unsupervised visible-infrared person re-identification},
@@ -22,11 +22,11 @@ def citations(paths: Sequence[Path], where: Sequence[str] = ()) -> str:
     Raises
     ------
     ResultsError
-        As :func:`results.find_runs` does.
+        As :func:`results.manifests.finished_manifests` does.
     """
-    runs = find_runs(paths, where).runs
-    methods = sorted({str(run.manifest["spec"].get("method")) for run in runs})
-    used = sorted({str(run.manifest["spec"]["dataset"]) for run in runs})
+    specs = [manifest["spec"] for manifest in finished_manifests(paths, where)]
+    methods = sorted({str(spec.get("method")) for spec in specs})
+    used = sorted({str(spec["dataset"]) for spec in specs})
     entries = [method_entry(name) for name in methods]
     entries += [dataset_entry(name) for name in used]
     return "\n\n".join([*(one for one in entries if one), SOFTWARE]) + "\n"

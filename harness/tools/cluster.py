@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -23,11 +22,8 @@ from methods.clustering import (
     CameraAware,
     Neighbours,
     SparseDistances,
-    agglomerative,
     camera_aware_graph,
     density_clusters,
-    hdbscan,
-    infomap,
     jaccard_graph,
 )
 from methods.clustering.labels import NOISE
@@ -105,12 +101,16 @@ def distances(samples: Samples, config: ClusterConfig, radius: float) -> tuple[S
     return jaccard_graph(samples.features, k1=config.k1, radius=radius, expansion=expansion)
 
 
-CLUSTERERS: Mapping[str, Callable[[SparseDistances, ClusterConfig], Tensor]] = {
-    "dbscan": lambda graph, c: density_clusters(graph, c.eps, c.min_samples),
-    "hdbscan": lambda graph, c: hdbscan(graph, c.min_samples),
-    "agglomerative": lambda graph, c: agglomerative(graph, min(c.eps, LARGEST_RADIUS), c.min_samples),
-    "infomap": lambda graph, c: infomap(graph, min(c.eps, LARGEST_RADIUS), c.min_samples),
-}
+def labels_from(graph: SparseDistances, config: ClusterConfig) -> Tensor:
+    """Group the samples of a graph by the clusterer of a configuration: int64 tensor (n,), -1 is noise."""
+    if config.clusterer == "dbscan":
+        return density_clusters(graph, config.eps, config.min_samples)
+    from methods.clustering import other_clusterers as others  # SciPy and scikit-learn
+
+    if config.clusterer == "hdbscan":
+        return others.hdbscan(graph, config.min_samples)
+    cluster = others.agglomerative if config.clusterer == "agglomerative" else others.infomap
+    return cluster(graph, min(config.eps, LARGEST_RADIUS), config.min_samples)
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ class Outcome:
 
     def csv(self) -> bytes:
         """Return ``index,label`` lines."""
-        frame = pd.DataFrame({"index": np.arange(len(self.labels)), "label": self.labels})
-        return frame.to_csv(index=False).encode()
+        lines = [f"{index},{label}\n" for index, label in enumerate(self.labels.tolist())]
+        return "".join(["index,label\n", *lines]).encode()
 
     def lines(self) -> list[str]:
         """Describe the clusters in words and numbers."""
@@ -176,7 +176,7 @@ def cluster_file(path: Path, config: ClusterConfig, device: torch.device) -> Out
         )
     try:
         graph, _ = distances(samples, config, config.radius)
-        labels = CLUSTERERS[config.clusterer](graph, config)
+        labels = labels_from(graph, config)
     except MethodError as error:
         raise HarnessError(f"{path}: {error}") from error
     return Outcome(labels.cpu().numpy(), samples.quality(labels))

@@ -25,7 +25,7 @@ from harness.training.state import load_modules
 from methods.base import FeatureBank
 from protocols.base import LabelledImages
 from results.checksums import COMPLETE, check_files
-from results.store import read_manifest
+from results.manifests import read_manifest
 
 Part = Literal["training", "test"]
 PARTS: tuple[Part, ...] = ("training", "test")

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from harness.errors import HarnessError
-from harness.tools.cluster import CLUSTERERS, ClusterConfig, configuration
+from harness.tools.cluster import ClusterConfig, configuration, labels_from
 from harness.tools.cluster import distances as graph_of
 from harness.tools.extraction import Extraction, extract
 from harness.tools.figure_request import Wanted
@@ -171,7 +171,7 @@ def labels_of(samples: Samples, config: ClusterConfig) -> IntArray:
     """Cluster samples."""
     try:
         graph, _ = graph_of(samples, config, config.radius)
-        return CLUSTERERS[config.clusterer](graph, config).cpu().numpy().astype(np.int64)
+        return labels_from(graph, config).cpu().numpy().astype(np.int64)
     except MethodError as error:
         raise HarnessError(f"the features cannot be clustered so: {error}") from error
 

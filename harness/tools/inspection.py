@@ -14,7 +14,7 @@ from harness.training.checkpoint import load_checkpoint
 from protocols.base import DataError
 from protocols.check import check
 from results.checksums import COMPLETE, changed_files
-from results.schema import ResultsError
+from results.errors import ResultsError
 from results.store import read_manifest, read_run
 
 AGAIN = "restore the file, or run it again with --force"

@@ -1,27 +1,31 @@
-"""Every run of a folder in one list, finished or not (``reidbench runs``)."""
+"""Every run of a folder in one list, finished or not (``reidbench runs``); pandas would take longer to import."""
 
 from __future__ import annotations
 
-import os
+import csv
+import io
+import json
+import math
 import time
 from calendar import timegm
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from harness.errors import HarnessError
 from harness.runs.holder import holder_of
 from results.checksums import COMPLETE
-from results.columns import ResultsError
+from results.errors import ResultsError
 from results.files import Folder
+from results.manifests import read_manifest
 from results.places import directories_below
-from results.selection import line_labels, selected, with_settings
-from results.store import read_manifest
+from results.selection import line_labels, selected
 
 COLUMNS = ("run", "method", "preset", "dataset", "split", "seed", "state", "epochs", "mAP", "age", "path")
+ORDER = {"dataset": 0, "method": 0, "preset": 0, "split": 20, "seed": 20}
+"""Columns by which rows are sorted, and the digits of numbers."""
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Found:
 
 def overview(
     paths: Sequence[Path], where: Sequence[str] = (), labels: Sequence[str] = ()
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[list[Row], list[str]]:
     """Return a row for every run at or below `paths`, and what is wrong with directories that cannot be read.
 
     Parameters
@@ -70,30 +74,30 @@ def overview(
     kept = selected(about, where)
     names = line_labels({key: one for key, one in about.items() if key in kept}, labels)
     rows = [row_of(one, names[str(one.path)]) for one in found if str(one.path) in kept]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.sort_values(["dataset", "method", "preset", "split", "seed"], ignore_index=True), faults
+    return sorted(
+        rows, key=lambda row: [str(row[name]).rjust(width) for name, width in ORDER.items()]
+    ), faults
 
 
 def with_state(found: Found) -> dict[str, Any]:
-    """Return a manifest whose specification has the state too, and in its label what differs from the preset."""
-    spec, changed = found.manifest["spec"], found.manifest.get("changed")
-    label = with_settings(spec["label"], changed if isinstance(changed, dict) else {})
-    return {**found.manifest, "spec": {**spec, "state": found.state.split(" ")[0], "label": label}}
+    """Return a manifest whose specification has the state too."""
+    return {**found.manifest, "spec": {**found.manifest["spec"], "state": found.state.split(" ")[0]}}
 
 
 def look_at(path: Folder, manifest: Mapping[str, Any]) -> Found:
     """Look at the directory of a run, at as few of its files as will do."""
     finished = (path / COMPLETE).is_file()
-    history = columns_of(path / "history.csv", ("epoch", "test_mAP"))
-    done = int(history["epoch"].max()) + 1 if len(history) else 0
+    history = rows_of(path / "history.csv")
+    done = 1 + max((int(number(row, "epoch")) for row in history if number(row, "epoch") >= 0), default=-1)
     whole = manifest.get("epochs")
-    scores = headline_scores(path / "metrics.csv") if finished else history["test_mAP"].dropna()[-1:]
+    evaluated = [score for row in history if not math.isnan(score := number(row, "test_mAP"))]
+    scores = headline_scores(path / "metrics.csv") if finished else evaluated[-1:]
     return Found(
         path,
         manifest,
         "finished" if finished else unfinished_state(path, manifest),
         f"{done} of {whole}" if whole is not None else str(done),
-        float(scores.mean()),
+        sum(scores) / len(scores) if scores else math.nan,
     )
 
 
@@ -109,24 +113,35 @@ def unfinished_state(path: Folder, manifest: Mapping[str, Any]) -> str:
     return f"failed ({(why or kind)[:80]})"
 
 
-def columns_of(path: Folder, names: Iterable[str]) -> pd.DataFrame:
-    """Read some columns of a table; those that it lacks, or all of one that cannot be read, are empty."""
+def rows_of(path: Folder) -> list[dict[str, str]]:
+    """Read a table; one that cannot be read is empty."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return pd.read_csv(file, usecols=lambda name: name in names).reindex(columns=list(names))
-    except (OSError, ValueError):
-        return pd.DataFrame(columns=list(names), dtype=float)
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file, strict=True))
+    except (OSError, ValueError, csv.Error):
+        return []
 
 
-def headline_scores(path: Folder) -> pd.Series:
+def number(row: Mapping[str, str], name: str) -> float:
+    """Return a finite number of a row; NaN where it is none, or not there."""
+    try:
+        found = float(row[name])
+    except (KeyError, TypeError, ValueError):
+        return math.nan
+    return found if math.isfinite(found) else math.nan
+
+
+def headline_scores(path: Folder) -> list[float]:
     """Return the mAP of the headline setting at the last epoch, a value a trial."""
-    rows = columns_of(path, ("protocol", "setting", "checkpoint", "metric", "headline", "value"))
-    place = rows["protocol"].astype(str) + " " + rows["setting"].astype(str)
-    wanted = (rows["checkpoint"] == "last") & (rows["metric"] == "mAP") & (place == rows["headline"])
-    return rows.loc[wanted, "value"]
+    return [
+        number(row, "value")
+        for row in rows_of(path)
+        if (row.get("checkpoint"), row.get("metric")) == ("last", "mAP")
+        and f"{row.get('protocol')} {row.get('setting')}" == row.get("headline")
+    ]
 
 
-def row_of(found: Found, name: str) -> dict[str, Any]:
+def row_of(found: Found, name: str) -> Row:
     """Return a run's row."""
     spec = found.manifest["spec"]
     return {
@@ -137,7 +152,7 @@ def row_of(found: Found, name: str) -> dict[str, Any]:
         "epochs": found.epochs,
         "mAP": round(found.score, 2),
         "age": age(str(found.manifest.get("written", ""))),
-        "path": os.fspath(str(found.path)),
+        "path": str(found.path),
     }
 
 
@@ -153,7 +168,7 @@ def age(written: str) -> str:
     return f"{max(int(seconds), 0)} s"
 
 
-def as_text(frame: pd.DataFrame, format_: str) -> str:
+def as_text(rows: Sequence[Row], format_: str) -> str:
     """Return the list as aligned text, CSV or JSON.
 
     Raises
@@ -161,11 +176,29 @@ def as_text(frame: pd.DataFrame, format_: str) -> str:
     HarnessError
         If there is no such format.
     """
+    known = [{key: None if value != value else value for key, value in row.items()} for row in rows]
     if format_ == "csv":
-        return frame.to_csv(index=False, lineterminator="\n")
+        file = io.StringIO()
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(known)
+        return file.getvalue()
     if format_ == "json":
-        return str(frame.to_json(orient="records", indent=2)) + "\n"
+        return json.dumps(known, indent=2) + "\n"
     if format_ != "text":
         raise HarnessError(f"--format {format_}: expected text, csv or json")
-    shown = frame.assign(mAP=frame["mAP"].map(lambda score: "-" if pd.isna(score) else f"{score:.2f}"))
-    return f"{shown.drop(columns='path').to_string(index=False)}\n" if len(frame) else "no runs\n"
+    return aligned(known) if rows else "no runs\n"
+
+
+def aligned(rows: Sequence[Row]) -> str:
+    """Return rows without their paths as lines of equally wide columns."""
+    shown = [name for name in COLUMNS if name != "path"]
+    scores = [{"mAP": "-" if row["mAP"] is None else f"{row['mAP']:.2f}"} for row in rows]
+    lines = [
+        shown,
+        *([str({**row, **score}[name]) for name in shown] for row, score in zip(rows, scores, strict=True)),
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(
+        " ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) + "\n" for line in lines
+    )

@@ -229,7 +229,9 @@ def schedules(text: str, preset: str) -> dict[str, pd.DataFrame]:
         raise NoScheduleError(
             f"{chosen.method.name} has no schedule: eps and k2 stay what the configuration says"
         )
-    return {dataset: schedule(config) for dataset, config in chosen.configs.items()}
+    import pandas as pd  # no other page needs it
+
+    return {dataset: pd.DataFrame(schedule(config)) for dataset, config in chosen.configs.items()}
 
 
 def schedule_plot(text: str, preset: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.reading import assignments, parse_module
 from harness.registry import CODE, OURS, Entry, datasets, load_method, methods, protocols
-from results.sheets import Paper
+
+if TYPE_CHECKING:
+    from results.sheets import Paper
 
 
 @functools.cache
@@ -17,7 +19,7 @@ def paper_of(method: str) -> Paper:
     """Return what a method is called, where it was published and its ablations; the name alone of an unknown one."""
     entry = methods().get(method)
     if entry is None or entry.error:
-        return Paper(method)
+        return paper(method, "", "", 0, {})
     if entry.origin == OURS:
         return paper_in(entry)
     cls = load_method(method)
@@ -46,6 +48,8 @@ def beginning(summary: str) -> str:
 
 def paper(method: str, written: Any, venue: str, year: int, ablations: Any) -> Paper:
     """Return a method's names, place and ablations; `written` is one name, or names by variant."""
+    from results.sheets import Paper  # pandas is beside it, of which `cite` has no need
+
     names = {"": written} if isinstance(written, str) else dict(written)
     return Paper(names.pop("", "") or method, venue, year, ablations, names)
 

@@ -10,7 +10,7 @@ from harness.runs.files import write_atomic
 from harness.runs.holder import holding
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from results.checksums import COMPLETE, changed_files, checksums
-from results.columns import ResultsError
+from results.errors import ResultsError
 
 ONLY_FOR_RESUMING = ("optimisers", "schedules")
 """Entries of a checkpoint that nothing reads once a run has finished."""

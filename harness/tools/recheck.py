@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from harness.runs.run_spec import RunSpec
 from results.checksums import COMPLETE, changed_files, read_checksums
-from results.columns import ResultsError
+from results.errors import ResultsError
 from results.files import Folder
 from results.places import run_directories
 from results.ranks import false_rows

@@ -28,7 +28,6 @@ from results import (
     with_published,
 )
 from results.formats import rich_table
-from results.report import write_report as write_html
 from results.schema import CHECKPOINTS, Checkpoint
 from results.store import collect
 from results.tables import SHOWN
@@ -204,6 +203,8 @@ def write_report(
     HarnessError
         If no run is of a data set that lies at one of the roots.
     """
+    from results.report import write_report as write_html  # matplotlib, which tables go without
+
     found = find_runs(paths, where, labels)
     runs = without_extras(found.runs)
     sheets = {}

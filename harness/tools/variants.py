@@ -6,14 +6,14 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
 
 from harness.errors import HarnessError
 from harness.runs.configuration import parse_sets
-from harness.tools.cluster import CLUSTERERS, ClusterConfig, configuration, distances
+from harness.tools.cluster import ClusterConfig, ClustererName, configuration, distances, labels_from
 from harness.tools.samples import Samples, read_samples
 from methods.clustering import EXPANSIONS, LARGEST_RADIUS, SparseDistances
 from methods.clustering.labels import NOISE
@@ -70,14 +70,14 @@ def variants(
 
 def grid(eps: Sequence[float]) -> list[tuple[str, float | None]]:
     """Return clusterers and radii; HDBSCAN once, for it takes none."""
-    radial = [name for name in CLUSTERERS if name != "hdbscan"]
+    radial = [name for name in get_args(ClustererName) if name != "hdbscan"]
     return [*itertools.product(radial, eps), ("hdbscan", None)]
 
 
 def attempt(samples: Samples, graph: SparseDistances, config: ClusterConfig) -> dict[str, float]:
     """Return a row of the table of variants."""
     start = time.perf_counter()
-    labels = CLUSTERERS[config.clusterer](graph, config)
+    labels = labels_from(graph, config)
     noise = int((labels == NOISE).sum())
     seconds = time.perf_counter() - start
     quality = samples.quality(labels)

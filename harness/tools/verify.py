@@ -14,7 +14,7 @@ from harness.tools.pruning import is_pruned, prune
 from harness.training.execute import execute
 from harness.training.progress import Reporter
 from results.checksums import changed_files
-from results.store import read_manifest
+from results.manifests import read_manifest
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
 from torch import Tensor
 
 from methods.clustering.labels import OUTSIDE
@@ -14,6 +15,24 @@ from methods.values import MODALITIES
 from protocols.base import LabelledImages
 
 IntArray = npt.NDArray[np.int64]
+
+
+class Contingency(NamedTuple):
+    """How often an identity and a label meet: the cells where they do, in the order of both, and all sums.
+
+    Attributes
+    ----------
+    cells, identity, label : int64 arrays (m,)
+        Samples of a cell, and the places of its identity and its label.
+    by_identity, by_label : int64 arrays
+        Samples of each identity, and of each label.
+    """
+
+    cells: IntArray
+    identity: IntArray
+    label: IntArray
+    by_identity: IntArray
+    by_label: IntArray
 
 
 def singletons(labels: IntArray) -> IntArray:
@@ -29,14 +48,53 @@ def pairs(counts: npt.NDArray[np.int64]) -> float:
     return float((counts.astype(np.float64) * (counts - 1) / 2).sum())
 
 
-def contingency(labels: IntArray, identity: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Return the sizes of (label, identity) cells, of labels, and of identities; linear in the samples."""
-    names, a = np.unique(labels, return_inverse=True)
-    people, b = np.unique(identity, return_inverse=True)
-    ones = np.ones(len(a), dtype=np.int64)
-    cells = coo_array((ones, (a, b)), shape=(len(names), len(people))).tocsr()
-    cells.sum_duplicates()
-    return cells.data, np.bincount(a), np.bincount(b)
+def contingency(labels: IntArray, identity: IntArray) -> Contingency:
+    """Count the cells of identities and labels."""
+    people, by_identity = np.unique(identity, return_inverse=True, return_counts=True)[1:]
+    names, by_label = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+    cell, cells = np.unique(people * len(by_label) + names, return_counts=True)
+    return Contingency(cells, *np.divmod(cell, max(len(by_label), 1)), by_identity, by_label)
+
+
+def adjusted_rand_index(counts: Contingency) -> float:
+    """Return the Rand index, adjusted for chance (Hubert and Arabie 1985).
+
+    It and :func:`normalised_mutual_information` are scikit-learn's to the last bit, without the second that its
+    import takes.
+    """
+    n = int(counts.cells.sum())
+    both, people, labels = (
+        int((one**2).sum()) for one in (counts.cells, counts.by_identity, counts.by_label)
+    )
+    # ordered pairs of two samples: together in both, by identity alone, by label alone, in neither
+    same, identity_only, label_only = both - n, people - both, labels - both
+    neither = n * n - both - identity_only - label_only
+    if not (identity_only or label_only):
+        return 1.0
+    chance = (same + identity_only) * (identity_only + neither) + (same + label_only) * (label_only + neither)
+    return 2.0 * (same * neither - identity_only * label_only) / chance
+
+
+def normalised_mutual_information(counts: Contingency) -> float:
+    """Return the mutual information in units of the mean of both entropies."""
+    n, groups = float(counts.cells.sum()), (counts.by_identity, counts.by_label)
+    if min(map(len, groups)) < 2:  # one of them says nothing; equal they are only if both do
+        return float(max(map(len, groups)) < 2)
+    share = counts.cells / n
+    expected = counts.by_identity[counts.identity] * counts.by_label[counts.label]
+    by_chance = (
+        math.log(n) - np.log(expected) + math.log(n)
+    )  # in the order that rounds as scikit-learn's does
+    terms = share * (np.log(counts.cells) - math.log(n)) + share * by_chance
+    terms[np.abs(terms) < np.finfo(np.float64).eps] = 0
+    shared = max(float(terms.sum()), 0.0)
+    return shared / float(np.mean([entropy(sizes) for sizes in groups])) if shared else 0.0
+
+
+def entropy(sizes: IntArray) -> float:
+    """Return the entropy of groups of these sizes, in nats."""
+    n = float(sizes.sum())
+    return float(-np.sum(sizes / n * (np.log(sizes) - math.log(n))))
 
 
 def fragmentation(labels: IntArray, group: IntArray) -> float:
@@ -121,9 +179,6 @@ def cluster_quality(
         fragmentation_modality; purity, purity_across_modalities, and one a camera, as
         purity_visible_camera_1 (NaN where nothing is clustered).
     """
-    # half as large as torch, and only of use where identities are known
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
     labels, identity = np.asarray(labels, np.int64), np.asarray(identity, np.int64)
     quality: dict[str, float] = {"clusters": 0.0, "noise": float((labels < 0).sum())}
     sizes = np.bincount(labels[labels >= 0])
@@ -131,11 +186,9 @@ def cluster_quality(
     quality["clusters"] = float(len(sizes))
     for name, function in (("min", np.min), ("median", np.median), ("max", np.max)):
         quality[f"size_{name}"] = float(function(sizes)) if len(sizes) else 0.0
-    clusters = singletons(labels)
-    quality["ari"] = float(adjusted_rand_score(identity, clusters)) if len(clusters) else 1.0
-    quality["nmi"] = float(normalized_mutual_info_score(identity, clusters)) if len(clusters) else 1.0
-    cells, by_label, by_identity = contingency(clusters, identity)
-    together, same_label, same_identity = pairs(cells), pairs(by_label), pairs(by_identity)
+    counts = contingency(singletons(labels), identity)
+    quality["ari"], quality["nmi"] = adjusted_rand_index(counts), normalised_mutual_information(counts)
+    together, same_label, same_identity = map(pairs, (counts.cells, counts.by_label, counts.by_identity))
     precision = together / same_label if same_label else 1.0
     recall = together / same_identity if same_identity else 1.0
     quality |= {"pair_precision": precision, "pair_recall": recall}

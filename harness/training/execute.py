@@ -19,7 +19,7 @@ from harness.training.setup import Setup, prepare
 from harness.training.state import State, resume, store_progress
 from methods.timing import recording
 from protocols.base import Protocol
-from results.store import read_manifest
+from results.manifests import read_manifest
 
 
 def execute(task: Task, reporter: Reporter) -> RunDirectory:

@@ -56,7 +56,8 @@ def set_switches() -> None:
     """Set what is global: deterministic algorithms, no TF32, no cuDNN search, threads. Nothing else sets it."""
     share_threads()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # what `use_deterministic_algorithms` does, but for the compiler's switch, whose import takes as long as torch's
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False

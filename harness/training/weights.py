@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torchvision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -62,6 +61,8 @@ def imagenet(architecture: str, say: Callable[[str], None]) -> dict[str, Tensor]
     HarnessError
         If they cannot be downloaded, or the file is not what the hash in its name says.
     """
+    import torchvision  # takes as long as torch does, and the first epoch waits for it only with these weights
+
     url = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url
     name = url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name

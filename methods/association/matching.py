@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from methods.association.transport import transport_plan
@@ -105,6 +104,8 @@ def matching_cost(visible_rows: Tensor, infrared_rows: Tensor) -> Tensor:
 
 def _match_larger_side(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the maps large -> small and small -> large for `cost` (large, small)."""
+    from scipy.optimize import linear_sum_assignment  # a look at a method need not wait for it
+
     to_small, to_large = (np.full(n, -1, dtype=np.int64) for n in cost.shape)
     if not len(to_large):
         return to_small, to_large

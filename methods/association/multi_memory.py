@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from methods.clustering.labels import NOISE, n_clusters
@@ -195,6 +194,8 @@ def nearest_match(distance: Tensor) -> Tensor:
 
 def assigned_match(distance: Tensor) -> Tensor:
     """Return partners (K_v,) by the one-to-one assignment of least total distance; leftovers go to their nearest."""
+    from scipy.optimize import linear_sum_assignment  # a look at a method need not wait for it
+
     partner = nearest_match(distance)
     rows, columns = linear_sum_assignment(distance.cpu().numpy())
     partner[torch.from_numpy(rows)] = torch.from_numpy(columns).to(partner.device)

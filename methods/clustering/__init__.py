@@ -4,7 +4,7 @@ neighbours -> k-reciprocal sets -> encoding V -> expansion V' = W V -> Jaccard d
 density clustering. A method calls :func:`jaccard_clusters` or :func:`camera_aware_clusters`; every stage is a
 function that can be used alone, given the back end of :func:`kernels_for`. ``kernels`` holds the loops, ``values``
 what the stages hand on, ``labels`` what anybody may do with pseudo-labels. Nothing here knows a method, an image or
-a file: arrays in, arrays out.
+a file: arrays in, arrays out. ``other_clusterers``, on SciPy and scikit-learn, is imported by who wants one of them.
 """
 
 from methods.clustering.camera_aware import CameraAware, camera_aware_clusters, camera_aware_graph
@@ -21,7 +21,6 @@ from methods.clustering.first_pass import has_bfloat16_units
 from methods.clustering.jaccard import jaccard_distances
 from methods.clustering.kernels import Kernels, kernels_for
 from methods.clustering.neighbours import nearest_neighbours
-from methods.clustering.other_clusterers import agglomerative, hdbscan, infomap, neighbour_infomap
 from methods.clustering.pipeline import (
     LARGEST_RADIUS,
     Clustering,
@@ -51,7 +50,6 @@ __all__ = [
     "NeighbourSets",
     "Neighbours",
     "SparseDistances",
-    "agglomerative",
     "camera_aware_clusters",
     "camera_aware_graph",
     "dbscan",
@@ -61,14 +59,11 @@ __all__ = [
     "expanded_sets",
     "graph_of",
     "has_bfloat16_units",
-    "hdbscan",
-    "infomap",
     "jaccard_clusters",
     "jaccard_distances",
     "jaccard_graph",
     "kernels_for",
     "nearest_neighbours",
-    "neighbour_infomap",
     "reciprocal_sets",
     "summarise",
 ]

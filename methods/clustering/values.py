@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from methods.clustering.locality import ranks
 from methods.errors import MethodError
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 WEIGHT_SCALE = 1 << 30
 """An encoding's weight 1 as an integer: integers add up to the same sum in any order, on any device."""
+EXPONENTIAL_SCALE = 1 << 40
+"""Unit of the softmax's exponentials: integers, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class CSR:
         return torch.repeat_interleave(torch.arange(len(self), device=self.indptr.device), self.sizes)
 
     def _matrix(self, values: NDArray[Any]) -> sparse.csr_array:
+        from scipy import sparse  # what a run needs of the core goes without
+
         parts = (values, self.indices.cpu().numpy(), self.indptr.cpu().numpy())
         return sparse.csr_array(parts, shape=(len(self), len(self)))
 

@@ -12,7 +12,6 @@ from copy import deepcopy
 from typing import Any, Literal
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -88,6 +87,8 @@ def load_resnet(architecture: str, weights: Mapping[str, Tensor] | None) -> nn.M
     """
     if architecture not in ARCHITECTURES:
         raise MethodError(f"architecture {architecture!r} is unknown; use one of {', '.join(ARCHITECTURES)}")
+    import torchvision  # takes as long as torch does, which a look at a method need not wait for
+
     network: Any = getattr(torchvision.models, architecture)(weights=None)
     network.fc = nn.Identity()
     first = network.layer4[0]

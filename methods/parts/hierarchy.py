@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -149,13 +148,12 @@ def bank_position_of(bank: FeatureBank, labels: Tensor, n: int) -> Tensor:
     return rows
 
 
-def schedule_frame(
+def schedule_rows(
     stages: Sequence[Stage], settings: Callable[[Stage, int], Mapping[str, Any]]
-) -> pd.DataFrame:
-    """Return the settings of every epoch, after the columns stage and epoch."""
-    rows = [
+) -> list[dict[str, Any]]:
+    """Return the settings of every epoch, after its stage and number."""
+    return [
         {"stage": stage.name, "epoch": epoch, **settings(stage, epoch)}
         for stage in stages
         for epoch in range(stage.epochs)
     ]
-    return pd.DataFrame(rows)

@@ -11,8 +11,8 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 
 from results.comparisons import EPOCHS, p_text
+from results.errors import ResultsError
 from results.figures.style import COLOURS, INK, LIGHT, PAPER, SMALL, WIDTHS, contrast, panels, signed, styled
-from results.schema import ResultsError
 
 BLUE, ORANGE = COLOURS[0], COLOURS[1]
 DIVERGING = LinearSegmentedColormap.from_list("worse to better", [ORANGE, LIGHT, BLUE])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-from results.columns import ResultsError
+from results.errors import ResultsError
 from results.figures.style import (
     COLOURS,
     HATCHES,

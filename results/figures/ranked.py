@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from results.errors import ResultsError
 from results.figures.style import BAD, GOOD, INK, PAPER, SMALL, WIDTHS, sheet, styled, wrapped
-from results.schema import ResultsError
 
 ACROSS = {1: 5, 2: 10}
 """Gallery images side by side, by columns of a paper."""

@@ -11,6 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from results.errors import ResultsError
 from results.figures.style import (
     COLOURS,
     HATCHES,
@@ -29,7 +30,6 @@ from results.figures.style import (
     styled,
     wrapped,
 )
-from results.schema import ResultsError
 from results.spaces import FloatArray, Fragments, IntArray, PairDistances
 
 MODALITIES = ("visible", "infrared")

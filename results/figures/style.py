@@ -20,8 +20,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from results.errors import ResultsError
 from results.files import write_whole
-from results.schema import ResultsError
 
 WIDTHS = {1: 3.5, 2: 7.16}
 """Inches of one column and of two, as in the journals of the field."""

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from results.errors import ResultsError
 from results.figures.style import INK, Look, looks, panels, styled
-from results.schema import ResultsError
 
 FEW = 4
 """Up to so many runs of a method are lines of their own; of more, their range is shaded."""

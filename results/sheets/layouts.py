@@ -9,7 +9,7 @@ import pandas as pd
 
 from results.captions import deviation, lists_of, warnings_of
 from results.comparable import check_rows
-from results.schema import ResultsError
+from results.errors import ResultsError
 from results.sheets.ablations import Study, outside_words, paper_study_rows, studies, study_rows
 from results.sheets.naming import group_rank
 from results.sheets.own_rows import (

@@ -114,7 +114,8 @@ def own_row(line: Line, places: Sequence[Place], wanted: Wanted, papers: Papers)
     for place in places:
         rows = line.at(place)
         for metric in wanted.metrics:
-            mean, std = mean_and_std(rows[rows["metric"] == metric])
+            of_metric = rows[rows["metric"] == metric]
+            mean, std = mean_and_std(zip(of_metric["seed"], of_metric["value"], strict=True))
             values.append(Value(mean, std if wanted.deviations else math.nan))
     texts = {
         "method": line.name if own_name else proper_name(line.name, paper, line.config),

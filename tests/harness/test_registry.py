@@ -80,7 +80,7 @@ def test_a_class_in_a_sub_package_is_found_where_it_is(
     monkeypatch.setattr(registry, "CODE", tmp_path)
     inner = tmp_path / "methods" / "inner"
     inner.mkdir(parents=True)
-    (tmp_path / "methods" / "base.py").write_text("class Method: pass\n")
+    (tmp_path / "methods" / "base.py").write_text("class Method(ABC): pass\n")
     (tmp_path / "methods" / "a.py").write_text("class Same(base.Method[int]): pass\n")
     (inner / "b.py").write_text("from x import Same\nclass Deep(Same):\n    name, summary = 0, 0\n")
     (inner / "__init__.py").write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -107,7 +108,7 @@ def test_eps_by_hand() -> None:
 
 def test_schedule_lists_every_epoch_and_joint_counts_in_the_third_stage_only() -> None:
     for dataset, epochs in (("sysu-mm01", (25, 25, 50)), ("regdb", (30, 30, 60))):
-        frame = MPJL.schedule(paper(dataset))
+        frame = pd.DataFrame(MPJL.schedule(paper(dataset)))
         assert tuple(frame.groupby("stage", sort=False).size()) == epochs
         assert bool(((frame.joint_k1 > 0) == (frame.stage == THIRD)).all())
         assert bool((2 * frame.cap <= frame.k1).all())
@@ -277,7 +278,7 @@ def test_lists_longer_than_the_data_are_refused_before_any_epoch(wrong: dict[str
 @pytest.mark.parametrize("dataset", ["sysu-mm01", "regdb"])
 def test_presets_are_valid_and_the_demo_fits_the_twins(dataset: str) -> None:
     demo = resolve(MPJL, dataset, "demo", None, [])[0]
-    frame = MPJL.schedule(demo)  # type: ignore[arg-type]
+    frame = pd.DataFrame(MPJL.schedule(demo))  # type: ignore[arg-type]
     assert len(frame) == 10
     assert frame.k1.max() <= 20
     assert frame.joint_k1.max() <= 40

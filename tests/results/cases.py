@@ -121,8 +121,9 @@ def write_run(
     spec: dict[str, Any] | None = None,
     ranks: dict[str, Any] | None = None,
     environment: dict[str, Any] | None = None,
+    changed: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a finished run below `root`."""
+    """Write a finished run below `root`; `changed` is what its configuration has not from its preset."""
     first = rows.iloc[0]
     path = root / "regdb" / str(first["method"]).replace(":", "-") / str(first["run"])
     path.mkdir(parents=True)
@@ -143,6 +144,7 @@ def write_run(
         "spec": about | (spec or {}),
         "environment": {"python": "3.11", "packages": {"torch": "2.15"}, "gpus": [], "commit": "0123abc"}
         | (environment or {}),
+        **({"changed": changed} if changed else {}),
     }
     (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     write_frame(rows, path / "metrics.csv", METRICS)

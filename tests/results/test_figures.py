@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from results import compare, find_runs
 from results.comparable import line_groups
+from results.errors import ResultsError
 from results.figures import cmc, cmc_points, forest, pairs, scaling, schedule, stages, timings, training
 from results.figures.style import COLOURS, WIDTHS, check_suffix, contrast, looks, to_bytes, write_figure
-from results.schema import ResultsError
 from results.store import Run
 from tests.results.cases import history, regdb_rows, write_run, write_scored_run
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from results import load
+from results.errors import ResultsError
 from results.frames import write_parquet
-from results.schema import ResultsError
 from tests.results.cases import regdb_rows, write_run
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from results.errors import ResultsError
 from results.figures import Points, RankedRow, Tile, distances, embedding, ranked, split
 from results.figures.ranked import shortened
 from results.figures.style import WIDTHS, to_bytes
-from results.schema import ResultsError
 from results.spaces import Fragments, fragments, pair_distances, project, some_identities
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import bootstrap, nct, permutation_test, ttest_rel
 from scipy.stats import t as student
 
+from results.errors import ResultsError
 from results.intervals import detectable, holm, interval_of, nadeau_bengio
-from results.schema import ResultsError
 from results.scores import MethodScores, TestSet
 from results.statistics import BOTH, ONE_MODEL, TWO_MODELS, TwoMethods, one_method, two_methods
 from results.variance import identity_scores, mean_squares, variance_of_difference, variance_of_mean

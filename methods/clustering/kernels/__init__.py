@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from methods.clustering.kernels import numba_kernels, torch_kernels
+from methods.clustering.kernels import torch_kernels
 from methods.clustering.kernels.interface import Kernels, SearchResult
 
 __all__ = ["Kernels", "SearchResult", "kernels_for"]
@@ -16,4 +16,9 @@ __all__ = ["Kernels", "SearchResult", "kernels_for"]
 
 def kernels_for(features: Tensor) -> Kernels:
     """Return the back end for the device on which features (or what was made of them) lie."""
-    return numba_kernels if features.device.type == "cpu" else torch_kernels
+    if features.device.type != "cpu":
+        return torch_kernels
+    # numba takes its time, and a look at a method needs none
+    from methods.clustering.kernels import numba_kernels
+
+    return numba_kernels

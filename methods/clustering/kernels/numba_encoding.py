@@ -6,10 +6,8 @@ import numpy as np
 from numba import njit, prange
 
 from methods.clustering.kernels.numba_arrays import Chunks, Floats, Ints, Longs, Rows, dot, joined, position
-from methods.clustering.values import WEIGHT_SCALE
+from methods.clustering.values import EXPONENTIAL_SCALE, WEIGHT_SCALE
 
-EXPONENTIAL_SCALE = 1 << 40
-"""Unit of the softmax's exponentials: integers, for the reason of :data:`WEIGHT_SCALE`."""
 CHUNK = 256
 """Rows that a thread takes at a time."""
 

@@ -8,10 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from methods.clustering.kernels.numba_encoding import EXPONENTIAL_SCALE
 from methods.clustering.kernels.torch_blocks import blocks, entries_of, pair_similarity, row_starts
 from methods.clustering.kernels.torch_search import searches
-from methods.clustering.values import CSR, WEIGHT_SCALE, Encoding, Neighbours, NeighbourSets
+from methods.clustering.values import (
+    CSR,
+    EXPONENTIAL_SCALE,
+    WEIGHT_SCALE,
+    Encoding,
+    Neighbours,
+    NeighbourSets,
+)
 
 __all__ = [
     "density_labels",

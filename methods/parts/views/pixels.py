@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.parts.views import batched, compiled
+from methods.parts.views import batched
 from methods.parts.views.constants import OFFSET, SCALE
 from methods.parts.views.recipes import Draws
 
@@ -42,6 +42,8 @@ def apply_views(images: Tensor, draws: Draws) -> Tensor:
     """
     if images.device.type != "cpu":
         return batched.change(images, draws)
+    from methods.parts.views import compiled  # numba, which only a training's batches need
+
     out = np.empty(images.shape, dtype=np.float32)
     compiled.change(images.numpy(), draws, SCALE, OFFSET, out)
     return torch.from_numpy(out)

@@ -16,7 +16,7 @@ from harness.tools.extraction import extract
 from harness.training.diagnostics import cluster_quality
 from harness.training.progress import Reporter
 from protocols.regdb import RegDB
-from results.schema import ResultsError
+from results.errors import ResultsError
 from results.store import read_run
 from tests.conftest import tiny_settings
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.runs.holder import myself
 from harness.tools.overview import as_text, overview
-from results.columns import ResultsError
+from results.errors import ResultsError
 from tests.results.cases import regdb_rows, write_run
 
 WRITTEN = "2026-01-01T00:00:00Z"
@@ -33,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     }
     for seed, state in states.items():
         eps = 0.5 if seed == 5 else 0.6
-        path = write_run(tmp_path, regdb_rows(seed=seed), spec={"config": {"eps": eps}})
+        path = write_run(tmp_path, regdb_rows(seed=seed), spec={"config": {"k1": 20, "eps": eps}})
         manifest = json.loads((path / "manifest.json").read_text())
         holder = state.pop("holder", None)
         (path / "manifest.json").write_text(
@@ -51,7 +52,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_state_is_told(folder: Path) -> None:
-    frame, faults = overview([folder])
+    found, faults = overview([folder])
+    frame = pd.DataFrame(found)
     by_seed = frame.set_index("seed")
     assert by_seed["state"].to_dict() == {
         0: "finished",
@@ -75,12 +77,26 @@ def test_every_state_is_told(folder: Path) -> None:
 
 
 def test_conditions_and_formats(folder: Path) -> None:
-    frame, _ = overview([folder], ["state=stopped,failed"], ["dmic[k1=20, eps=0.5]=small"])
-    assert frame["seed"].to_list() == [4, 5]
-    assert sorted(frame["method"]) == ["dmic[k1=20, eps=0.6]", "small"]
-    assert [one["seed"] for one in json.loads(as_text(frame, "json"))] == [4, 5]
-    assert as_text(frame, "csv").startswith("run,method,preset,")
-    assert "stopped" in as_text(frame, "text")
+    rows, _ = overview([folder], ["state=stopped,failed"], ["dmic[k1=20, eps=0.5]=small"])
+    assert {row["seed"]: row["method"] for row in rows} == {4: "dmic[k1=20, eps=0.6]", 5: "small"}
+    assert [row["seed"] for row in rows] == [4, 5]
+    assert [one["seed"] for one in json.loads(as_text(rows, "json"))] == [4, 5]
+    assert as_text(rows, "csv").startswith("run,method,preset,")
+    header, *lines = as_text(rows, "text").splitlines()
+    assert {len(line) for line in lines} == {len(header)}
+    assert header.split() == [
+        "run",
+        "method",
+        "preset",
+        "dataset",
+        "split",
+        "seed",
+        "state",
+        "epochs",
+        "mAP",
+        "age",
+    ]
+    assert "stopped" in lines[0]
     with pytest.raises(ResultsError, match="state is failed, finished, killed, running, stopped"):
         overview([folder], ["state=lost"])
 

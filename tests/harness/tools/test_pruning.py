@@ -10,7 +10,7 @@ import torch
 from harness.tools.pruning import is_pruned, prune, prune_runs
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from results.checksums import changed_files
-from results.columns import ResultsError
+from results.errors import ResultsError
 from tests.results.cases import finish, regdb_rows, write_run
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from harness.training.diagnostics import cluster_quality
 from tests.reference import diagnostics as slow
@@ -52,6 +52,18 @@ def test_noise_samples_are_singletons_for_nmi() -> None:
     identity = np.array([0, 0, 1, 1, 2])
     found = cluster_quality(np.array([0, 0, -1, -1, 1]), identity)
     assert found["nmi"] == pytest.approx(normalized_mutual_info_score(identity, [0, 0, 1, 2, 3]))
+
+
+@pytest.mark.parametrize("shape", ["alike", "one cluster", "one person", "all apart"])
+def test_agreement_is_scikit_learns(shape: str) -> None:
+    rng = np.random.default_rng(5)
+    identity = rng.integers(0, 1 if shape == "one person" else 30, 300)
+    labels = np.where(rng.random(300) < 0.7, identity, rng.integers(0, 40, 300))
+    labels = {"one cluster": labels * 0, "all apart": np.arange(300)}.get(shape, labels)
+    found = cluster_quality(labels, identity)
+    assert found["ari"] == adjusted_rand_score(identity, labels)
+    # the order of its sum is SciPy's, which may change it
+    assert found["nmi"] == pytest.approx(normalized_mutual_info_score(identity, labels), rel=1e-14, abs=0)
 
 
 def test_perfect_labels() -> None:

@@ -19,15 +19,12 @@ from methods.clustering import (
     LARGEST_RADIUS,
     MeanExpansion,
     SparseDistances,
-    agglomerative,
-    hdbscan,
-    infomap,
     jaccard_graph,
     nearest_neighbours,
-    neighbour_infomap,
     other_clusterers,
 )
 from methods.clustering.labels import NOISE
+from methods.clustering.other_clusterers import agglomerative, hdbscan, infomap, neighbour_infomap
 from methods.errors import MethodError
 from tests.methods.clustering import cases
 
