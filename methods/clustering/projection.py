@@ -20,6 +20,8 @@ DIMENSION_DIVISORS = (8, 4)
 """Directions are a share of the features' dimensions: divided by these, the cheapest first."""
 SAMPLE = 4096
 """Rows that decide the directions."""
+PART = 1024
+"""Rows that are projected at a time."""
 PROBES = 128
 """Rows that are searched exactly, to see whether the proof would succeed."""
 UNPROVEN_PROBES = 1 / 32
@@ -47,6 +49,13 @@ class Projection:
     residual: NDArray[np.float64]
     slack: float
 
+    def first(self, r: int) -> Projection:
+        """Return the coordinates in the first `r` directions alone."""
+        if r == self.rows.shape[1]:
+            return self
+        left_out = self.rows[:, r:].double().square().sum(1).numpy()
+        return Projection(self.rows[:, :r].contiguous(), np.sqrt(self.residual**2 + left_out), self.slack)
+
 
 def leading_projection(features: Tensor, k: int, keep: int, group: Tensor) -> Projection | None:
     """Project on as few leading directions as prove the k nearest from `keep` candidates a row.
@@ -66,47 +75,65 @@ def leading_projection(features: Tensor, k: int, keep: int, group: Tensor) -> Pr
     n, d = features.shape
     if n < MIN_SAMPLES_PER_DIMENSION * d or d < 16 * DIMENSION_DIVISORS[-1]:
         return None
-    sample = features[:: max(1, n // SAMPLE)]
-    for divisor in DIMENSION_DIVISORS:
-        candidate = project(features, leading_directions(sample, d // divisor))
-        if proves(features, candidate, k, keep, group):
-            return candidate
-    return None
+    widest = project(
+        features, leading_directions(features[:: max(1, n // SAMPLE)], d // DIMENSION_DIVISORS[-1])
+    )
+    probes = Probes(features, k, group)
+    candidates = (widest.first(d // divisor) for divisor in DIMENSION_DIVISORS)
+    return next((candidate for candidate in candidates if proves(candidate, probes, keep)), None)
 
 
 def leading_directions(sample: Tensor, r: int) -> Tensor:
-    """Return an orthonormal basis (d, r), float64, near the leading directions, by subspace iteration."""
+    """Return an orthonormal basis (d, r), float64, near the leading directions, the first ones first.
+
+    By subspace iteration, and the principal axes of the sample within the subspace.
+    """
     generator = torch.Generator().manual_seed(0)
     basis = torch.randn(sample.shape[1], r, generator=generator)
     for _ in range(2):
         basis = torch.linalg.qr(sample.T @ (sample @ basis)).Q
-    return torch.linalg.qr(basis.double()).Q
+    within = sample @ basis
+    axes = torch.linalg.eigh(within.T @ within).eigenvectors.flip(1)
+    return torch.linalg.qr((basis @ axes).double()).Q
 
 
 def project(features: Tensor, basis: Tensor) -> Projection:
     """Return coordinates of features (n, d) in an orthonormal basis (d, r), computed in float64."""
     rows = torch.empty(len(features), basis.shape[1])
     outside = torch.empty(len(features), dtype=torch.float64)
-    for part, out, left in zip(
-        features.split(SAMPLE), rows.split(SAMPLE), outside.split(SAMPLE), strict=True
-    ):
+    for part, out, left in zip(*(rows.split(PART) for rows in (features, rows, outside)), strict=True):
         exact = part.double()
         out.copy_(exact @ basis)
-        left.copy_(exact.square().sum(1) - out.double().square().sum(1))
+        left.copy_(exact.square_().sum(1) - out.double().square_().sum(1))
     skew = float((basis.T @ basis - torch.eye(basis.shape[1], dtype=torch.float64)).norm())
     # the summation error of all d products is above that of r of them and the rounding of the coordinates
     slack = summation_error(features) + 4 * skew
     return Projection(rows, np.sqrt(outside.clamp(min=0).numpy() + ROUNDING), slack)
 
 
-def proves(features: Tensor, projection: Projection, k: int, keep: int, group: Tensor) -> bool:
+class Probes:
+    """Some rows, and what an exact search finds for them.
+
+    Attributes
+    ----------
+    rows : int64 tensor (p,)
+    same : bool tensor (p, n)
+        Pairs of one group.
+    kth : float64 tensor (p, 1)
+        Similarity of the k-th nearest.
+    """
+
+    def __init__(self, features: Tensor, k: int, group: Tensor) -> None:
+        self.rows = torch.arange(0, len(features), max(1, len(features) // PROBES))
+        self.same = (group[self.rows, None] == group[None]) & (group[self.rows, None] >= 0)
+        exact = (features[self.rows] @ features.T).masked_fill_(self.same, -torch.inf)
+        self.kth = exact.topk(k, dim=1).values[:, -1:].double()
+
+
+def proves(projection: Projection, probes: Probes, keep: int) -> bool:
     """Say whether `keep` candidates prove the k nearest of nearly every probe."""
-    rows = torch.arange(0, len(features), max(1, len(features) // PROBES))
     residual = torch.from_numpy(projection.residual)
-    same = (group[rows, None] == group[None]) & (group[rows, None] >= 0)
-    exact = (features[rows] @ features.T).masked_fill_(same, -torch.inf)
-    kth = exact.topk(k, dim=1).values[:, -1:].double()
-    near = (projection.rows[rows] @ projection.rows.T).masked_fill_(same, -torch.inf)
-    margin = projection.slack + residual[rows, None] * residual.max() + 2 * ROUNDING
-    candidates = (near.double() >= kth - margin).sum(1)
+    near = (projection.rows[probes.rows] @ projection.rows.T).masked_fill_(probes.same, -torch.inf)
+    margin = projection.slack + residual[probes.rows, None] * residual.max() + 2 * ROUNDING
+    candidates = (near.double() >= probes.kth - margin).sum(1)
     return float((candidates > keep).double().mean()) <= UNPROVEN_PROBES

@@ -22,6 +22,7 @@ from methods.clustering.kernels.numba_arrays import Bools, Doubles, Floats, Ints
 from methods.clustering.kernels.numba_candidates import (
     Block,
     Candidates,
+    Keys,
     filter_block,
     no_candidates,
     shrink,
@@ -148,15 +149,38 @@ def rerank_projected(
         if count > keep:
             count, last = shrink(keys[i], ids[i], count, keep, 32, ErrorBound(0.0, 0.0))
             dropped = max(dropped, last)
-        exact = np.empty(count, np.float32)
-        for t in range(count):
-            exact[t] = dot(features[i], features[ids[i, t]])
-            error = abs(exact[t] - np.float64(value_of(keys[i, t], 32)))
-            failed[i] |= not error <= slack + residual[i] * residual[ids[i, t]] + 1e-6
-        _write_best(exact, ids[i, :count], lists.ids[i], lists.similarity[i])
+        failed[i] = _rank_projected(features, i, keys[i, :count], ids[i, :count], residual, slack, lists)
         if dropped > -(1 << 31):  # the lowest key: nothing was dropped
             largest = np.float64(value_of(dropped, 32)) + slack + residual[i] * longest
             failed[i] |= not (count >= k and largest < lists.similarity[i, k - 1] - 1e-6)
+    return failed
+
+
+@njit(cache=True, nogil=True)
+def _rank_projected(
+    features: Floats, i: int, keys: Keys, ids: Ints, residual: Doubles, slack: float, lists: Lists
+) -> bool:
+    """Write the best candidates of row i; return whether a product was farther off than the residuals claim.
+
+    The k largest products are looked at first; one that cannot reach the least of their similarities needs no look.
+    """
+    count, k = len(ids), lists.ids.shape[1]
+    kth = np.partition(keys, count - k)[count - k] if count > k else -(1 << 31)
+    exact, looked, seen = np.empty(count, np.float32), np.empty(count, np.int32), 0
+    least, failed = np.inf, False
+    for first in (True, False):
+        for t in range(count):
+            if (keys[t] >= kth) != first:
+                continue
+            product, bound = np.float64(value_of(keys[t], 32)), slack + residual[i] * residual[ids[t]] + 1e-6
+            if product + bound < least and not first:
+                continue
+            exact[seen], looked[seen] = dot(features[i], features[ids[t]]), ids[t]
+            # "not <=" instead of ">": a NaN fails too
+            failed |= not abs(exact[seen] - product) <= bound
+            seen += 1
+        least = exact[:seen].min() if seen else least
+    _write_best(exact[:seen], looked[:seen], lists.ids[i], lists.similarity[i])
     return failed
 
 
