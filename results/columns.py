@@ -174,22 +174,21 @@ def fault(column: Column, value: object) -> str:
     return f"expected a number from {column.low:g} to {column.high:g}"
 
 
-def converted(values: Iterable[object], column: Column, where: str) -> pd.Series:
+def converted(values: Sequence[object], column: Column, where: str) -> pd.Series:
     """Convert and check one column; errors name rows as lines of the CSV file (the header is line 1)."""
-    results: list[Any] = []
     known: dict[tuple[type, object], Any] = {}  # most columns repeat few values; True and 1 are equal
-    for line, value in enumerate(values, start=2):
-        key = (type(value), value)
+    keys = [(type(value), value) for value in values]
+    for line, key in enumerate(keys, start=2):
         try:
-            if key not in known:
-                known[key] = CONVERTERS[column.kind](value)
+            if key in known:
+                continue
+            known[key] = CONVERTERS[column.kind](key[1])
             wrong = fault(column, known[key])
         except (ValueError, TypeError, OverflowError) as error:
             wrong = f"expected {column.kind} ({error})"
         if wrong:
-            raise ResultsError(f"{where}: line {line}, column {column.name!r}: {value!r}: {wrong}")
-        results.append(known[key])
-    return pd.Series(results, name=column.name, dtype=DTYPES[column.kind])
+            raise ResultsError(f"{where}: line {line}, column {column.name!r}: {key[1]!r}: {wrong}")
+    return pd.Series([known[key] for key in keys], name=column.name, dtype=DTYPES[column.kind])
 
 
 def check_names(names: Sequence[str], schema: Schema[Any], where: str) -> None:
@@ -220,7 +219,18 @@ def validate(frame: pd.DataFrame, schema: Schema[Any], where: str) -> pd.DataFra
     ResultsError
         Names file, line and column.
     """
-    check_names(list(frame.columns), schema, where)
-    further = [Column(name, "number") for name in sorted(set(frame.columns) - set(schema.names))]
-    columns = (*schema.columns, *further)
-    return pd.concat([converted(frame[one.name].tolist(), one, where) for one in columns], axis=1)
+    return validated(
+        list(frame.columns), [frame.iloc[:, i].tolist() for i in range(frame.shape[1])], schema, where
+    )
+
+
+def validated(
+    names: Sequence[str], values: Sequence[Sequence[object]], schema: Schema[Any], where: str
+) -> pd.DataFrame:
+    """Return columns, by name and values, as :func:`validate` returns a table of them."""
+    check_names(names, schema, where)
+    further = [Column(name, "number") for name in sorted(set(names) - set(schema.names))]
+    given = dict(zip(names, values, strict=True))
+    return pd.DataFrame(
+        {one.name: converted(given[one.name], one, where) for one in (*schema.columns, *further)}
+    )

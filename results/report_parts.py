@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from results.comparisons import EPOCHS, verdict
 from results.errors import ResultsError
 from results.figures import RankedRow, Tile, cmc, cmc_points, forest, pairs, stages, training
 from results.figures.ranked import MARKS
-from results.figures.training import curves_of
+from results.figures.training import training_lines
 from results.intervals import holm
 from results.store import Run
 from results.svg import inline_svg
@@ -111,11 +112,12 @@ def drawings(
             made.append(drawing("All pairs", f"{key}-pairs", text, lambda c: pairs(found, c)))
     made.append(matching(key, runs))
     histories = {name: [run.history for run in group] for name, group in groups.items()}
-    if curves_of(histories):
+    with suppress(ResultsError):  # nothing trains
+        curves = training_lines(histories)
         text = (
             "Curves over epochs: test mAP, quality of pseudo-labels, clusters and schedules of every method"
         )
-        made.append(drawing("Training", f"{key}-training", text, lambda c: training(histories, c)))
+        made.append(drawing("Training", f"{key}-training", text, lambda c: training(curves, c)))
     if len(costs) and costs["seconds"].sum():
         slowest = costs.groupby("method")["seconds"].sum()
         words = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in slowest.items())

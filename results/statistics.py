@@ -111,17 +111,27 @@ def one_method(scores: MethodScores) -> OneMethod:
     ResultsError
         If fewer than two people are tested.
     """
+    mean, says, people = over_people(scores)
+    return OneMethod(mean, says, people, over_seeds(seed_means(scores)), components(scores))
+
+
+def over_people(scores: MethodScores) -> tuple[float, str, Interval]:
+    """Return a method's mean, its interval for new people and, before that, what the interval is for.
+
+    Raises
+    ------
+    ResultsError
+        If fewer than two people are tested.
+    """
     require_people(scores.sets, f"{scores.method}, {scores.protocol}, {scores.setting}")
-    means = seed_means(scores)
-    mean = float(means.mean())
+    mean = float(seed_means(scores).mean())
     if len(scores.sets) > 1:
         by_trial = [one.scores.mean(axis=0) for one in scores.sets]
         variance, says = of_halves(scores.sets, by_trial), BOTH
     else:
         u = identity_scores(scores.sets[0].scores, scores.sets[0].identity)
-        variance, says = variance_of_mean(u), BOTH if len(means) > 1 else ONE_MODEL
-    people = interval_of(mean, float(variance.value), float(variance.freedom))
-    return OneMethod(mean, says, people, over_seeds(means), components(scores))
+        variance, says = variance_of_mean(u), BOTH if len(scores.seeds) > 1 else ONE_MODEL
+    return mean, says, interval_of(mean, float(variance.value), float(variance.freedom))
 
 
 def of_halves(sets: Sequence[TestSet], by_trial: Sequence[FloatArray]) -> Variance:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from results.arrays import read_npz
 from results.checksums import check_files, read_checksums
-from results.columns import Row
+from results.columns import Row, validated
 from results.files import Folder, write_whole
 from results.manifests import chosen_directories, is_finished, nothing_finished, read_manifest
 from results.ranks import KEPT, false_rows
@@ -80,7 +80,9 @@ def read_frame(path: Folder, schema: Schema[Any]) -> pd.DataFrame:
     for line, row in enumerate(body, start=2):
         if len(row) != len(header):
             raise ResultsError(f"{path}: line {line} has {len(row)} fields, the header {len(header)}")
-    return validate(pd.DataFrame(body, columns=header, dtype="object"), schema, str(path))
+    return validated(
+        header, [[row[place] for row in body] for place in range(len(header))], schema, str(path)
+    )
 
 
 @dataclass(frozen=True)

@@ -85,13 +85,12 @@ def last_quality(history: pd.DataFrame) -> dict[str, float]:
     return quality
 
 
-def quality_cells(group: pd.DataFrame, histories: Mapping[str, pd.DataFrame]) -> Line:
-    """Return mean and deviation over runs of the pseudo-labels' ARI, by the rule of :func:`mean_and_std`."""
+def quality_cells(group: pd.DataFrame, qualities: Mapping[str, Mapping[str, float]]) -> Line:
+    """Return mean and deviation of the runs' :func:`last_quality`, by the rule of :func:`mean_and_std`."""
     measured: dict[str, list[tuple[int, float]]] = {}
     for run, seed in dict.fromkeys(zip(group["run"], group["seed"], strict=True)):
-        if run in histories:
-            for name, value in last_quality(histories[run]).items():
-                measured.setdefault(name, []).append((seed, value))
+        for name, value in qualities.get(run, {}).items():
+            measured.setdefault(name, []).append((seed, value))
     return {(QUALITY, name): mean_and_std(measured[name]) for name in sorted(measured)}
 
 
@@ -163,7 +162,8 @@ def comparison(
     groups = [group for _, group in rows.groupby(list(LINE), sort=True)]
     groups.sort(key=lambda g: (g["protocol"].iloc[0], setting_order(g["setting"].iloc[0])))
     about = pd.DataFrame([attributes(group) for group in groups])
-    lines = [metric_cells(group, checkpoints) | quality_cells(group, histories or {}) for group in groups]
+    qualities = {run: last_quality(history) for run, history in (histories or {}).items()}
+    lines = [metric_cells(group, checkpoints) | quality_cells(group, qualities) for group in groups]
     mean, std = numbers(lines)
     shown = shown_attributes(about)
     return Table(about, mean, std, shown, caption(rows, about, shown, checkpoints, QUALITY in mean.columns))

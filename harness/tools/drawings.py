@@ -16,6 +16,7 @@ from results import Run, compare
 from results.comparable import line_groups
 from results.figures import cmc, cmc_points, forest, pairs, scaling, schedule, stages, timings, training
 from results.figures.style import check_columns, check_suffix, write_figure
+from results.figures.training import training_lines
 
 if TYPE_CHECKING:
     from harness.training.progress import Reporter
@@ -59,7 +60,8 @@ def draw_cmc(wanted: Wanted) -> Figure:
 def draw_training(wanted: Wanted) -> Figure:
     """Curves over epochs."""
     groups = line_groups(one_data_set(runs_of(wanted)))
-    return training({name: [run.history for run in runs] for name, runs in groups.items()}, wanted.columns)
+    histories = {name: [run.history for run in runs] for name, runs in groups.items()}
+    return training(training_lines(histories), wanted.columns)
 
 
 def draw_stages(wanted: Wanted) -> Figure:

@@ -12,7 +12,7 @@ from results.comparisons import EPOCHS
 from results.figures.style import edges_only, looks, panels, styled
 from results.schema import Checkpoint, ResultsError, setting_order
 from results.scores import bases_of, method_scores, needed_ranks
-from results.statistics import one_method
+from results.statistics import over_people
 from results.store import Run, collect
 
 LAST_RANK = 20
@@ -45,17 +45,17 @@ def cmc_points(runs: Sequence[Run], checkpoint: Checkpoint = "last") -> pd.DataF
     for rank in range(1, LAST_RANK + 1):
         for basis in bases:
             scores = method_scores(basis, by_id, ranks, f"rank-{rank}")
-            found = one_method(scores)
+            mean, says, people = over_people(scores)
             points.append(
                 {
                     "protocol": scores.protocol,
                     "setting": scores.setting,
                     "method": scores.method,
                     "rank": rank,
-                    "value": found.mean,
-                    "low": max(found.people.low, 0.0),
-                    "high": min(found.people.high, 100.0),
-                    "says": found.says,
+                    "value": mean,
+                    "low": max(people.low, 0.0),
+                    "high": min(people.high, 100.0),
+                    "says": says,
                 }
             )
     return pd.DataFrame(points).assign(checkpoint=checkpoint)

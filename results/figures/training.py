@@ -34,12 +34,13 @@ class Curve(NamedTuple):
     columns: tuple[str, ...]
 
 
-def curves_of(histories: Histories) -> list[Curve]:
-    """Return the panels that hold a value in any history."""
-    present: set[str] = set()
-    for frames in histories.values():
-        for frame in frames:
-            present.update(map(str, frame.columns[frame.notna().any()]))
+def present_in(frames: Sequence[pd.DataFrame]) -> set[str]:
+    """Return the columns that hold a value in any history."""
+    return {str(name) for frame in frames for name in frame.columns[frame.notna().any()]}
+
+
+def curves_of(present: set[str]) -> list[Curve]:
+    """Return the panels that columns with values make."""
     cameras: dict[str, list[str]] = {}
     for name in sorted(present):
         if match := CAMERA.fullmatch(name):
@@ -66,43 +67,99 @@ def label(column: str, start: str) -> str:
     return f"{quantity}, {space}" if space else quantity
 
 
-@styled
-def training(histories: Histories, columns: int = 2) -> Figure:
-    """Draw test mAP, quality of pseudo-labels, clusters, noise and schedules over epochs, a panel each.
+class Line(NamedTuple):
+    """What a method's runs say of a panel, by epoch.
+
+    Attributes
+    ----------
+    mean : Series
+    single : tuple of Series
+        The runs alone, if they are few and of one column.
+    low, high : Series, optional
+        What columns, or many runs, range over.
+    """
+
+    mean: pd.Series
+    single: tuple[pd.Series, ...] = ()
+    low: pd.Series | None = None
+    high: pd.Series | None = None
+
+
+class Training(NamedTuple):
+    """What :func:`training` draws: panels, names of methods, a line for some of them by panel, and a note."""
+
+    curves: tuple[Curve, ...]
+    names: tuple[str, ...]
+    lines: tuple[Mapping[str, Line], ...]
+    note: str
+
+
+def training_lines(histories: Histories) -> Training:
+    """Average histories over runs: test mAP, quality of pseudo-labels, clusters, noise and schedules.
 
     Parameters
     ----------
     histories : mapping of method to its runs' histories
-        A thick line is the mean over runs; single runs are thin lines, or a shaded range if there are many. Purity by
-        camera is the mean over cameras, the range goes from the worst to the best. Of several phases of an epoch the
-        last is drawn.
+        Purity by camera is the mean over cameras, and ranges from the worst to the best. Of several phases of an epoch
+        the last counts.
 
     Raises
     ------
     ResultsError
         If no history has anything to draw.
     """
-    curves = curves_of(histories)
+    present = {name: present_in(frames) for name, frames in histories.items()}
+    curves = curves_of(set().union(*present.values()))
     if not curves:
         raise ResultsError("there is no history to draw: the methods do not train")
-    drawn = {
-        name: [last_phases(frame) for frame in frames]
-        for name, frames in sorted(histories.items())
-        if curves_of({name: frames})
+    drawn = {name: frames for name, frames in sorted(histories.items()) if curves_of(present[name])}
+    stacked = {
+        name: pd.concat({run: last_phases(frame) for run, frame in enumerate(frames) if len(frame)})
+        for name, frames in drawn.items()
     }
+    lines = []
+    for curve in curves:
+        found = {name: line_of(frame, curve.columns) for name, frame in stacked.items()}
+        lines.append({name: line for name, line in found.items() if line})
+    return Training(tuple(curves), tuple(drawn), tuple(lines), training_note(curves, drawn))
+
+
+def line_of(frame: pd.DataFrame, columns: Sequence[str]) -> Line | None:
+    """Return what runs, stacked by (run, epoch), say of some columns; None if that is nothing."""
+    names = [name for name in columns if name in frame.columns]
+    values = frame[names].dropna(how="all")
+    if values.empty:
+        return None
+    by_run = values.mean(axis=1) if len(names) > 1 else values[names[0]]
+    runs = tuple(run.droplevel(0) for _, run in by_run.groupby(level=0))
+    # in order of value, so that the order of the runs changes no bit
+    ordered = by_run.droplevel(0).rename_axis("epoch").to_frame("value").reset_index()
+    mean = ordered.sort_values(["epoch", "value"]).groupby("epoch")["value"].mean()
+    if len(columns) == 1 and len(runs) <= FEW:
+        return Line(mean, runs if len(runs) > 1 else ())
+    low, high = (getattr(values, side)(axis=1).groupby(level=1) for side in ("min", "max"))
+    return Line(mean, (), low.min(), high.max())
+
+
+@styled
+def training(drawn: Training, columns: int = 2) -> Figure:
+    """Draw what :func:`training_lines` gives, a panel each.
+
+    A thick line is the mean over runs; single runs are thin lines, or a shaded range if there are many.
+    """
     across = 2 * columns
     figure, axes = panels(
-        len(curves), columns, across=across, height=1.32, names=list(drawn), note=training_note(curves, drawn)
+        len(drawn.curves), columns, across=across, height=1.32, names=list(drawn.names), note=drawn.note
     )
-    chosen = looks(list(drawn))
-    for place, (axis, curve) in enumerate(zip(axes, curves, strict=True)):
-        for name, frames in drawn.items():
-            draw_runs(axis, frames, curve.columns, chosen[name])
+    chosen = looks(list(drawn.names))
+    for place, (axis, curve, lines) in enumerate(zip(axes, drawn.curves, drawn.lines, strict=True)):
+        for name, line in lines.items():
+            draw_line(axis, line, chosen[name])
         axis.set_title(curve.title)
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         whole = curve.columns[0].startswith(WHOLE)
         axis.yaxis.set_major_locator(MaxNLocator(4, integer=whole))
-        if place + across >= len(curves):
+        if place + across >= len(drawn.curves):
             axis.set_xlabel("epoch")
     return figure
 
@@ -126,30 +183,14 @@ def last_phases(history: pd.DataFrame) -> pd.DataFrame:
     return history.drop_duplicates("epoch", keep="last").set_index("epoch")
 
 
-def draw_runs(axis: Axes, frames: Sequence[pd.DataFrame], columns: Sequence[str], look: Look) -> None:
-    """Draw the mean of columns over runs, by epoch; and single runs, or what the columns or many runs range over."""
-    kept = []
-    for frame in frames:
-        names = [name for name in columns if name in frame.columns]
-        last = frame[names].dropna(how="all")
-        if names and len(last):
-            kept.append(last)
-    if not kept:
-        return
-    lines = [frame.mean(axis=1) if frame.shape[1] > 1 else frame.iloc[:, 0] for frame in kept]
-    spread = kept if len(columns) > 1 else [line.to_frame() for line in lines]
-    if len(columns) == 1 and 1 < len(lines) <= FEW:
-        for line in sorted(lines, key=lambda one: tuple(one)):
-            axis.plot(line.index.to_numpy(), line.to_numpy(), color=look["color"], linewidth=0.5, alpha=0.55)
-    elif len(columns) > 1 or len(lines) > FEW:
-        everything = pd.concat(spread)
-        low, high = (getattr(everything, side)(axis=1).groupby(level=0) for side in ("min", "max"))
-        bottom, top = low.min(), high.max()
-        axis.fill_between(bottom.index, bottom, top, color=look["color"], alpha=0.15, linewidth=0)
-    ordered = pd.concat(lines).to_frame("value").reset_index().sort_values(["epoch", "value"])
-    mean = ordered.groupby("epoch")["value"].mean()
-    every = max(1, len(mean) // 5)
-    axis.plot(mean.index.to_numpy(), mean.to_numpy(), markevery=every, **look)
+def draw_line(axis: Axes, line: Line, look: Look) -> None:
+    """Draw the mean by epoch, over single runs or the range that they have."""
+    for run in sorted(line.single, key=lambda one: tuple(one)):
+        axis.plot(run.index.to_numpy(), run.to_numpy(), color=look["color"], linewidth=0.5, alpha=0.55)
+    if line.low is not None:
+        axis.fill_between(line.low.index, line.low, line.high, color=look["color"], alpha=0.15, linewidth=0)
+    every = max(1, len(line.mean) // 5)
+    axis.plot(line.mean.index.to_numpy(), line.mean.to_numpy(), markevery=every, **look)
 
 
 @styled

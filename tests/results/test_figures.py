@@ -17,6 +17,7 @@ from results.comparable import line_groups
 from results.errors import ResultsError
 from results.figures import cmc, cmc_points, forest, pairs, scaling, schedule, stages, timings, training
 from results.figures.style import COLOURS, WIDTHS, check_suffix, contrast, looks, to_bytes, write_figure
+from results.figures.training import training_lines
 from results.store import Run
 from tests.results.cases import history, regdb_rows, write_run, write_scored_run
 
@@ -51,7 +52,7 @@ def drawings(runs: tuple[Run, ...]) -> dict[str, Callable[[int], Figure]]:
         "forest": lambda columns: forest(compare(runs, reference="adca"), columns),
         "pairs": lambda columns: pairs(compare(runs), columns),
         "cmc": lambda columns: cmc(cmc_points(runs), columns),
-        "training": lambda columns: training(histories, columns),
+        "training": lambda columns: training(training_lines(histories), columns),
         "stages": lambda columns: stages(timings(groups), columns),
         "scaling": lambda columns: scaling(TIMES, columns),
         "schedule": lambda columns: schedule(PLAN, "dmic", columns),
@@ -128,7 +129,7 @@ def test_training_shows_purity_by_camera_and_across_modalities() -> None:
         purity_infrared_camera_3_joint=0.7,
         purity_across_modalities_joint=0.6,
     )
-    figure = training({"dmic": [frame, frame], "source-only": [history(0)]})
+    figure = training(training_lines({"dmic": [frame, frame], "source-only": [history(0)]}))
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     assert titles == [
         "test mAP (%)",
@@ -150,9 +151,9 @@ def test_training_shows_purity_by_camera_and_across_modalities() -> None:
 def test_the_last_phase_of_an_epoch_is_drawn_and_many_runs_are_a_range() -> None:
     two = pd.concat([history(3), history(3, shift=0.2).assign(phase="second")])
     two = two.sort_values("epoch", kind="stable")
-    (line,) = training({"m": [two]}).axes[1].lines
+    (line,) = training(training_lines({"m": [two]})).axes[1].lines
     assert list(line.get_ydata()) == pytest.approx(history(3, shift=0.2)["ari_infrared"].tolist())
-    many = training({"m": [history(shift=i / 100) for i in range(9)]}).axes[1]
+    many = training(training_lines({"m": [history(shift=i / 100) for i in range(9)]})).axes[1]
     assert len(many.lines) == 1
     assert len(many.collections) == 1
 
@@ -173,7 +174,7 @@ def test_many_methods_have_looks_of_their_own() -> None:
 
 def test_what_cannot_be_drawn_is_said(runs: tuple[Run, ...], tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="do not train"):
-        training({"source-only": [history(0)]})
+        training(training_lines({"source-only": [history(0)]}))
     with pytest.raises(ResultsError, match=r"written as \.pdf, \.png, \.svg"):
         check_suffix(tmp_path / "figure.jpg")
     with pytest.raises(ResultsError, match="1 or 2 columns wide, not 3"):
