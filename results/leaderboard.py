@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-from markupsafe import Markup
 
 from results.comparable import line_names
 from results.errors import ResultsError
 from results.formats import ABSENT, HEADLINE, PLACE, Table, cell, to_csv
-from results.html import digest, templates
+from results.html import page
 from results.report import line_names_of, manifest_text
 from results.store import Run, collect
 from results.tables import comparison
@@ -113,14 +111,4 @@ def slug(text: str) -> str:
 
 def render(boards: Sequence[Board]) -> str:
     """Return the page; it has no script, and loads nothing."""
-    environment = templates()
-    css = environment.get_template("report.css").render()
-    policy = f"default-src 'none'; style-src '{digest(css)}'; base-uri 'none'; form-action 'none'"
-    shown: Mapping[str, object] = {
-        "boards": boards,
-        "columns": (*ABOUT, *METRICS),
-        "texts": len(ABOUT),
-        "css": Markup(css),  # a file of this package
-        "policy": Markup(policy),
-    }
-    return environment.get_template("leaderboard.html").render(**shown)
+    return page("leaderboard", sections=boards, columns=(*ABOUT, *METRICS), texts=len(ABOUT))

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from results.comparable import line_groups
 from results.comparisons import compare
 from results.figures import timings
 from results.formats import ESCAPES, HEADLINE, LAST_STAGE_LEAK, LEAK, PLACE, Table, full_name, headings
-from results.html import digest, templates
+from results.html import page
 from results.notices import environment_differences, notices
 from results.report_parts import Drawing, Sheet, drawings, summary
 from results.schema import Checkpoint, ResultsError
@@ -199,15 +198,10 @@ def render(
     ResultsError
         If runs of one data set cannot stand in one table.
     """
-    environment = templates()
-    css = environment.get_template("report.css").render()
-    js = environment.get_template("report.js").render(escapes=ESCAPES)
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{digest(css)}'; script-src '{digest(js)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
     runs = sorted(found.runs, key=place_of)
-    return environment.get_template("report.html").render(
+    return page(
+        "report",
+        {"escapes": ESCAPES},
         sections=sections(runs, checkpoints, sheets),
         runs=len(runs),
         notices=notices(runs),
@@ -215,9 +209,6 @@ def render(
         unfinished=[str(path) for path in found.unfinished],
         manifest_text=manifest_text,
         repeat=repeat,
-        css=Markup(css),  # files of this package, not of runs
-        js=Markup(js),
-        policy=Markup(policy),
     )
 
 

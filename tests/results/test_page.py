@@ -180,7 +180,7 @@ def test_what_a_picture_shows_is_said(page: Any) -> None:
 
 def test_the_policy_allows_our_style_and_script_alone(page: Any) -> None:
     policy = page.locator("meta[http-equiv]").get_attribute("content")
-    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert policy.startswith("default-src 'none'; img-src data:; script-src 'sha256-")
     assert "unsafe" not in policy
     assert page.locator(".tools").is_visible()  # by the script
     assert (
