@@ -154,3 +154,34 @@ def test_a_network_gets_the_modality_if_it_takes_two(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match="pip install onnxruntime"):
         open_network("m.onnx", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("names", [["images"], ["images", "modality"]])
+def test_an_onnx_model_is_run_by_onnxruntime(tmp_path: Path, names: list[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    number, make = onnx.TensorProto, onnx.helper
+    shapes = {"images": (number.FLOAT, ["n", 3, 8, 4]), "modality": (number.INT64, ["n"])}
+    nodes = [make.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0)]
+    if "modality" in names:
+        nodes += [
+            make.make_node("Cast", ["modality"], ["number"], to=number.FLOAT),
+            make.make_node("Unsqueeze", ["number", "one"], ["column"]),
+            make.make_node("Add", ["mean", "column"], ["sum"]),
+        ]
+    graph = make.make_graph(
+        nodes,
+        "mean",
+        [make.make_tensor_value_info(name, *shapes[name]) for name in names],
+        [make.make_tensor_value_info(nodes[-1].output[0], number.FLOAT, ["n", 3])],
+        [make.make_tensor("one", number.INT64, [1], [1])],
+    )
+    path = tmp_path / "m.onnx"
+    opset = [make.make_opsetid("", 13)]
+    path.write_bytes(make.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
+    network, _ = open_network(str(path), torch.device("cpu"))
+    found = network(torch.ones(2, 3, 8, 4), torch.tensor([0, 1]))
+    assert found.tolist() == [[1, 1, 1], [1 + ("modality" in names)] * 3]
+    path.write_bytes(b"x")
+    with pytest.raises(ValueError, match="is no ONNX model"):
+        open_network(str(path), torch.device("cpu"))
