@@ -129,9 +129,7 @@ def selected(manifests: Mapping[str, Mapping[str, Any]], texts: Sequence[str]) -
 
 
 def line_labels(manifests: Mapping[str, Mapping[str, Any]], labels: Sequence[str] = ()) -> dict[str, str]:
-    """Return what the line of each run is called: its label, and its settings that are not the preset's or differ.
-
-    They differ if runs of one label have several values of them.
+    """Return what the line of each run is called: its label, and the settings in which like-named runs differ.
 
     Parameters
     ----------
@@ -156,15 +154,8 @@ def line_labels(manifests: Mapping[str, Mapping[str, Any]], labels: Sequence[str
         keys = dict.fromkeys(key for one in settings.values() for key in one)
         varying = [key for key in keys if len({repr(one.get(key)) for one in settings.values()}) > 1]
         for name, one in settings.items():
-            keys_told = dict.fromkeys([*changed_of(manifests[name]), *varying])
-            called[name] = with_settings(label, {key: one.get(key, "-") for key in keys_told})
+            called[name] = with_settings(label, {key: one.get(key, "-") for key in varying})
     return renamed(called, manifests, labels)
-
-
-def changed_of(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the settings that a run does not have from its preset and variant, as far as its manifest says so."""
-    changed = manifest.get("changed")
-    return list(changed) if isinstance(changed, dict) else []
 
 
 def renamed(

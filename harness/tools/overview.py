@@ -20,7 +20,7 @@ from results.errors import ResultsError
 from results.files import Folder
 from results.manifests import read_manifest
 from results.places import directories_below
-from results.selection import line_labels, selected
+from results.selection import line_labels, selected, with_settings
 
 COLUMNS = ("run", "method", "preset", "dataset", "split", "seed", "state", "epochs", "mAP", "age", "path")
 ORDER = {"dataset": 0, "method": 0, "preset": 0, "split": 20, "seed": 20}
@@ -80,8 +80,10 @@ def overview(
 
 
 def with_state(found: Found) -> dict[str, Any]:
-    """Return a manifest whose specification has the state too."""
-    return {**found.manifest, "spec": {**found.manifest["spec"], "state": found.state.split(" ")[0]}}
+    """Return a manifest whose specification has the state too, and in its label what differs from the preset."""
+    spec, changed = found.manifest["spec"], found.manifest.get("changed")
+    label = with_settings(spec["label"], changed if isinstance(changed, dict) else {})
+    return {**found.manifest, "spec": {**spec, "state": found.state.split(" ")[0], "label": label}}
 
 
 def look_at(path: Folder, manifest: Mapping[str, Any]) -> Found:

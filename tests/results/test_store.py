@@ -197,20 +197,6 @@ def test_runs_of_different_configurations_are_lines_of_their_own(tmp_path: Path)
     }
 
 
-def test_a_line_names_what_it_changes_of_its_preset_even_alone(tmp_path: Path) -> None:
-    config = {"config": {"eps": 0.5, "k1": 30}}
-    write_run(tmp_path, regdb_rows(seed=0), spec=config, changed={"eps": 0.5})
-    assert set(collect(find_runs([tmp_path]).runs)["method"]) == {"dmic[eps=0.5]"}
-    write_run(tmp_path, regdb_rows(seed=1), spec={"config": {"eps": 0.6, "k1": 30}})
-    write_run(
-        tmp_path, regdb_rows(seed=2), spec={"config": {"eps": 0.5, "k1": 20}}, changed={"eps": 0.5, "k1": 20}
-    )
-    names = {
-        run.manifest["spec"]["seed"]: run.metrics["method"].iloc[0] for run in find_runs([tmp_path]).runs
-    }
-    assert names == {0: "dmic[eps=0.5, k1=30]", 1: "dmic[eps=0.6, k1=30]", 2: "dmic[eps=0.5, k1=20]"}
-
-
 @pytest.mark.parametrize(
     ("where", "seeds"),
     [
