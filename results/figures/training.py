@@ -187,7 +187,7 @@ def draw_line(axis: Axes, line: Line, look: Look) -> None:
     """Draw the mean by epoch, over single runs or the range that they have."""
     for run in sorted(line.single, key=lambda one: tuple(one)):
         axis.plot(run.index.to_numpy(), run.to_numpy(), color=look["color"], linewidth=0.5, alpha=0.55)
-    if line.low is not None:
+    if line.low is not None and line.high is not None:
         axis.fill_between(line.low.index, line.low, line.high, color=look["color"], alpha=0.15, linewidth=0)
     every = max(1, len(line.mean) // 5)
     axis.plot(line.mean.index.to_numpy(), line.mean.to_numpy(), markevery=every, **look)
