@@ -12,7 +12,7 @@ from typing import Literal
 
 from harness.runs.holder import holder_of
 from harness.sweep.folder import Sweep, Unit
-from results.checksums import COMPLETE
+from results.manifests import is_finished
 
 Kind = Literal["finished", "running", "stopped", "failed", "waiting"]
 KINDS: tuple[Kind, ...] = ("finished", "running", "stopped", "failed", "waiting")
@@ -39,7 +39,7 @@ def state_of(sweep: Sweep, unit: Unit) -> Kind:
 
     ``stopped`` was asked to stop and goes on where it was; so does a ``failed`` one when its cause is mended.
     """
-    if (unit.run / COMPLETE).is_file():
+    if is_finished(unit.run):
         return "finished"
     if holder_of(unit.run) is not None:
         return "running"

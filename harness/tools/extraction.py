@@ -24,8 +24,8 @@ from harness.training.setup import Setup, prepare
 from harness.training.state import load_modules
 from methods.base import FeatureBank
 from protocols.base import LabelledImages
-from results.checksums import COMPLETE, check_files
-from results.manifests import read_manifest
+from results.checksums import check_files
+from results.manifests import is_finished, read_manifest
 
 Part = Literal["training", "test"]
 PARTS: tuple[Part, ...] = ("training", "test")
@@ -129,7 +129,7 @@ def require_finished(run: Path) -> None:
     """Refuse a folder that is no finished run, or whose manifest or checkpoint is not what the run wrote."""
     if not run.is_dir():
         raise HarnessError(f"{run}: no such folder; give the directory of a finished run")
-    if not (run / COMPLETE).is_file():
+    if not is_finished(run):
         raise HarnessError(
             f"{run} is no finished run (it has no COMPLETE); `reidbench run` goes on with it, then extract"
         )

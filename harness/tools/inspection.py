@@ -13,9 +13,10 @@ from harness.tools.doctor import Check
 from harness.training.checkpoint import load_checkpoint
 from protocols.base import DataError
 from protocols.check import check
-from results.checksums import COMPLETE, changed_files
+from results.checksums import changed_files
 from results.errors import ResultsError
-from results.store import read_manifest, read_run
+from results.manifests import is_finished, read_manifest
+from results.store import read_run
 
 AGAIN = "restore the file, or run it again with --force"
 
@@ -43,7 +44,7 @@ def inspect(path: Path) -> list[Check]:
 
 def run_checks(run: Path) -> Iterator[Check]:
     """Yield a finding for the manifest, the files, each checkpoint, leftovers and the log of a run."""
-    finished = (run / COMPLETE).is_file()
+    finished = is_finished(run)
     yield Check("state", True, "finished" if finished else "not finished: the same command goes on with it")
     yield manifest_check(run / "manifest.json")
     if finished:

@@ -15,10 +15,9 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.runs.holder import holder_of
-from results.checksums import COMPLETE
 from results.errors import ResultsError
 from results.files import Folder
-from results.manifests import read_manifest
+from results.manifests import is_finished, read_manifest
 from results.places import directories_below
 from results.selection import line_labels, selected, with_settings
 
@@ -88,9 +87,10 @@ def with_state(found: Found) -> dict[str, Any]:
 
 def look_at(path: Folder, manifest: Mapping[str, Any]) -> Found:
     """Look at the directory of a run, at as few of its files as will do."""
-    finished = (path / COMPLETE).is_file()
+    finished = is_finished(path)
     history = rows_of(path / "history.csv")
-    done = 1 + max((int(number(row, "epoch")) for row in history if number(row, "epoch") >= 0), default=-1)
+    epochs = [epoch for row in history if (epoch := number(row, "epoch")) >= 0]
+    done = 1 + int(max(epochs, default=-1))
     whole = manifest.get("epochs")
     evaluated = [score for row in history if not math.isnan(score := number(row, "test_mAP"))]
     scores = headline_scores(path / "metrics.csv") if finished else evaluated[-1:]

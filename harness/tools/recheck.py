@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.runs.run_spec import RunSpec
-from results.checksums import COMPLETE, changed_files, read_checksums
+from results.checksums import changed_files, read_checksums
 from results.errors import ResultsError
 from results.files import Folder
+from results.manifests import is_finished
 from results.places import run_directories
 from results.ranks import false_rows
 from results.store import read_run
@@ -64,7 +65,7 @@ def recheck_run(folder: Folder) -> Recheck:
     """Compare digests, then the run's id with its specification, then every row with the ranked lists."""
     place = str(folder)
     try:
-        if not (folder / COMPLETE).is_file():
+        if not is_finished(folder):
             return Recheck(place, "not finished: it has no COMPLETE")
         # a bundle has no weights
         known = [name for name in read_checksums(folder) if isinstance(folder, Path) or not is_weights(name)]

@@ -60,8 +60,7 @@ def score_by_path(file: Path, protocol: Protocol, data: str | None) -> pd.DataFr
             raise HarnessError(
                 f"{file}: {len(chosen) - len(by_path)} paths stand twice for one split; keep one each"
             )
-        trials = lists if lists else protocol.trials(root, split)
-        for trial in trials:
+        for trial in lists or protocol.trials(root, split):
             if trial.number == split or not len(splits):
                 rows += list(trial_values(file, protocol, trial, features, by_path))
     if not rows:

@@ -59,8 +59,8 @@ def contingency(labels: IntArray, identity: IntArray) -> Contingency:
 def adjusted_rand_index(counts: Contingency) -> float:
     """Return the Rand index, adjusted for chance (Hubert and Arabie 1985).
 
-    It and :func:`normalised_mutual_information` are scikit-learn's to the last bit, without the second that its
-    import takes.
+    It is scikit-learn's to the last bit, as :func:`normalised_mutual_information` is but for the order of a sum,
+    without the second that the import takes.
     """
     n = int(counts.cells.sum())
     both, people, labels = (
@@ -82,9 +82,8 @@ def normalised_mutual_information(counts: Contingency) -> float:
         return float(max(map(len, groups)) < 2)
     share = counts.cells / n
     expected = counts.by_identity[counts.identity] * counts.by_label[counts.label]
-    by_chance = (
-        math.log(n) - np.log(expected) + math.log(n)
-    )  # in the order that rounds as scikit-learn's does
+    # in the order that rounds as scikit-learn's does
+    by_chance = math.log(n) - np.log(expected) + math.log(n)
     terms = share * (np.log(counts.cells) - math.log(n)) + share * by_chance
     terms[np.abs(terms) < np.finfo(np.float64).eps] = 0
     shared = max(float(terms.sum()), 0.0)

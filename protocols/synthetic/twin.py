@@ -57,7 +57,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import psutil
 from PIL import Image
 
 from protocols.base import DataError, Dataset
@@ -178,6 +177,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
     Errors of files within name them as they would be called. What a killed process of this machine left goes.
     """
+    import psutil  # not at the top: what looks for a twin needs none
+
     out.parent.mkdir(parents=True, exist_ok=True)
     for left in out.parent.glob(f".{glob.escape(out.name)}.*-*"):
         process = re.match(r"\d{1,9}(?=-)", left.name.removeprefix(f".{out.name}."))

@@ -45,8 +45,9 @@ from protocols.sysu_mm01 import SysuMM01Data
 from results.bundles import write_bundle
 from results.checksums import COMPLETE, changed_files
 from results.formats import to_latex, to_markdown
+from results.manifests import read_manifest
 from results.schema import HISTORY, METRICS, PROFILE
-from results.store import find_runs, load_runs, read_frame, read_manifest
+from results.store import find_runs, load_runs, read_frame
 from results.tables import comparison
 from tests.results.cases import write_scored_run
 from tests.robustness.fuzz import Reader
