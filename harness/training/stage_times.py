@@ -64,19 +64,22 @@ class PeakMemory:
     def _watch_process(self, total: Total) -> Iterator[None]:
         stop = threading.Event()
 
+        def read() -> None:
+            total.peak_memory_mib = max(total.peak_memory_mib, self._process.memory_info().rss / 2**20)
+
         def poll() -> None:
-            while True:
-                total.peak_memory_mib = max(total.peak_memory_mib, self._process.memory_info().rss / 2**20)
-                if stop.wait(POLL_S):
-                    return
+            while not stop.wait(POLL_S):
+                read()
 
         thread = threading.Thread(target=poll, daemon=True)
+        read()
         thread.start()
         try:
             yield
         finally:
             stop.set()
             thread.join()
+            read()  # what was allocated since the last look
 
 
 class StageTimers:
