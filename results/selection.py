@@ -29,6 +29,12 @@ def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     return own | {f"engine.{key}" if key in own else key: value for key, value in engine.items()}
 
 
+def changed_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a run does not have from its preset and variant, as far as its manifest says so."""
+    changed = manifest.get("changed")
+    return changed if isinstance(changed, dict) else {}
+
+
 def with_settings(label: str, settings: Mapping[str, Any]) -> str:
     """Return ``dmic[eps=0.5]``: a label with settings in brackets, after those that it has.
 

@@ -20,7 +20,7 @@ from results.files import Folder, write_whole
 from results.manifests import chosen_directories, is_finished, nothing_finished, read_manifest
 from results.ranks import KEPT, false_rows
 from results.schema import HISTORY, METRICS, PROFILE, ResultsError, Schema, frame_of, validate
-from results.selection import line_labels, settings_of
+from results.selection import changed_of, line_labels, setting_text, settings_of, with_settings
 
 SAME = ("sources", "training_version", "weights", "data_digest")
 """Entries of a specification that runs of one line of a table share, beside the settings; split and seed may differ."""
@@ -230,8 +230,20 @@ def find_runs(paths: Iterable[Path], where: Sequence[str] = (), labels: Sequence
         if one.id == other.id:
             raise ResultsError(f"run {one.id} is there twice: {one.path} and {other.path}; give one of them")
     names = line_labels({run.id: run.manifest for run in runs}, labels)
-    called = (replace(run, metrics=run.metrics.assign(method=names[run.id])) for run in runs)
+    called = (
+        replace(run, metrics=run.metrics.assign(method=names[run.id], preset=preset_text(run, names[run.id])))
+        for run in runs
+    )
     return FoundRuns(tuple(called), tuple(sorted(unfinished, key=str)))
+
+
+def preset_text(run: Run, name: str) -> str:
+    """Return a run's preset, as ``demo[eps=0.5]`` with the settings that are not its own and not in the line's name."""
+    changed = changed_of(run.manifest)
+    return with_settings(
+        str(run.manifest["spec"]["preset"]),
+        {key: value for key, value in changed.items() if setting_text(key, value) not in name},
+    )
 
 
 def load_runs(*paths: Path | str, where: Sequence[str] = ()) -> pd.DataFrame:

@@ -17,9 +17,9 @@ from harness.registry import OURS, load_method, methods
 from harness.runs.configuration import resolve, split_variant
 from harness.runs.directory import RunDirectory
 from harness.runs.environment import manifest_environment
-from harness.runs.fields import flat
 from harness.runs.run_spec import RunSpec
 from harness.runs.task import Task
+from results.selection import settings_of
 
 MANIFEST_VERSION = 2
 DECIDES = ("python", "packages", "cpu", "device", "gpus", "cuda", "cudnn", "threads", "commit", "dirty")
@@ -99,11 +99,17 @@ def changed_settings(spec: RunSpec) -> dict[str, dict[str, Any]]:
     """Return the settings of a run that are not those of its preset and variant; nothing where that is not known."""
     name, variant = split_variant(spec.label)
     try:
-        as_preset, _ = resolve(load_method(name), spec.dataset, spec.preset, variant, ())
+        method, engine = resolve(load_method(name), spec.dataset, spec.preset, variant, ())
     except HarnessError:
         return {}
-    own, other = flat(spec.config), flat(as_preset.model_dump(mode="json"))
-    changed = {key: value for key, value in own.items() if value != other.get(key)}
+    as_preset = {"config": method.model_dump(mode="json"), "engine": engine.model_dump(mode="json")}
+    own, other = settings_of(spec.model_dump()), settings_of(as_preset)
+    changed = {
+        key: value
+        for key, value in own.items()
+        # a preset's `auto` is settled by the machine; weights stand in the manifest and the tables by themselves
+        if value != other.get(key) and other.get(key) != "auto" and key not in ("weights", "engine.weights")
+    }
     return {"changed": changed} if changed else {}
 
 

@@ -26,8 +26,8 @@ from harness.runs.manifest import Manifest
 from harness.runs.plan import parse_trials, refuse_unscorable
 from harness.runs.run_spec import TRAINING_VERSION, RunSpec
 from harness.runs.task import Execution, Task
+from harness.tools.array_files import read_arrays
 from harness.tools.networks import Network, open_network
-from harness.tools.score import read_arrays
 from harness.training.engine import Engine
 from harness.training.evaluation import Result, distinct, own_trials, score_trials
 from harness.training.progress import Reporter

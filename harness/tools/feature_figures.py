@@ -13,12 +13,12 @@ import torch
 from matplotlib.figure import Figure
 
 from harness.errors import HarnessError
+from harness.tools.array_files import read_arrays
 from harness.tools.cluster import ClusterConfig, configuration, labels_from
 from harness.tools.cluster import distances as graph_of
 from harness.tools.extraction import Extraction, extract
 from harness.tools.figure_request import Wanted
 from harness.tools.samples import INTEGERS, Samples, read_samples
-from harness.tools.score import read_arrays
 from harness.training.progress import Reporter
 from methods.errors import MethodError
 from results.figures import Points, distances, embedding, split

@@ -19,7 +19,7 @@ from results.errors import ResultsError
 from results.files import Folder
 from results.manifests import is_finished, read_manifest
 from results.places import directories_below
-from results.selection import line_labels, selected, with_settings
+from results.selection import changed_of, line_labels, selected, with_settings
 
 COLUMNS = ("run", "method", "preset", "dataset", "split", "seed", "state", "epochs", "mAP", "age", "path")
 ORDER = {"dataset": 0, "method": 0, "preset": 0, "split": 20, "seed": 20}
@@ -80,8 +80,8 @@ def overview(
 
 def with_state(found: Found) -> dict[str, Any]:
     """Return a manifest whose specification has the state too, and in its label what differs from the preset."""
-    spec, changed = found.manifest["spec"], found.manifest.get("changed")
-    label = with_settings(spec["label"], changed if isinstance(changed, dict) else {})
+    spec = found.manifest["spec"]
+    label = with_settings(spec["label"], changed_of(found.manifest))
     return {**found.manifest, "spec": {**spec, "state": found.state.split(" ")[0], "label": label}}
 
 
@@ -193,14 +193,18 @@ def as_text(rows: Sequence[Row], format_: str) -> str:
 
 
 def aligned(rows: Sequence[Row]) -> str:
-    """Return rows without their paths as lines of equally wide columns."""
+    """Return rows without their paths as lines of equally wide columns; settings, which can be many, stand last."""
     shown = [name for name in COLUMNS if name != "path"]
-    scores = [{"mAP": "-" if row["mAP"] is None else f"{row['mAP']:.2f}"} for row in rows]
-    lines = [
-        shown,
-        *([str({**row, **score}[name]) for name in shown] for row, score in zip(rows, scores, strict=True)),
-    ]
+    lines, settings = [shown], ["settings"]
+    for row in rows:
+        method, _, bracket = str(row["method"]).partition("[")
+        score = "-" if row["mAP"] is None else f"{row['mAP']:.2f}"
+        lines.append([str({**row, "method": method, "mAP": score}[name]) for name in shown])
+        settings.append(bracket.removesuffix("]"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    last = settings if any(settings[1:]) else [""] * len(lines)
     return "".join(
-        " ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) + "\n" for line in lines
+        " ".join([*(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), one]).rstrip()
+        + "\n"
+        for line, one in zip(lines, last, strict=True)
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import HarnessError
-from harness.tools.score import Arrays, labels_of, read_arrays
+from harness.tools.array_files import Arrays, labels_of, read_arrays, refuse_odd_features
 from harness.training.diagnostics import cluster_quality
 from methods.clustering.registry import arrays_of
 from protocols.base import Modality
@@ -88,9 +88,5 @@ def _features_of(path: Path, arrays: Arrays) -> np.ndarray:
             f"{path}: the array 'features' is missing; it has {', '.join(sorted(arrays)) or 'none'}"
         )
     features = arrays["features"]
-    if features.dtype.kind != "f" or features.ndim != 2 or 0 in features.shape:
-        raise HarnessError(
-            f"{path}: features has shape {features.shape} and type {features.dtype}; expected a matrix of "
-            "floating-point numbers, one row a sample"
-        )
+    refuse_odd_features(path, "features", features)
     return np.ascontiguousarray(features, dtype=np.float32)

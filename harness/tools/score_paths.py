@@ -11,7 +11,8 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.runs.data import find_root
 from harness.runs.exported import exported
-from harness.tools.score import Arrays, labels_of, read_arrays, refuse_odd_features, values_of
+from harness.tools.array_files import Arrays, labels_of, read_arrays, refuse_odd_features
+from harness.tools.score import values_of
 from protocols.base import LabelledImages, Protocol, Trial
 from protocols.metrics import distances
 

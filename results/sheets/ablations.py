@@ -63,7 +63,7 @@ def studies(lines: Sequence[Line], papers: Papers) -> Iterator[Study]:
     """Yield the ablations that have at least two of the configurations of a data set's lines."""
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        groups.setdefault((line.method, line.rows["preset"].iloc[0]), []).append(line)
+        groups.setdefault((line.method, str(line.spec["preset"])), []).append(line)
     for (method, preset), group in groups.items():
         paper = papers(method)
         full = full_line(group, paper)

@@ -59,11 +59,21 @@ def deviations_said(ours: Sequence[Row]) -> str:
     return f"± is the standard deviation (n - 1) over {said}."
 
 
+def presets_said(ours: Sequence[Row]) -> str:
+    """Say which preset rows are of, and their settings that are not its own and not in their names."""
+    methods: dict[str, list[str]] = {}
+    for row in ours:
+        methods.setdefault(row.texts["preset"], []).append(row.texts["method"])
+    if len(methods) == 1:
+        return f"preset {ours[0].texts['preset']}"
+    return "; ".join(f"preset {one}: {', '.join(dict.fromkeys(names))}" for one, names in methods.items())
+
+
 def caption_of(made: Made, places: Sequence[Place], wanted: Wanted, marked: bool) -> list[str]:
     """Say what is equal in all rows of ours, what marks and ± mean, the lists, and what spoils a comparison."""
     first, differ = made.ours[0].texts, made.varying()
     equal = [f"{name} {first[name]}" for name in ATTRIBUTES if name not in differ and first[name]]
-    sentences = [f"In percent. Measured here: {'; '.join(equal)}."]
+    sentences = [f"In percent. Measured here: {'; '.join([presets_said(made.ours), *equal])}."]
     if marked:
         leaks = (
             "" if all(row.ranked for row in made.ours) else "; an epoch picked on the test set takes no part"

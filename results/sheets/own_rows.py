@@ -94,6 +94,7 @@ def attributes(line: Line) -> dict[str, str]:
     parts = [part for _, part in line.rows.groupby(["protocol", "setting"])]
     size = f"{engine['height']} x {engine['width']}" if {"height", "width"} <= set(engine) else ""
     return {
+        "preset": str(first["preset"]),
         "epoch": EPOCHS[first["checkpoint"]],
         "division": str(first["division"]),
         "data": str(first["data"]),

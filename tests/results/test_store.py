@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import results
 from results.schema import HISTORY, METRICS, ResultsError
 from results.store import collect, find_runs, read_frame, read_run, write_frame
+from results.tables import comparison
 from tests.results.cases import finish, history, regdb_rows, several, write_run
 
 
@@ -194,6 +195,22 @@ def test_runs_of_different_configurations_are_lines_of_their_own(tmp_path: Path)
         "dmic[eps=0.5, first.k1=30]",
         "dmic[eps=0.6, first.k1=30]",
         "dmic[eps=0.6, first.k1=20]",
+    }
+
+
+def test_a_preset_is_told_with_the_settings_that_are_not_its_own(tmp_path: Path) -> None:
+    config = {"config": {"eps": 0.5, "k1": 30}}
+    write_run(tmp_path, regdb_rows(seed=0), spec=config, changed={"eps": 0.5})
+    alone = collect(find_runs([tmp_path]).runs)
+    assert set(zip(alone["method"], alone["preset"], strict=True)) == {("dmic", "demo[eps=0.5]")}
+    assert "preset demo[eps=0.5]" in " ".join(comparison(alone).caption)
+    other = {"config": {"eps": 0.6, "k1": 20}}
+    write_run(tmp_path, regdb_rows(seed=1), spec=other, changed={"k1": 20})
+    both = collect(find_runs([tmp_path]).runs)
+    # a line that names a setting needs no further word on it
+    assert set(zip(both["method"], both["preset"], strict=True)) == {
+        ("dmic[eps=0.5, k1=30]", "demo"),
+        ("dmic[eps=0.6, k1=20]", "demo"),
     }
 
 

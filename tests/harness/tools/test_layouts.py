@@ -79,6 +79,17 @@ def test_names_are_read_off_the_files_as_the_classes_have_them() -> None:
     assert paper_of("of-nobody").name == "of-nobody"
 
 
+def test_settings_that_are_not_the_presets_are_told_below(four: Path) -> None:
+    assert "Measured here: preset demo;" in render_layout([four], "paper", "md", None, MAP)
+    write_run(
+        four, regdb_rows("adca", base=33.0, seed=1), spec={"config": {"eps": 0.5}}, changed={"eps": 0.5}
+    )
+    write_run(four, regdb_rows("pca", base=33.0), spec={"config": {"eps": 0.7}}, changed={"eps": 0.7})
+    text = render_layout([four], "paper", "md", None, MAP)
+    assert r"ADCA\[eps=0.5\]" in text  # there is an ADCA with another eps
+    assert r"preset demo\[eps=0.7\]: PCA;" in text
+
+
 @pytest.mark.parametrize("format_", FORMATS)
 def test_every_format_has_the_same_numbers(four: Path, format_: str) -> None:
     text = render_layout([four], "paper", format_, None, MAP)
