@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocols.base import Count, DataError, Dataset, count, differences
-from protocols.files import MARKER, ForeignFileWarning, files_in, is_synthetic, odd_image, open_image
+from protocols.files import (
+    MARKER,
+    ForeignFileWarning,
+    files_in,
+    is_synthetic,
+    odd_image,
+    open_image,
+    unmarked,
+)
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,16 @@ def digests(paths: Sequence[Path]) -> list[str]:
 
 
 def fingerprint(root: Path, dataset: Dataset) -> str:
-    """Return the SHA-256 over sorted relative paths and contents of images and split files."""
+    """Return the SHA-256 over sorted relative paths and contents of images and split files.
+
+    Raises
+    ------
+    DataError
+        If an image is of a twin, and the root is not said to be one.
+    """
     paths = list(files_below(root, dataset.image_folders + dataset.list_folders))
+    if said := unmarked(root, paths):
+        raise DataError(said)
     whole = hashlib.sha256()
     for path, digest in zip(paths, digests(paths), strict=True):
         whole.update(os.fsencode(path.relative_to(root)) + f" {digest}\n".encode())
@@ -169,6 +185,8 @@ def odd_files(root: Path, dataset: Dataset) -> Iterator[str]:
         if not is_image(dataset, path):
             warnings.warn(f"foreign file {path} is ignored", ForeignFileWarning, stacklevel=2)
     images = [path for path in paths if is_image(dataset, path)]
+    if said := unmarked(root, images):
+        yield said
     with ThreadPoolExecutor(max_workers=8) as pool:
         yield from filter(None, pool.map(unreadable, images))
     for group in dataset.duplicate_groups():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +18,8 @@ LEFT = ("._",), (".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini")
 """What macOS and Windows leave beside images: beginnings of names, and names; in small letters."""
 MARKER = "SYNTHETIC.json"
 """The file at the root of a synthetic twin."""
+MARK = b"\nsynthetic twin of reidbench\n"
+"""The end of every image of a twin that has the counts of real data; readers of images stop before it."""
 
 
 class DataWarning(UserWarning):
@@ -35,6 +37,23 @@ class PartialDataWarning(DataWarning):
 def is_synthetic(root: Path) -> bool:
     """Say whether a root is a twin."""
     return (root / MARKER).is_file()
+
+
+def is_marked(path: Path) -> bool:
+    """Say whether a file is an image of a twin with the counts of real data."""
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - len(MARK)))
+        return file.read() == MARK
+
+
+def unmarked(root: Path, images: Iterable[Path]) -> str:
+    """Say which image at a root is of a twin, though the root is not said to be one; empty if there is none."""
+    if is_synthetic(root):
+        return ""
+    found = next(filter(is_marked, images), None)
+    return (
+        f"{found} is of a synthetic twin, but {MARKER} is missing from {root}; bring it back" if found else ""
+    )
 
 
 def unknown_counts(root: Path, dataset: str, text: str, allow_partial: bool) -> None:

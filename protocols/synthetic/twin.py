@@ -1,7 +1,8 @@
 """Writes synthetic twins: folders, file names, split files and modes of a real data set, by its own plan.
 
 A twin is made from a seed and read by the same code as the real data. ``SYNTHETIC.json`` at its root marks
-it, and every row and table made from it says ``synthetic``. Pixels before encoding are the same on every
+it, and every row and table made from it says ``synthetic``; the images of a twin with the counts of real data are
+marked too, and refused where that file is missing. Pixels before encoding are the same on every
 machine, and so are BMP files; the bytes of JPEG files are those of the JPEG library in use.
 
 Calibration (difficulty medium, rho = 0.6)
@@ -60,7 +61,7 @@ from typing import Any
 from PIL import Image
 
 from protocols.base import DataError, Dataset
-from protocols.files import MARKER, write_file
+from protocols.files import MARK, MARKER, write_file
 from protocols.synthetic.plan import Plan, Shot, Twin
 from protocols.synthetic.rendering import UInt8Array, draw_camera, draw_person, generator, photograph
 
@@ -132,7 +133,7 @@ def synthesise(
     size : (width, height), optional
         Of all images. Default: what the data set's plan says.
     full_size : bool
-        The real data set's counts, at 16 x 32 pixels unless `size` says otherwise.
+        The real counts, at 16 x 32 pixels unless `size` says otherwise; all images end with a mark.
     track : callable, optional
         Wraps the loop over people; a full-size twin takes minutes.
 
@@ -162,7 +163,8 @@ def synthesise(
     plan.texts[MARKER] = json.dumps(marker, indent=2, sort_keys=True) + "\n"
     size_of = dataset.twin.size if size is None else constant(size)
     with whole_folder(out) as temporary:
-        write_twin(temporary, plan, seed, DIFFICULTIES[difficulty], size_of, track)
+        level, mark = DIFFICULTIES[difficulty], MARK if full_size else b""
+        write_twin(temporary, plan, seed, level, size_of, track, mark)
     return TwinReport(out, marker)
 
 
@@ -240,8 +242,9 @@ def write_twin(
     difficulty: Difficulty,
     size_of: SizeOf,
     track: Track,
+    mark: bytes,
 ) -> None:
-    """Render all images, a person at a time, and write the split files."""
+    """Render all images, a person at a time, and write the split files; images end with `mark`."""
     files = {(root / name).parent for name in [*plan.texts, *(shot.path for shot in plan.shots)]}
     for folder in files | {root / name for name in plan.folders}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -249,13 +252,13 @@ def write_twin(
     for shot in plan.shots:
         people.setdefault(shot.person, []).append(shot)
     for shots in track(list(people.values())):
-        render_shots(root, seed, difficulty, size_of, shots)
+        render_shots(root, seed, difficulty, size_of, shots, mark)
     for name, text in plan.texts.items():
         write_file(root / name, text.encode())
 
 
 def render_shots(
-    root: Path, seed: int, difficulty: Difficulty, size_of: SizeOf, shots: Sequence[Shot]
+    root: Path, seed: int, difficulty: Difficulty, size_of: SizeOf, shots: Sequence[Shot], mark: bytes
 ) -> None:
     """Render the images of one person; each depends on its own indices alone."""
     person = draw_person(("twin", seed, shots[0].person), difficulty.rho)
@@ -266,7 +269,7 @@ def render_shots(
     for shot in shots:
         g = generator("shot", seed, shot.person, shot.camera, shot.number)
         pixels = photograph(person, cameras[shot.camera, shot.infrared], g, size_of(shot, seed))
-        write_file(root / shot.path, encode(pixels, Path(shot.path).suffix))
+        write_file(root / shot.path, encode(pixels, Path(shot.path).suffix) + mark)
 
 
 def encode(pixels: UInt8Array, suffix: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from PIL import Image
 
 from protocols.base import DataError, Dataset, Modality
+from protocols.check import check, fingerprint
 from protocols.files import MARKER
+from protocols.llcm import LLCMData
 from protocols.regdb import RegDBData
 from protocols.synthetic import twin
 from protocols.synthetic.rendering import draw_camera, draw_person, generator, photograph
@@ -20,7 +23,7 @@ from protocols.synthetic.source import render_source
 from protocols.synthetic.twin import DIFFICULTIES, plan_twin, synthesise
 from protocols.sysu_mm01 import TEST_COUNTS, TRAIN_COUNTS, SysuMM01Data
 
-REGDB, SYSU = RegDBData(), SysuMM01Data()
+LLCM, REGDB, SYSU = LLCMData(), RegDBData(), SysuMM01Data()
 SIZE = (16, 32)
 REGDB_PIXELS = "f8f2122f5cd232e7"
 SYSU_PIXELS = "ff7fe1ccdc02fe3e"
@@ -153,6 +156,28 @@ def test_full_size_plans_have_the_known_counts() -> None:
     regdb = plan_twin(REGDB.twin, None, None, 0, full_size=True)
     assert twin.count_shots(regdb.shots)["counts"] == {"Visible": 4120, "Thermal": 4120}
     assert all(text.count("\n") == 2060 for text in regdb.texts.values())
+
+
+@pytest.mark.parametrize("like", [REGDB, SYSU, LLCM], ids=["bmp", "jpg", "jpg of LLCM"])
+def test_a_twin_with_the_counts_of_real_data_is_known_by_its_images_too(
+    like: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = like.twin.plan(6, 1, 0)
+    monkeypatch.setattr(like, "twin", replace(like.twin, full_size=lambda _: small))
+    synthesise(tmp_path / "small", like, identities=6, images=1, size=SIZE)
+    synthesise(tmp_path / "t", like, full_size=True)
+    for shot in small.shots:  # nothing that is read differs
+        with (
+            Image.open(tmp_path / "small" / shot.path) as one,
+            Image.open(tmp_path / "t" / shot.path) as other,
+        ):
+            assert one.tobytes() == other.tobytes()
+    assert fingerprint(tmp_path / "t", like)
+    assert check(tmp_path / "t", like).ok
+    (tmp_path / "t" / MARKER).unlink()
+    with pytest.raises(DataError, match=f"is of a synthetic twin, but {MARKER} is missing"):
+        fingerprint(tmp_path / "t", like)
+    assert any("is of a synthetic twin" in line for line in check(tmp_path / "t", like).problems)
 
 
 @pytest.mark.parametrize(
