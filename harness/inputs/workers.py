@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from harness.errors import HarnessError, format_error, understood, user_errors
-from harness.runs.stopping import SIGNALS
+from harness.runs.stopping import SIGNALS, unbroken
 
 T = TypeVar("T")
 SHARED = Path("/dev/shm")
@@ -102,12 +102,17 @@ def bytes_in(value: Any) -> int:
 
 @contextmanager
 def signals_later() -> Iterator[None]:
-    """Let this thread, and processes that it starts, see interrupts only at the end."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    """Let this thread, and processes that it starts, see interrupts only at the end.
+
+    Another thread may take a signal that this one blocks; Python still has this one answer it, perhaps within a hook
+    of a fork, which can raise nothing.
+    """
+    with unbroken():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_signals(_worker: int) -> None:

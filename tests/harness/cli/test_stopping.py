@@ -6,6 +6,8 @@ import io
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,6 +15,7 @@ import pytest
 
 from harness.cli import app
 from harness.cli.console import write_anywhere
+from harness.inputs.workers import signals_later
 from harness.runs.stopping import SIGNALS, Stopped, state, unbroken
 
 
@@ -73,6 +76,29 @@ def test_what_must_not_be_broken_is_finished_first(
 
     ended = Ended(monkeypatch, work)
     assert (ended.code, ended.did) == (code, ["inner", "outer", "tidied"])
+
+
+def test_an_interrupt_that_another_thread_takes_waits_until_workers_have_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hooks of a fork cannot raise: what is raised there is printed, and forgotten."""
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+
+    def work(did: list[str]) -> None:
+        other.start()
+        with signals_later():
+            ask(signal.SIGINT)
+            time.sleep(0.1)  # until the other thread has taken it
+            did.append("started")
+        did.append("went on")
+
+    try:
+        ended = Ended(monkeypatch, work)
+    finally:
+        over.set()
+        other.join()
+    assert (ended.code, ended.did) == (130, ["started", "tidied"])
 
 
 def test_a_second_interrupt_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
