@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +73,9 @@ def too_long(*_: object) -> None:
 def watched() -> Iterator[None]:
     """Interrupt what takes more than :data:`HANG_S` seconds of the processor."""
     before = signal.signal(signal.SIGVTALRM, too_long)
-    signal.setitimer(signal.ITIMER_VIRTUAL, HANG_S)
+    signal.setitimer(
+        signal.ITIMER_VIRTUAL, HANG_S, HANG_S
+    )  # again, if a callback or a finaliser swallows the first
     try:
         yield
     finally:
@@ -147,6 +151,16 @@ class Count(NamedTuple):
     troubles: dict[tuple[str, str], Trouble]
 
 
+def compiled(score: Callable[[], object]) -> None:
+    """Have the loops of scoring compiled in a process of its own; no input is to wait for it, or to interrupt it.
+
+    Threads of compiled code would not live on in the processes that the readers get.
+    """
+    child = multiprocessing.get_context("fork").Process(target=score)
+    child.start()
+    child.join()
+
+
 def in_child(reader: Reader, seed: int, count: int) -> dict[tuple[str, str], Trouble]:
     """Give a reader inputs in a process of its own, which may crash."""
     import pickle
@@ -203,7 +217,7 @@ def fuzz(readers: list[Reader], minutes: float, seed: int) -> dict[str, Count]:
 
 def main() -> int:
     """Fuzz for some minutes; print a line for each reader and each thing that went wrong."""
-    from tests.robustness.readers import readers
+    from tests.robustness.readers import readers, score_whole
 
     options = argparse.ArgumentParser(prog="python -m tests.robustness.fuzz")
     options.add_argument("--minutes", type=float, default=5)
@@ -212,6 +226,7 @@ def main() -> int:
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="reidbench-fuzz-") as name:
         chosen = [one for one in readers(Path(name)) if not given.only or one.name in given.only.split(",")]
+        compiled(partial(score_whole, Path(name)))
         counts = fuzz(chosen, given.minutes, given.seed)
     for reader, count in counts.items():
         print(f"{reader:28} {count.inputs:8} inputs {count.seconds:7.0f} s {len(count.troubles)} go wrong")

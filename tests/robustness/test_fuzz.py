@@ -8,9 +8,9 @@ import pytest
 
 from tests.robustness import fuzz
 from tests.robustness.fuzz import Reader, inputs, trouble
-from tests.robustness.readers import readers
+from tests.robustness.readers import readers, score_whole
 
-INPUTS = 40
+INPUTS = 160
 NAMES = (
     *("result .npz", "features .npz", "result .mat", "permutations .mat", "any .mat", "weights .pth"),
     *("weights .safetensors", "image", "metrics.csv", "history.csv", "profile.csv", "manifest.json"),
@@ -22,7 +22,9 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
-    return {one.name: one for one in readers(tmp_path_factory.mktemp("fuzz"))}
+    folder = tmp_path_factory.mktemp("fuzz")
+    score_whole(folder)
+    return {one.name: one for one in readers(folder)}
 
 
 def test_every_reader_is_among_them(known: dict[str, Reader]) -> None:
