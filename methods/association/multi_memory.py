@@ -178,11 +178,14 @@ def set_distance(visible: Memories, infrared: Memories, *, block: int = 1024) ->
     targets = visible.centres.double().flatten(0, 1)
     if not k_v:
         return targets.new_empty(0, len(infrared.centres))
+    # |b|^2 of |a - b|^2 = |a|^2 + |b|^2 - 2 a.b; |a| decides nothing about the nearest
+    squares = targets.square().sum(1).masked_fill(~visible.real().flatten(), torch.inf)
     blocks = [targets.new_empty(0, k_v)]
     for centres, real in zip(infrared.centres.split(block), infrared.real().split(block), strict=True):
-        away = torch.cdist(centres.double().flatten(0, 1), targets).reshape(-1, memories, k_v, memories)
-        least = away.masked_fill(~visible.real(), torch.inf).amin(3)
-        total = least.masked_fill(~real[..., None], 0).sum(1)
+        sources = centres.double().flatten(0, 1)
+        least = torch.addmm(squares, sources, targets.T, alpha=-2).view(-1, k_v, memories).amin(2)
+        away = (least + sources.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
+        total = away.view(-1, memories, k_v).masked_fill(~real[..., None], 0).sum(1)
         blocks.append(total * memories / real.sum(1, keepdim=True))
     return torch.cat(blocks).T
 

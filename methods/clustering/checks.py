@@ -27,21 +27,21 @@ def check_features(features: Tensor, *, unit: bool = True) -> None:
         raise MethodError(
             f"features must be a float32 matrix (n, d), not {features.dtype} {tuple(features.shape)}"
         )
-    squares = torch.einsum("nd,nd->n", features, features)
-    if not bool(torch.isfinite(squares).all()):
-        first = int((~torch.isfinite(squares)).nonzero()[0, 0])
+    length = torch.linalg.vector_norm(features, dim=1)
+    if not bool(torch.isfinite(length).all()):
+        first = int((~torch.isfinite(length)).nonzero()[0, 0])
         raise MethodError(
             f"features contain NaN or infinity, first in sample {first}; "
             "look for diverged training or a broken image there"
         )
     if not unit:
         return
-    wrong = (squares.sqrt() - 1).abs() > UNIT_TOLERANCE
+    wrong = (length - 1).abs() > UNIT_TOLERANCE
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0, 0])
         raise MethodError(
             f"features are not of unit length, first in sample {first} "
-            f"(length {float(squares[first].sqrt()):.6g}); divide each row by its L2 norm"
+            f"(length {float(length[first]):.6g}); divide each row by its L2 norm"
         )
 
 

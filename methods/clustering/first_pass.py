@@ -87,4 +87,4 @@ def summation_error(features: Tensor) -> float:
 
 
 def _longest(rows: Tensor) -> float:
-    return float(torch.einsum("nd,nd->n", rows, rows).max().sqrt())
+    return float(torch.linalg.vector_norm(rows, dim=1).max())
