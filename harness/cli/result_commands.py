@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -51,13 +52,16 @@ def table(
     against: Annotated[
         str | None, typer.Option(help="With a layout: add differences from this method, with intervals.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="With --format parquet: folder to write.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write instead of printing; with --format parquet the folder."),
+    ] = None,
     where: options.Where = None,
     label: options.Label = None,
 ) -> None:
     """Compare finished runs in one table, or in tables as papers print them."""
-    if format_ == "parquet" or out is not None:
-        write_frames(runs, format_, out, layout)
+    if format_ == "parquet":
+        write_frames(runs, out, layout, where or (), label or ())
         return
     from harness.tools.tables import checkpoints_shown, render
 
@@ -65,9 +69,7 @@ def table(
         if (metrics, std, against) != (METRICS_SHOWN, True, None):
             raise HarnessError("--metrics, --no-std and --against go with --layout paper or ablation")
         shown = checkpoints_shown(checkpoint or ())
-        sys.stdout.write(
-            render(runs, format_, protocol, published, shown, where=where or (), labels=label or ())
-        )
+        deliver(render(runs, format_, protocol, published, shown, where=where or (), labels=label or ()), out)
         return
     from harness.tools.layouts import render_layout, wanted_of
 
@@ -75,9 +77,20 @@ def table(
         rule for rule in checkpoints_shown(checkpoint or ()) if rule in ("last", *(checkpoint or ()))
     )
     wanted = wanted_of(metrics, published, std, against, epochs)
-    sys.stdout.write(
-        render_layout(runs, layout, format_, protocol, wanted, where=where or (), labels=label or ())
+    deliver(
+        render_layout(runs, layout, format_, protocol, wanted, where=where or (), labels=label or ()), out
     )
+
+
+def deliver(text: str, out: Path | None) -> None:
+    """Print a text, or write it to a file."""
+    if out is None:
+        sys.stdout.write(text)
+        return
+    from harness.runs.files import write_atomic
+
+    write_atomic(out, text.encode())
+    say(f"written: {out}")
 
 
 def runs_(
@@ -117,13 +130,16 @@ def cite(
     sys.stdout.write(citations(runs, where or ()))
 
 
-def write_frames(runs: list[Path], format_: str, out: Path | None, layout: str) -> None:
+def write_frames(
+    runs: list[Path], out: Path | None, layout: str, where: Sequence[str], labels: Sequence[str]
+) -> None:
     """Write all rows of runs as Parquet."""
-    from results.frames import load, write_parquet
+    from results.frames import frames_of, write_parquet
+    from results.store import find_runs
 
-    if format_ != "parquet" or out is None or layout != "one":
+    if out is None or layout != "one":
         raise HarnessError("--format parquet writes all rows of runs into the folder --out, without a layout")
-    for path in write_parquet(load(*runs), out):
+    for path in write_parquet(frames_of(find_runs(runs, where, labels).runs), out):
         say(f"written: {path}")
 
 

@@ -177,8 +177,7 @@ def local_config(sweep: Sweep, engine: Engine) -> Any:
         address="127.0.0.1",
         loopback_address="127.0.0.1",
         encrypted=True,
-        # out of the reach of Ctrl-C, which a terminal sends to this process's whole group
-        interchange_launch_cmd=["setsid", "interchange.py"] if shutil.which("setsid") else None,
+        interchange_launch_cmd=interchange_words(),
         cores_per_worker=min(1.0, cores() / engine.slots),
         max_workers_per_node=engine.slots,
         available_accelerators=list(engine.gpus),
@@ -187,6 +186,15 @@ def local_config(sweep: Sweep, engine: Engine) -> Any:
         provider=LocalProvider(init_blocks=1, min_blocks=1, max_blocks=1),
     )
     return Config(executors=[executor], retries=RETRIES, strategy="none", run_dir=str(sweep.path / "parsl"))
+
+
+def interchange_words() -> list[str]:
+    """Return the command of Parsl's interchange; idle workers end within half a minute of its end."""
+    # out of the reach of Ctrl-C, which a terminal sends to this process's whole group; and ended with this process
+    before = {"setsid": ["setsid"], "setpriv": ["setpriv", "--pdeathsig", "TERM"]}
+    return [word for name, words in before.items() if shutil.which(name) for word in words] + [
+        "interchange.py"
+    ]
 
 
 def cores() -> int:

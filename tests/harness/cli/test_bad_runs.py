@@ -132,3 +132,20 @@ def test_methods_that_share_no_seed_or_no_trial(reidbench: Command, monkeypatch:
     done = reidbench("report", "runs")
     assert done.returncode == 0, done.stderr
     assert "Differences were not tested" in Path("report.html").read_text()
+
+
+def test_a_table_goes_to_a_file_and_conditions_hold_for_every_format(reidbench: Command) -> None:
+    one_run("dmic"), one_run("adca")
+    printed = reidbench("table", "runs", "--layout", "paper", "--format", "latex", "--where", "label=adca")
+    words = ("--layout", "paper", "--format", "latex", "--where", "label=adca", "--out", "table.tex")
+    done = reidbench("table", "runs", *words)
+    assert done.returncode == 0, done.stderr
+    assert Path("table.tex").read_text(encoding="utf-8") == printed.stdout
+    assert (
+        reidbench("table", "runs", "--format", "parquet", "--where", "label=adca", "--out", "f").returncode
+        == 0
+    )
+    assert pd.read_parquet("f/runs.parquet")["method"].tolist() == ["adca"]
+    refused = reidbench("table", "runs", "--format", "parquet")
+    assert refused.returncode == 2
+    assert "into the folder --out" in refused.stderr

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,16 @@ def stops(sweep: Sweep) -> int:
     return sum(path.read_text().count("asked to stop") for path in sweep.logs.glob("*.log"))
 
 
+def left_of(sweep: Sweep, helpers: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Return which of a driver's helpers, and of the workers that these started, are still there."""
+    workers = [
+        one
+        for one in psutil.process_iter(["cmdline"])
+        if str(sweep.path) in " ".join(one.info["cmdline"] or ())
+    ]
+    return [one for one in (*helpers, *workers) if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
 def test_a_driver_that_is_killed_or_stopped_loses_nothing(player: Playing) -> None:
     sweep = player(9, 9, 1, 1, 1, 1)
 
@@ -64,9 +75,11 @@ def test_a_driver_that_is_killed_or_stopped_loses_nothing(player: Playing) -> No
 
     first = begin()
     until(lambda: epochs(sweep.units[0]) > 0 and epochs(sweep.units[1]) > 0, "two runs to be under way")
+    helpers = psutil.Process(first.pid).children(recursive=True)
     first.kill()
     first.wait()
     until(lambda: stops(sweep) == 2, "both runs to stop without their driver")
+    until(lambda: not left_of(sweep, helpers), "the helpers of the killed driver to end", 120)
     before = list(map(epochs, sweep.units))
     second = begin()
     until(lambda: sum(map(epochs, sweep.units)) > sum(before), "an epoch")
@@ -116,13 +129,25 @@ def test_runs_whose_workers_and_driver_were_killed_are_those_of_a_serial_command
     def epochs_on_disk() -> int:
         return sum(len(path.read_text().splitlines()) - 1 for path in kept("*/*/*/history.csv"))
 
+    def has_engine(driver: subprocess.Popen[bytes]) -> bool:
+        with suppress(psutil.NoSuchProcess):  # one that has ended since it was listed
+            helpers = psutil.Process(driver.pid).children(recursive=True)
+            return any("interchange" in " ".join([one.name(), *one.cmdline()]) for one in helpers)
+        return False
+
+    def under_way(driver: subprocess.Popen[bytes]) -> None:
+        # runs of the driver before may still end an epoch, which says nothing of this one
+        until(lambda: has_engine(driver), "the engine")
+        before = epochs_on_disk()
+        until(lambda: epochs_on_disk() > before, "an epoch")
+
     for how, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 75)):
-        driver, before = begin(*sweep_words), epochs_on_disk()
-        until(lambda before=before: epochs_on_disk() > before, "an epoch")  # type: ignore[misc]
+        driver = begin(*sweep_words)
+        under_way(driver)
         driver.send_signal(how)
         assert driver.wait() == code
-    driver, before = begin(*sweep_words), epochs_on_disk()
-    until(lambda: epochs_on_disk() > before, "an epoch")
+    driver = begin(*sweep_words)
+    under_way(driver)
     holder = next(found for found in map(read_holder, kept("*/*/*")) if found)
     worker = psutil.Process(holder.pid).parent()
     assert worker is not None
