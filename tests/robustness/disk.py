@@ -124,7 +124,8 @@ class Disk:
 def name_of(path: Path) -> str:
     """Return a file's name, or that which a temporary file is to have."""
     name = re.sub(r"^\.(.+)\.\d+-[0-9a-f]{8}$", r"\1", Path(path).name)
-    return "fingerprint" if re.fullmatch("[0-9a-f]{24}", name) else name  # named by a digest of where it is
+    digests = {24: "fingerprint", 16: "compiled"}  # named by a digest of where it is, or of the code
+    return digests.get(len(name), name) if re.fullmatch("[0-9a-f]+", name) else name
 
 
 @contextlib.contextmanager

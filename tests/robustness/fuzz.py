@@ -91,7 +91,8 @@ def peak_mib() -> float:
 def our_place(error: BaseException) -> str:
     """Return the last line of our own code that an error came through."""
     here = str(Path(__file__).parents[2])
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(here)]
+    found = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in found if frame.filename.startswith(here) and frame.name != too_long.__name__]
     if not frames:
         return "outside our code"
     last = frames[-1]
@@ -193,8 +194,8 @@ def in_child(reader: Reader, seed: int, count: int) -> dict[tuple[str, str], Tro
         return dict(pickle.loads(content))
 
 
-def fuzz(readers: list[Reader], minutes: float, seed: int) -> dict[str, Count]:
-    """Give all readers inputs in turn until the time is up, at least one round each."""
+def fuzz(readers: list[Reader], minutes: float, seed: int, least: int = 0) -> dict[str, Count]:
+    """Give all readers inputs in turn until the time is up, at least one round each, and so many over all."""
     end, counts = time.monotonic() + 60 * minutes, {reader.name: Count(0, 0.0, {}) for reader in readers}
     while True:
         for reader in readers:
@@ -210,7 +211,8 @@ def fuzz(readers: list[Reader], minutes: float, seed: int) -> dict[str, Count]:
                     flush=True,
                 )
             print(f"\r{counts[reader.name].inputs} {reader.name:30}", end="", file=sys.stderr, flush=True)
-            if time.monotonic() > end and min(count.inputs for count in counts.values()):
+            given = [count.inputs for count in counts.values()]
+            if time.monotonic() > end and min(given) and sum(given) >= least:
                 return counts
         seed += 1
 
@@ -222,12 +224,15 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.robustness.fuzz")
     options.add_argument("--minutes", type=float, default=5)
     options.add_argument("--seed", type=int, default=int(time.time()))
+    options.add_argument(
+        "--inputs", type=int, default=0, help="go on until there were so many, over all readers"
+    )
     options.add_argument("--only", default="", help="names of readers, separated by commas")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="reidbench-fuzz-") as name:
         chosen = [one for one in readers(Path(name)) if not given.only or one.name in given.only.split(",")]
         compiled(partial(score_whole, Path(name)))
-        counts = fuzz(chosen, given.minutes, given.seed)
+        counts = fuzz(chosen, given.minutes, given.seed, given.inputs)
     for reader, count in counts.items():
         print(f"{reader:28} {count.inputs:8} inputs {count.seconds:7.0f} s {len(count.troubles)} go wrong")
     total, wrong = (sum(n) for n in zip(*((c.inputs, len(c.troubles)) for c in counts.values()), strict=True))

@@ -52,4 +52,7 @@ def test_what_goes_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     reader = Reader("broken", None, read)
     found = [trouble(reader, drawn, tmp_path) for drawn in ("key", "hang")]
     words = ("KeyError", "HangError")
-    assert all(one and one.what.startswith(word) for one, word in zip(found, words, strict=True))
+    for one, word in zip(found, words, strict=True):
+        assert one
+        assert one.what.startswith(word)
+        assert one.place.endswith(" read")
