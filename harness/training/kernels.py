@@ -8,7 +8,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -19,23 +19,31 @@ from numba.core import event
 
 from harness.runs.environment import CODE, cpu_model
 from harness.runs.files import waiting_for, write_atomic
+from harness.runs.stopping import unbroken
 
 
 class FirstCompilation(event.Listener):
-    """Calls a function when numba compiles something for the first time; kernels loaded from its cache do not count."""
+    """Calls a function when numba compiles something for the first time; kernels loaded from its cache do not count.
+
+    Each compilation ends before the process may stop: in callbacks of the compiler what stops it is printed and lost.
+    """
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self.tell = tell
         self.told = False
+        self._open: list[AbstractContextManager[None]] = []
 
     def on_start(self, _event: event.Event) -> None:
         """Tell, once."""
         if not self.told:
             self.told = True
             self.tell()
+        self._open.append(unbroken())
+        self._open[-1].__enter__()
 
     def on_end(self, _event: event.Event) -> None:
-        """Say nothing more."""
+        """Stop here, if that was asked for meanwhile."""
+        self._open.pop().__exit__(None, None, None)
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from numba.core import event
 
 from harness.cli import app
 from harness.cli.console import write_anywhere
 from harness.inputs.workers import signals_later
 from harness.runs.stopping import SIGNALS, Stopped, state, unbroken
+from harness.training.kernels import on_compilation
 
 
 class Ended:
@@ -99,6 +101,19 @@ def test_an_interrupt_that_another_thread_takes_waits_until_workers_have_started
         over.set()
         other.join()
     assert (ended.code, ended.did) == (130, ["started", "tidied"])
+
+
+def test_a_compilation_is_finished_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(did: list[str]) -> None:
+        with on_compilation(lambda: did.append("told")):
+            for name in ("first", "second"):
+                with event.trigger_event("numba:compile"):
+                    with event.trigger_event("numba:compile"):
+                        ask(signal.SIGINT)
+                    did.append(name)
+
+    ended = Ended(monkeypatch, work)
+    assert (ended.code, ended.did) == (130, ["told", "first", "tidied"])
 
 
 def test_a_second_interrupt_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
