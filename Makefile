@@ -40,7 +40,7 @@ test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet $$($(PYTHON) tests/lowest.py)
 	.venv-lowest/bin/pip install --quiet --no-deps --editable .
-	.venv-lowest/bin/python -m pytest -m "not slow" --ignore tests/benchmarks --ignore tests/test_architecture.py
+	.venv-lowest/bin/python -m pytest -n $(CPUS) --dist loadfile -m "not slow and not slurm and not sweep" --ignore tests/benchmarks --ignore tests/test_architecture.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -113,6 +113,8 @@ class Reference:
     ----------
     parts : mapping of str to (source, note)
         Part of the method -> who says so, and what a reader must know of it.
+    reconstruction : bool
+        There was neither public code nor the whole text; tables say so.
     """
 
     title: str
@@ -120,6 +122,7 @@ class Reference:
     year: int
     parts: Mapping[str, tuple[Source, str]]
     url: str = ""
+    reconstruction: bool = False
 
 
 class Method(ABC):

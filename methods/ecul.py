@@ -146,7 +146,7 @@ class ECUL(TwoStreamMethod):
     """Extended cross-modality united learning, reconstructed."""
 
     name = "ecul"
-    written = "ECUL"
+    written = "ECUL (reconstruction)"
     summary = (
         "reconstruction: capped modality-camera clusters, two-step memories, neighbours across modalities"
     )
@@ -179,6 +179,7 @@ class ECUL(TwoStreamMethod):
             ),
         },
         url="https://arxiv.org/abs/2412.19134",
+        reconstruction=True,
     )
 
     def __init__(self, config: ECULConfig, data: TrainingData) -> None:

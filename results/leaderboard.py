@@ -12,7 +12,7 @@ from results.formats import ABSENT, HEADLINE, PLACE, Table, cell, to_csv
 from results.html import page
 from results.report import line_names_of, manifest_text
 from results.store import Run, collect
-from results.tables import comparison
+from results.tables import comparison_of
 
 PAGE = "index.html"
 METRICS = ("rank-1", "rank-10", "rank-20", "mAP", "mINP")
@@ -59,7 +59,7 @@ def pages(runs: Sequence[Run]) -> dict[str, str]:
     boards, files = [], {}
     for (protocol, kind), group in sorted(parts.items()):
         key = slug(f"{protocol}-{kind}")
-        table = comparison(collect(group), {run.id: run.history for run in group})
+        table = comparison_of(group)
         boards.append(board(f"{protocol}, {kind} data", key, table, group))
         files[f"{key}.csv"] = to_csv(table)
     for run in runs:

@@ -21,8 +21,8 @@ from results.html import page
 from results.notices import environment_differences, notices
 from results.report_parts import Drawing, Sheet, drawings, summary
 from results.schema import Checkpoint, ResultsError
-from results.store import FoundRuns, Run, collect, write_text
-from results.tables import SHOWN, comparison
+from results.store import FoundRuns, Run, write_text
+from results.tables import SHOWN, comparison_of
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def section(
     """Tabulate, compare and draw comparable runs."""
     key = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     groups = line_groups(runs)
-    table = comparison(collect(runs), {run.id: run.history for run in runs}, checkpoints)
+    table = comparison_of(runs, checkpoints)
     costs = timings(groups)
     found, lacking = None, ""
     if len(groups) > 1:

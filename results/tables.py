@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,6 +14,7 @@ from results.captions import caption
 from results.comparable import LINE, check_rows, compact
 from results.formats import ALWAYS, GROUP_ORDER, GROUPS, QUALITY, Table
 from results.schema import Checkpoint, setting_order
+from results.store import Run, collect
 
 SHOWN: tuple[Checkpoint, ...] = ("last", "best-on-test")
 """Checkpoint rules of a table; ``best-of-last-stage`` is shown on request."""
@@ -135,6 +137,20 @@ def shown_attributes(about: pd.DataFrame) -> tuple[str, ...]:
     if (about["division"] == "open").any() and "division" not in shown:
         shown.append("division")
     return tuple(shown)
+
+
+def comparison_of(runs: Sequence[Run], checkpoints: Sequence[Checkpoint] = SHOWN) -> Table:
+    """Compare the methods of finished runs; see :func:`comparison`.
+
+    Raises
+    ------
+    ResultsError
+        If the runs cannot be compared.
+    """
+    table = comparison(collect(runs), {run.id: run.history for run in runs}, checkpoints)
+    made_up = {name for run in runs if run.manifest.get("reconstruction") for name in run.metrics["method"]}
+    said = f"Reconstruction, from neither public code nor the whole text: {', '.join(sorted(made_up))}."
+    return replace(table, caption=(*table.caption, said)) if made_up else table
 
 
 def comparison(

@@ -63,6 +63,7 @@ class Manifest:
                 **({"earlier": list(self.earlier)} if self.earlier else {}),
                 **plugin_of(spec.method),
                 **changed_settings(spec),
+                **({"reconstruction": True} if is_reconstruction(spec.method) else {}),
                 **({} if self.epochs is None else {"epochs": self.epochs}),
                 **self.further,
                 "status": status,
@@ -111,6 +112,12 @@ def changed_settings(spec: RunSpec) -> dict[str, dict[str, Any]]:
         if value != other.get(key) and other.get(key) != "auto" and key not in ("weights", "engine.weights")
     }
     return {"changed": changed} if changed else {}
+
+
+def is_reconstruction(method: str) -> bool:
+    """Say whether a method was written without public code and without the whole text."""
+    entry = methods().get(method)
+    return entry is not None and not entry.error and load_method(method).reference.reconstruction
 
 
 def plugin_of(method: str) -> dict[str, dict[str, str]]:

@@ -17,7 +17,6 @@ from results import (
     Run,
     Table,
     compare,
-    comparison,
     comparison_csv,
     comparison_words,
     find_runs,
@@ -29,8 +28,7 @@ from results import (
 )
 from results.formats import rich_table
 from results.schema import CHECKPOINTS, Checkpoint
-from results.store import collect
-from results.tables import SHOWN
+from results.tables import SHOWN, comparison_of
 
 FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
 
@@ -48,7 +46,7 @@ def table_of(
         If the runs cannot be compared.
     """
     runs = chosen_runs(runs, protocol)
-    return comparison(collect(runs), {run.id: run.history for run in runs}, checkpoints)
+    return comparison_of(runs, checkpoints)
 
 
 def chosen_runs(runs: Sequence[Run], protocol: str | None) -> tuple[Run, ...]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import random
 import statistics
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -21,7 +23,9 @@ from results.captions import deviation
 from results.comparable import compact
 from results.formats import HEADLINE, LAST_STAGE_LEAK, LEAK, PRINTED, QUALITY
 from results.schema import CHECKPOINTS, ResultsError
-from tests.results.cases import DIRECTIONS, history, regdb_rows, several, sysu_rows
+from results.store import collect, find_runs
+from results.tables import comparison_of
+from tests.results.cases import DIRECTIONS, finish, history, regdb_rows, several, sysu_rows, write_run
 
 
 def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -312,3 +316,17 @@ def test_compact_lists_spell_the_same_numbers(numbers: set[int]) -> None:
 @pytest.mark.parametrize("over", ["3 seeds", "2 trials", "10 galleries of one run"])
 def test_a_deviation_says_what_it_is_over(over: str) -> None:
     assert f"over {over}" in deviation(over)
+
+
+def test_a_reconstruction_is_called_one(tmp_path: Path) -> None:
+    for method in ("dmic", "ecul"):
+        path = write_run(tmp_path, regdb_rows(method))
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        text = json.dumps(manifest | ({"reconstruction": True} if method == "ecul" else {}))
+        (path / "manifest.json").write_text(text, encoding="utf-8")
+        finish(path)
+    runs = find_runs([tmp_path]).runs
+    assert comparison_of(runs).caption[-1] == (
+        "Reconstruction, from neither public code nor the whole text: ecul."
+    )
+    assert not any("Reconstruction" in line for line in comparison_of(runs[:1]).caption)
