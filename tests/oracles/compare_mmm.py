@@ -619,8 +619,8 @@ MUTATIONS: list[Mutation] = [
     Mutation(
         "MMM: distance over visible memories",
         MATCHING,
-        "least = away.masked_fill(~visible.real(), torch.inf).amin(3)",
-        "least = away.amin(1).transpose(1, 2)",
+        "away = (least + sources.square().sum(1, keepdim=True)).clamp(min=0).sqrt()",
+        "away = torch.cdist(sources, targets).view(-1, memories, k_v, memories).amin(1).mT.reshape(-1, k_v)",
         ("mmm_match",),
     ),
     Mutation(

@@ -23,7 +23,7 @@ from results.captions import deviation
 from results.comparable import compact
 from results.formats import HEADLINE, LAST_STAGE_LEAK, LEAK, PRINTED, QUALITY
 from results.schema import CHECKPOINTS, ResultsError
-from results.store import collect, find_runs
+from results.store import find_runs
 from results.tables import comparison_of
 from tests.results.cases import DIRECTIONS, finish, history, regdb_rows, several, sysu_rows, write_run
 
