@@ -185,7 +185,10 @@ def _completed(graph: SparseDistances, min_samples: int) -> sparse.csr_array:
     far.data[:] = 1
     absent = sparse.csr_array(far - far.multiply(pattern))
     absent.eliminate_zeros()
-    return sparse.csr_array(matrix + absent)
+    whole = sparse.csr_array(matrix + absent)
+    if whole.nnz <= np.iinfo(np.int32).max:  # scikit-learn takes no others, and not every SciPy narrows them
+        whole.indices, whole.indptr = whole.indices.astype(np.int32), whole.indptr.astype(np.int32)
+    return whole
 
 
 def _linkage(whole: sparse.csr_array, members: NDArray[np.int64], eps: float) -> NDArray[np.int64]:
