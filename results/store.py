@@ -239,11 +239,10 @@ def find_runs(paths: Iterable[Path], where: Sequence[str] = (), labels: Sequence
 
 def preset_text(run: Run, name: str) -> str:
     """Return a run's preset, as ``demo[eps=0.5]`` with the settings that are not its own and not in the line's name."""
+    named = f", {name.partition('[')[2].removesuffix(']')}, "  # whole settings: k1=30 is not in first.k1=30
     changed = changed_of(run.manifest)
-    return with_settings(
-        str(run.manifest["spec"]["preset"]),
-        {key: value for key, value in changed.items() if setting_text(key, value) not in name},
-    )
+    untold = {key: value for key, value in changed.items() if f", {setting_text(key, value)}, " not in named}
+    return with_settings(str(run.manifest["spec"]["preset"]), untold)
 
 
 def load_runs(*paths: Path | str, where: Sequence[str] = ()) -> pd.DataFrame:

@@ -214,6 +214,17 @@ def test_a_preset_is_told_with_the_settings_that_are_not_its_own(tmp_path: Path)
     }
 
 
+def test_a_setting_whose_end_is_in_the_lines_name_is_told_all_the_same(tmp_path: Path) -> None:
+    for seed, first in enumerate((30, 20)):
+        config = {"config": {"k1": 30, "first": {"k1": first}}}
+        write_run(tmp_path, regdb_rows(seed=seed), spec=config, changed={"k1": 30})
+    rows = collect(find_runs([tmp_path]).runs)
+    assert set(zip(rows["method"], rows["preset"], strict=True)) == {
+        ("dmic[first.k1=30]", "demo[k1=30]"),
+        ("dmic[first.k1=20]", "demo[k1=30]"),
+    }
+
+
 @pytest.mark.parametrize(
     ("where", "seeds"),
     [
