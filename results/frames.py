@@ -41,8 +41,13 @@ class Frames(NamedTuple):
     profile: pd.DataFrame
 
 
-def load(*paths: Path | str) -> Frames:
+def load(*paths: Path | str, where: Sequence[str] = (), labels: Sequence[str] = ()) -> Frames:
     """Return what every finished run at or below `paths`, or in bundles, has left.
+
+    Parameters
+    ----------
+    where, labels : sequence of str
+        As :func:`results.store.find_runs` takes them.
 
     Examples
     --------
@@ -54,7 +59,7 @@ def load(*paths: Path | str) -> Frames:
     ResultsError
         If a run is damaged, none has finished, or runs of one name differ in more than split and seed.
     """
-    return frames_of(find_runs(map(Path, paths)).runs)
+    return frames_of(find_runs(map(Path, paths), where, labels).runs)
 
 
 def frames_of(runs: Sequence[Run]) -> Frames:

@@ -134,12 +134,11 @@ def write_frames(
     runs: list[Path], out: Path | None, layout: str, where: Sequence[str], labels: Sequence[str]
 ) -> None:
     """Write all rows of runs as Parquet."""
-    from results.frames import frames_of, write_parquet
-    from results.store import find_runs
+    from results.frames import load, write_parquet
 
     if out is None or layout != "one":
         raise HarnessError("--format parquet writes all rows of runs into the folder --out, without a layout")
-    for path in write_parquet(frames_of(find_runs(runs, where, labels).runs), out):
+    for path in write_parquet(load(*runs, where=where, labels=labels), out):
         say(f"written: {path}")
 
 

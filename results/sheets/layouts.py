@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -47,26 +47,31 @@ class Made:
         return [name for name in ATTRIBUTES if len({row.texts[name] for row in self.ours}) > 1]
 
 
+def methods_by(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the methods of each text, each once and separated by commas, of pairs of a text and a method."""
+    found: dict[str, list[str]] = {}
+    for text, method in pairs:
+        found.setdefault(text, []).append(method)
+    return {text: ", ".join(dict.fromkeys(methods)) for text, methods in found.items()}
+
+
 def deviations_said(ours: Sequence[Row]) -> str:
     """Say what ± is over, by row where rows differ."""
-    names: dict[str, list[str]] = {}
-    for row in ours:
-        for over in row.texts["± over"].split(" / "):
-            names.setdefault(over, []).append(row.texts["method"])
-    if len(names) == 1:
-        return deviation(next(iter(names)))
-    said = "; ".join(f"{over}: {', '.join(dict.fromkeys(methods))}" for over, methods in names.items())
+    methods = methods_by(
+        (over, row.texts["method"]) for row in ours for over in row.texts["± over"].split(" / ")
+    )
+    if len(methods) == 1:
+        return deviation(next(iter(methods)))
+    said = "; ".join(f"{over}: {names}" for over, names in methods.items())
     return f"± is the standard deviation (n - 1) over {said}."
 
 
 def presets_said(ours: Sequence[Row]) -> str:
     """Say which preset rows are of, and their settings that are not its own and not in their names."""
-    methods: dict[str, list[str]] = {}
-    for row in ours:
-        methods.setdefault(row.texts["preset"], []).append(row.texts["method"])
+    methods = methods_by((row.texts["preset"], row.texts["method"]) for row in ours)
     if len(methods) == 1:
         return f"preset {ours[0].texts['preset']}"
-    return "; ".join(f"preset {one}: {', '.join(dict.fromkeys(names))}" for one, names in methods.items())
+    return "; ".join(f"preset {preset}: {names}" for preset, names in methods.items())
 
 
 def caption_of(made: Made, places: Sequence[Place], wanted: Wanted, marked: bool) -> list[str]:
